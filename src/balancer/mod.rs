@@ -1,0 +1,1 @@
+//! Which node takes a listener: a pure decision with its reason.

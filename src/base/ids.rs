@@ -1,0 +1,331 @@
+//! Names of mounts, nodes and positions. Each can be built only by parsing, so one that exists is valid.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The service that is left out in text.
+pub const DEFAULT_SERVICE: &str = "default";
+
+/// Longest mount path in bytes, after decoding.
+pub const MAX_PATH: usize = 255;
+
+/// A mount: a service and an absolute path. Text form `/live.mp3`, or `service:/live.mp3` where the
+/// service is not `default`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MountId {
+    service: Arc<str>,
+    path: Arc<str>,
+}
+
+/// Why a text is no mount.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MountError {
+    /// It does not begin with `/`.
+    #[error("a mount begins with `/`")]
+    NoSlash,
+    /// A `..` or `.` segment, an empty path, or `//`.
+    #[error("a mount has no empty, `.` or `..` segments")]
+    Segments,
+    /// A control character (`%00` among them), a backslash, or bytes that are no UTF-8.
+    #[error("a mount has no control characters and is valid UTF-8")]
+    Characters,
+    /// Longer than [`MAX_PATH`].
+    #[error("a mount is at most 255 bytes long")]
+    TooLong,
+    /// The service part is no name.
+    #[error("a service is 1 to 64 letters, digits, `-`, `_` or `.`")]
+    Service,
+}
+
+impl MountId {
+    /// A mount of the default service, from a decoded path.
+    pub fn new(path: &str) -> Result<Self, MountError> {
+        Self::of_service(DEFAULT_SERVICE, path)
+    }
+
+    /// A mount of `service`, from a decoded path.
+    pub fn of_service(service: &str, path: &str) -> Result<Self, MountError> {
+        if !is_name(service) {
+            return Err(MountError::Service);
+        }
+        check_path(path)?;
+        Ok(Self {
+            service: service.into(),
+            path: path.into(),
+        })
+    }
+
+    /// A mount of the default service, from the path of a request target: still percent-encoded, query
+    /// already cut off.
+    pub fn from_request(path: &str) -> Result<Self, MountError> {
+        let decoded = percent_encoding::percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| MountError::Characters)?;
+        Self::new(&decoded)
+    }
+
+    /// The decoded path, `/live.mp3`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The service, `default` if none was named.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// True for paths that take no source: the server answers them itself.
+    pub fn is_reserved(&self) -> bool {
+        is_reserved(&self.path)
+    }
+}
+
+/// True for the paths that a node answers itself and that never name a mount.
+pub fn is_reserved(path: &str) -> bool {
+    const EXACT: [&str; 6] = [
+        "/",
+        "/readyz",
+        "/metrics",
+        "/7.html",
+        "/status-json.xsl",
+        "/favicon.ico",
+    ];
+    const PREFIX: [&str; 6] = [
+        "/health",
+        "/admin",
+        "/api",
+        "/cluster",
+        "/dashboard",
+        "/stats",
+    ];
+    const SUFFIX: [&str; 3] = [".m3u", ".pls", ".xspf"];
+    EXACT.contains(&path)
+        || PREFIX.iter().any(|p| path.starts_with(p))
+        || SUFFIX.iter().any(|s| path.ends_with(s))
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn check_path(path: &str) -> Result<(), MountError> {
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(MountError::NoSlash);
+    };
+    if path.len() > MAX_PATH {
+        return Err(MountError::TooLong);
+    }
+    if path.chars().any(|c| c.is_control() || c == '\\') {
+        return Err(MountError::Characters);
+    }
+    let bad = |s: &str| s.is_empty() || s == "." || s == "..";
+    if !rest.is_empty() && rest.split('/').any(bad) {
+        return Err(MountError::Segments);
+    }
+    Ok(())
+}
+
+impl fmt::Display for MountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if &*self.service == DEFAULT_SERVICE {
+            f.write_str(&self.path)
+        } else {
+            write!(f, "{}:{}", self.service, self.path)
+        }
+    }
+}
+
+impl fmt::Debug for MountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for MountId {
+    type Err = MountError;
+
+    fn from_str(text: &str) -> Result<Self, MountError> {
+        match text.split_once(":/") {
+            Some((service, _)) if !text.starts_with('/') => {
+                Self::of_service(service, &text[service.len() + 1..])
+            }
+            _ => Self::new(text),
+        }
+    }
+}
+
+impl TryFrom<String> for MountId {
+    type Error = MountError;
+
+    fn try_from(text: String) -> Result<Self, MountError> {
+        text.parse()
+    }
+}
+
+impl From<MountId> for String {
+    fn from(id: MountId) -> String {
+        id.to_string()
+    }
+}
+
+/// A node's lasting identity: 1 to 64 letters, digits, `-`, `_`, `.`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeId(Arc<str>);
+
+/// A text is no node id or name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a node name is 1 to 64 letters, digits, `-`, `_` or `.`")]
+pub struct NodeIdError;
+
+impl NodeId {
+    /// Sixteen random hexadecimal digits.
+    pub fn random() -> Self {
+        let bits: u64 = rand::random();
+        Self(format!("{bits:016x}").into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = NodeIdError;
+
+    fn from_str(text: &str) -> Result<Self, NodeIdError> {
+        if is_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NodeIdError)
+        }
+    }
+}
+
+impl TryFrom<String> for NodeId {
+    type Error = NodeIdError;
+
+    fn try_from(text: String) -> Result<Self, NodeIdError> {
+        text.parse()
+    }
+}
+
+impl From<NodeId> for String {
+    fn from(id: NodeId) -> String {
+        id.0.to_string()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A run of one mount's audio under one numbering of its bytes, stamped by the origin: the larger of
+/// the wall clock in unix milliseconds and the last epoch known plus one. Never used again.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The address of a byte within its mount.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
+)]
+pub struct Position {
+    /// The numbering.
+    pub epoch: Epoch,
+    /// Bytes since the epoch began.
+    pub offset: u64,
+}
+
+/// A listener's session on one node, counted from 1 since the process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ListenerId(pub u64);
+
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_an_absolute_clean_path() {
+        assert_eq!(MountId::new("/live.mp3").unwrap().to_string(), "/live.mp3");
+        assert_eq!(
+            MountId::from_request("/a%20b.mp3").unwrap().path(),
+            "/a b.mp3"
+        );
+        assert_eq!(MountId::new("live"), Err(MountError::NoSlash));
+        assert_eq!(MountId::new("/a/../b"), Err(MountError::Segments));
+        assert_eq!(
+            MountId::from_request("/a%2f..%2fb"),
+            Err(MountError::Segments)
+        );
+        assert_eq!(MountId::from_request("/a%00b"), Err(MountError::Characters));
+        assert_eq!(MountId::from_request("/%ff"), Err(MountError::Characters));
+        assert_eq!(
+            MountId::new(&format!("/{}", "x".repeat(255))),
+            Err(MountError::TooLong)
+        );
+    }
+
+    #[test]
+    fn the_default_service_is_left_out() {
+        let id: MountId = "talk:/live".parse().unwrap();
+        assert_eq!((id.service(), id.path()), ("talk", "/live"));
+        assert_eq!(id.to_string(), "talk:/live");
+        assert_eq!(
+            "default:/live".parse::<MountId>().unwrap().to_string(),
+            "/live"
+        );
+        assert_eq!(
+            "/odd:/live".parse::<MountId>().unwrap().path(),
+            "/odd:/live"
+        );
+    }
+
+    #[test]
+    fn reserved_paths() {
+        for path in [
+            "/",
+            "/health",
+            "/healthz",
+            "/readyz",
+            "/admin/metadata",
+            "/live.m3u",
+            "/stats",
+        ] {
+            assert!(is_reserved(path), "{path}");
+        }
+        assert!(!is_reserved("/live.mp3"));
+        assert!(!is_reserved("/stream"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Words that every layer uses: identities, secrets, units, retry pace, the clock.
+//!
+//! Must never: do I/O, hold state, or know any other module of ours.
+
+pub mod ids;
+pub mod retry;
+pub mod secret;
+pub mod units;
+pub mod wall;

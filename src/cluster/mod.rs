@@ -1,0 +1,1 @@
+//! The rules between nodes, pure.

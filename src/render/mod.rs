@@ -1,0 +1,1 @@
+//! Configurations for other servers, from our settings: tera templates, contexts, escaping, diff, atomic write.

@@ -1,0 +1,1 @@
+//! Every setting: defaults < YAML < environment < flags.

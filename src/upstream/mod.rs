@@ -1,0 +1,1 @@
+//! Audio that is pulled: from other nodes, and from foreign servers.

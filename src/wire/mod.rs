@@ -1,0 +1,12 @@
+//! What is on the wire, read and written as pure functions over bytes: request and response heads, bodies,
+//! ICY metadata, credentials, the PROXY protocol, and what nodes say to each other.
+//!
+//! Must never: open a socket, spawn, read the clock, or panic on any input. Neighbours: everything above.
+
+pub mod basic;
+pub mod body;
+pub mod frame;
+pub mod head;
+pub mod icy;
+pub mod message;
+pub mod proxy_protocol;
