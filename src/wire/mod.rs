@@ -5,8 +5,12 @@
 
 pub mod basic;
 pub mod body;
+pub mod forwarded;
 pub mod frame;
 pub mod head;
+pub mod headers;
 pub mod icy;
 pub mod message;
 pub mod proxy_protocol;
+pub mod response;
+pub mod sniff;

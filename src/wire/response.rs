@@ -1,0 +1,461 @@
+//! Response heads: those of upstreams read, our own plain answers written.
+
+use super::head::{HeadError, Headers, Version, block, fields};
+use super::headers::{field_text, write_field};
+use super::icy::clean_field;
+
+/// An upstream's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// 100 to 999.
+    pub status: u16,
+    /// What follows the status, often empty.
+    pub reason: String,
+    /// The status line began with `ICY`.
+    pub icy: bool,
+    /// The fields.
+    pub headers: Headers,
+}
+
+impl Response {
+    /// True for `100 Continue` and its like: another head follows.
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status)
+    }
+}
+
+/// Reads a response's head from the front of `buf`, and how many bytes it took. `None` until it is whole.
+/// Takes `HTTP/1.x`, `HTTP` without version, and `ICY`, with or without reason; lines that are no fields
+/// are left out.
+///
+/// # Errors
+/// Where the bytes can no longer become a head.
+pub fn parse_response(buf: &[u8]) -> Result<Option<(Response, usize)>, HeadError> {
+    let block = match block(buf) {
+        Ok(Some(block)) => block,
+        Ok(None) => return Ok(None),
+        Err(HeadError::UriTooLong) => return Err(HeadError::TooLarge),
+        Err(error) => return Err(error),
+    };
+    let (icy, status, reason) = status_line(block.first)?;
+    let response = Response {
+        status,
+        reason,
+        icy,
+        headers: fields(block.rest, true)?,
+    };
+    Ok(Some((response, block.consumed)))
+}
+
+fn status_line(line: &[u8]) -> Result<(bool, u16, String), HeadError> {
+    const SHAPE: HeadError =
+        HeadError::Bad("the status line is not `HTTP/1.x STATUS` or `ICY STATUS`");
+    let space = line.iter().position(|&b| b == b' ').ok_or(SHAPE)?;
+    let (protocol, rest) = line.split_at_checked(space).ok_or(SHAPE)?;
+    let icy = match protocol {
+        b"ICY" => true,
+        b"HTTP" => false,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] => false,
+        [b'H', b'T', b'T', b'P', b'/', ..] => return Err(HeadError::Version),
+        _ => return Err(SHAPE),
+    };
+    let rest = rest.trim_ascii();
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (number, reason) = rest.split_at_checked(digits).ok_or(SHAPE)?;
+    if digits != 3 || !matches!(reason.first(), None | Some(b' ')) {
+        return Err(SHAPE);
+    }
+    let status = number
+        .iter()
+        .fold(0, |sum, &b| sum * 10 + u16::from(b - b'0'));
+    if status < 100 {
+        return Err(SHAPE);
+    }
+    Ok((icy, status, clean_field(&field_text(reason.trim_ascii()))))
+}
+
+/// Writes the head of an answer of our own, and its body where there is one. Says `Connection: close`
+/// unless told otherwise, and a length wherever there is a body. Headers that would frame the body
+/// differently (`Content-Length`, `Transfer-Encoding`, `Connection`) are left out of those given.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    version: Version,
+    status: u16,
+    reason: Option<String>,
+    icy: bool,
+    at: Option<u64>,
+    keep_alive: bool,
+    head_only: bool,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// An answer to a client that spoke `version`.
+    pub fn new(version: Version, status: u16) -> Self {
+        Self {
+            version,
+            status,
+            reason: None,
+            icy: false,
+            at: None,
+            keep_alive: false,
+            head_only: false,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Another reason phrase than the usual one.
+    #[must_use]
+    pub fn reason(mut self, text: &str) -> Self {
+        self.reason = Some(clean_field(text));
+        self
+    }
+
+    /// `ICY 200 OK` in place of `HTTP/1.x 200 OK`, for the few clients that need it.
+    #[must_use]
+    pub fn icy(mut self) -> Self {
+        self.icy = true;
+        self
+    }
+
+    /// Adds `Date`; `unix_millis` is now.
+    #[must_use]
+    pub fn at(mut self, unix_millis: u64) -> Self {
+        self.at = Some(unix_millis);
+        self
+    }
+
+    /// Adds a header after the others. One whose name is no token is left out; control characters leave
+    /// the value.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds headers after the others.
+    #[must_use]
+    pub fn headers<'a>(mut self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let owned = fields
+            .into_iter()
+            .map(|(n, v)| (n.to_owned(), v.to_owned()));
+        self.headers.extend(owned);
+        self
+    }
+
+    /// `Connection: keep-alive`: another request may follow. Without effect on [`Answer::stream_head`].
+    #[must_use]
+    pub fn keep_alive(mut self) -> Self {
+        self.keep_alive = true;
+        self
+    }
+
+    /// For HEAD: all headers, the length too, but no body.
+    #[must_use]
+    pub fn head_only(mut self) -> Self {
+        self.head_only = true;
+        self
+    }
+
+    /// The whole answer with this body.
+    pub fn body(self, content_type: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+        let body = body.as_ref();
+        let mut out = self.start(self.keep_alive);
+        if self.allows_body() {
+            write_field(&mut out, "Content-Type", content_type);
+            write_field(&mut out, "Content-Length", &body.len().to_string());
+        }
+        out.extend_from_slice(b"\r\n");
+        if self.allows_body() && !self.head_only {
+            out.extend_from_slice(body);
+        }
+        out
+    }
+
+    /// The whole answer without a body.
+    pub fn empty(self) -> Vec<u8> {
+        let mut out = self.start(self.keep_alive);
+        if self.allows_body() {
+            write_field(&mut out, "Content-Length", "0");
+        }
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    /// The head of an answer that lasts until the connection closes: no length, no chunks. The type is
+    /// given by [`Answer::header`].
+    pub fn stream_head(self) -> Vec<u8> {
+        let mut out = self.start(false);
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    fn allows_body(&self) -> bool {
+        !matches!(self.status, 100..=199 | 204 | 304)
+    }
+
+    fn start(&self, keep_alive: bool) -> Vec<u8> {
+        const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
+        let protocol = if self.icy {
+            "ICY"
+        } else {
+            self.version.status_version()
+        };
+        let reason = self
+            .reason
+            .as_deref()
+            .unwrap_or_else(|| reason(self.status));
+        let mut out = Vec::with_capacity(256);
+        out.extend_from_slice(format!("{protocol} {} {reason}\r\n", self.status).as_bytes());
+        if let Some(millis) = self.at {
+            write_field(&mut out, "Date", &imf_fixdate(millis));
+        }
+        let connection = if keep_alive { "keep-alive" } else { "close" };
+        write_field(&mut out, "Connection", connection);
+        for (name, value) in &self.headers {
+            if !FRAMING.iter().any(|f| name.eq_ignore_ascii_case(f)) {
+                write_field(&mut out, name, value);
+            }
+        }
+        out
+    }
+}
+
+/// The usual phrase of a status.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        _ => "Unknown",
+    }
+}
+
+/// `unix_millis` as RFC 9110 writes dates: `Sat, 21 Nov 2026 02:32:45 GMT`.
+pub fn imf_fixdate(unix_millis: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb",
+    ];
+    let seconds = unix_millis / 1000;
+    let days = seconds / 86_400;
+    // Days since 1 March of the year 0, so that a leap day ends its year; 400 years are 146,097 days.
+    let since = days + 719_468;
+    let (era, of_era) = (since / 146_097, since % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let year = era * 400 + year_of_era + u64::from(month >= 10);
+    let name = |list: &[&'static str], at: u64| {
+        let at = usize::try_from(at).unwrap_or_default();
+        list.get(at).copied().unwrap_or_default()
+    };
+    format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        name(&DAYS, days % 7),
+        name(&MONTHS, month),
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn status_lines_of_all_kinds() {
+        for (head, icy, status, reason) in [
+            (&b"HTTP/1.0 200 OK\r\n\r\n"[..], false, 200, "OK"),
+            (
+                b"HTTP/1.1 404 File Not Found\r\n\r\n",
+                false,
+                404,
+                "File Not Found",
+            ),
+            (b"HTTP/1.0 200\r\n\r\n", false, 200, ""),
+            (b"ICY 200 OK\r\nicy-br:128\r\n\r\n", true, 200, "OK"),
+            (
+                b"ICY 401 Service Unavailable\n\n",
+                true,
+                401,
+                "Service Unavailable",
+            ),
+            (b"HTTP 200 OK\r\n\r\n", false, 200, "OK"),
+        ] {
+            let (response, used) = parse_response(head).unwrap().unwrap();
+            assert_eq!(used, head.len());
+            assert_eq!(
+                (response.icy, response.status, response.reason.as_str()),
+                (icy, status, reason)
+            );
+        }
+        for bad in [
+            "HTTP/1.1 20 OK",
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.1 099 X",
+            "OK2",
+            "ICY OK",
+            "HTTP/2.0 200 OK",
+        ] {
+            assert!(
+                parse_response(format!("{bad}\r\n\r\n").as_bytes()).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_upstreams_fields_are_read_tolerantly() {
+        let head = b"ICY 200 OK\r\nicy-notice1:<BR>x\r\nnonsense\r\nicy-name : A\r\n B\r\nicy-metaint:8192\r\n\r\n\xff";
+        let (response, used) = parse_response(head).unwrap().unwrap();
+        assert_eq!(used, head.len() - 1);
+        assert_eq!(response.headers.get("icy-metaint"), Some("8192"));
+        assert_eq!(response.headers.get("icy-name"), Some("A B"));
+        assert_eq!(response.headers.len(), 3);
+    }
+
+    #[test]
+    fn an_answer_byte_for_byte() {
+        let answer = || {
+            Answer::new(Version::Http10, 404)
+                .at(1_795_228_365_999)
+                .header("X-A", "b\r\nc\0")
+        };
+        assert_eq!(
+            String::from_utf8(answer().body("text/plain", "no such mount\n")).unwrap(),
+            "HTTP/1.0 404 Not Found\r\nDate: Sat, 21 Nov 2026 02:32:45 GMT\r\nConnection: close\r\n\
+             X-A: bc\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nno such mount\n"
+        );
+        let head = answer().head_only().body("text/plain", "no such mount\n");
+        assert!(head.ends_with(b"Content-Length: 14\r\n\r\n"));
+    }
+
+    #[test]
+    fn streams_have_no_length_and_no_chunks() {
+        let head = Answer::new(Version::Http11, 200)
+            .keep_alive()
+            .header("Content-Type", "audio/mpeg")
+            .header("content-length", "5")
+            .header("Transfer-Encoding", "chunked")
+            .headers([("icy-name", "Ä")])
+            .stream_head();
+        assert_eq!(
+            String::from_utf8(head).unwrap(),
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: audio/mpeg\r\nicy-name: Ä\r\n\r\n"
+        );
+        assert!(
+            Answer::new(Version::Http10, 200)
+                .icy()
+                .stream_head()
+                .starts_with(b"ICY 200 OK\r\n")
+        );
+    }
+
+    #[test]
+    fn bodies_and_statuses() {
+        let empty = Answer::new(Version::Http11, 302)
+            .keep_alive()
+            .header("Location", "/x")
+            .empty();
+        assert_eq!(
+            empty,
+            b"HTTP/1.1 302 Found\r\nConnection: keep-alive\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
+        );
+        let none = Answer::new(Version::Http11, 204).body("text/plain", "x");
+        assert_eq!(
+            none,
+            b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+        );
+        let own = Answer::new(Version::Ice10, 403)
+            .reason("Mountpoint in use")
+            .empty();
+        assert!(own.starts_with(b"HTTP/1.0 403 Mountpoint in use\r\n"));
+    }
+
+    #[test]
+    fn dates() {
+        for (seconds, expected) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT"),
+            (1_704_067_199, "Sun, 31 Dec 2023 23:59:59 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] {
+            assert_eq!(imf_fixdate(seconds * 1000), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_says_the_same(
+            head in prop_oneof![
+                "(HTTP/1.0|ICY|HTTP) [0-9]{2,4}( [a-z]{0,4})?(\r\n|\n)([a-z: ]{0,8}(\r\n|\n)){0,4}(\r\n|\n)[a-z]{0,5}"
+                    .prop_map(String::into_bytes),
+                prop::collection::vec(any::<u8>(), 0..200),
+            ],
+        ) {
+            let outcome = parse_response(&head);
+            for end in 0..head.len() {
+                let early = parse_response(&head[..end]);
+                prop_assert!(early == Ok(None) || early == outcome);
+            }
+        }
+
+        #[test]
+        fn our_answers_read_back(status in 200_u16..600, value in ".{0,30}", body in prop::collection::vec(any::<u8>(), 0..50)) {
+            let bytes = Answer::new(Version::Http11, status).header("X-V", &value).body("a/b", &body);
+            let (response, used) = parse_response(&bytes).unwrap().unwrap();
+            prop_assert_eq!(response.status, status);
+            prop_assert_eq!(response.headers.get("x-v").map(str::to_owned), Some(clean_field(&value)));
+            if !matches!(status, 204 | 304) {
+                prop_assert_eq!(&bytes[used..], &body);
+                prop_assert_eq!(response.headers.get("content-length").map(str::to_owned),
+                    Some(body.len().to_string()));
+            }
+        }
+    }
+}
