@@ -4,6 +4,17 @@
 //! ID3 tag, a torn end) is skipped and counted. Must never: hold a socket, read the clock, or panic on any
 //! input. The caller is `engine::intake`.
 
+pub mod adts;
+mod content_type;
+mod frames;
+mod id3;
+pub mod mpeg;
+pub mod opaque;
+#[cfg(test)]
+mod testing;
+
+pub use content_type::{for_content_type, is_ogg_type, normalise_content_type};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +56,8 @@ pub struct Params {
     pub sample_rate: u32,
     /// Channels, 0 where unknown.
     pub channels: u8,
-    /// What else sets a decoder up: MPEG version and layer, AAC profile; 0 where there is nothing.
+    /// What else sets a decoder up, 0 where there is nothing. MPEG: version (1, 2, or 5 for 2.5) in the upper half
+    /// byte, layer in the lower. AAC: the audio object type. Opus: the channel mapping family. FLAC: bits a sample.
     pub profile: u8,
 }
 
@@ -78,11 +90,23 @@ pub enum Piece<'a> {
     },
 }
 
-/// Cuts a stream at frame edges.
+/// So many bytes without a frame ([`Framer::lost`]) are no damage any more, but another format.
+pub const GARBAGE: u64 = 64 * 1024;
+
+/// Cuts a stream at frame edges. Bytes that are whole when the source ends have been emitted; what is held back
+/// then is torn, and dropped with the framer.
 pub trait Framer: Send {
     /// Takes the next bytes, in any split, and calls `out` for all that is whole by now.
     fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>));
 
     /// Bytes skipped so far: junk, tags, torn frames.
     fn skipped(&self) -> u64;
+
+    /// Bytes of media emitted so far. Input is `found` + `skipped` + what a framer still holds back, which is
+    /// less than one frame or page and, for Ogg, the header pages of a section that has no data yet.
+    fn found(&self) -> u64;
+
+    /// Bytes skipped since the last media, tags apart. A source for which this reaches [`GARBAGE`] does not send
+    /// what its content type says, and should be ended.
+    fn lost(&self) -> u64;
 }

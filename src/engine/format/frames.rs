@@ -1,0 +1,279 @@
+//! The scanner behind every format whose frames carry a header that says how long they are.
+//!
+//! Sync is taken only on a header whose next header, at the computed distance, belongs to the same stream; from
+//! then on a header with the same parameters at the expected place is enough. Nothing here depends on how the
+//! input was split.
+
+use super::{Codec, Framer, Params, Piece, Section, id3};
+
+/// Input is taken in blocks of at most this size, which bounds the carry-over whatever the caller pushes.
+const BLOCK: usize = 16 * 1024;
+
+/// What a frame's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Bytes of the whole frame, header included; never less than the header.
+    pub len: usize,
+    /// Samples a channel.
+    pub samples: u32,
+    /// Samples a second, never 0.
+    pub sample_rate: u32,
+    /// Channels, 0 where the header leaves it open.
+    pub channels: u8,
+    /// See [`Params::profile`].
+    pub profile: u8,
+    /// Bits a second, 0 where the header does not say.
+    pub bitrate: u32,
+    /// The bits of the header that never change within a stream: frames with another value do not confirm it.
+    pub family: u32,
+}
+
+/// A frame format: how to read its header.
+pub trait Header: Send {
+    /// What its frames hold.
+    const CODEC: Codec;
+    /// Bytes needed to read a header.
+    const LEN: usize;
+    /// Reads the header at the start of `at`. `None` if there is none, or fewer than [`Self::LEN`] bytes.
+    fn parse(at: &[u8]) -> Option<Frame>;
+}
+
+/// What to do at a position.
+enum Step {
+    /// More bytes are needed to tell.
+    Wait,
+    /// So many bytes are no frame.
+    Junk(usize),
+    /// An ID3v2 tag of so many bytes, which may not all be here yet.
+    Tag(u64),
+    /// A whole frame.
+    Frame(Frame),
+}
+
+/// Cuts a stream of self-delimiting frames; `H` reads their headers.
+pub struct FrameScanner<H> {
+    carry: Vec<u8>,
+    /// Setup of the section that runs, `None` before the first frame.
+    section: Option<Params>,
+    /// True while the position is right after a frame of the running section.
+    locked: bool,
+    /// True at the start, after a frame and after a tag: the places where a tag may stand.
+    at_edge: bool,
+    tag_left: u64,
+    clock: SampleClock,
+    skipped: u64,
+    found: u64,
+    lost: u64,
+    header: std::marker::PhantomData<fn() -> H>,
+}
+
+impl<H: Header> FrameScanner<H> {
+    /// A scanner at the start of a stream.
+    pub fn new() -> Self {
+        Self {
+            carry: Vec::new(),
+            section: None,
+            locked: false,
+            at_edge: true,
+            tag_left: 0,
+            clock: SampleClock::default(),
+            skipped: 0,
+            found: 0,
+            lost: 0,
+            header: std::marker::PhantomData,
+        }
+    }
+
+    /// Handles all that can be decided in `data`; returns how many bytes that was.
+    fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
+        let mut position = 0;
+        loop {
+            let at = data.get(position..).unwrap_or_default();
+            if self.tag_left > 0 {
+                let here = at
+                    .len()
+                    .min(usize::try_from(self.tag_left).unwrap_or(usize::MAX));
+                self.tag_left -= here as u64;
+                self.skipped += here as u64;
+                position += here;
+                if self.tag_left > 0 {
+                    return position;
+                }
+                continue;
+            }
+            match self.step(at) {
+                Step::Wait => return position,
+                Step::Junk(count) => {
+                    self.locked = false;
+                    self.at_edge = false;
+                    self.skipped += count as u64;
+                    self.lost += count as u64;
+                    position += count;
+                }
+                Step::Tag(count) => {
+                    self.tag_left = count;
+                    self.at_edge = true;
+                }
+                Step::Frame(frame) => {
+                    self.emit(frame, at.get(..frame.len).unwrap_or_default(), out);
+                    position += frame.len;
+                }
+            }
+        }
+    }
+
+    /// Judges the bytes at a position. Returns the same for the same bytes however many follow them, but for
+    /// `Wait`, and for junk, of which a longer run may be found at once.
+    fn step(&self, at: &[u8]) -> Step {
+        if at.len() < H::LEN {
+            return Step::Wait;
+        }
+        if self.at_edge && at.starts_with(id3::MARK) {
+            if at.len() < id3::HEADER_LEN {
+                return Step::Wait;
+            }
+            if let Some(len) = id3::tag_len(at) {
+                return Step::Tag(len);
+            }
+        }
+        let Some(frame) = H::parse(at) else {
+            return Step::Junk(to_next_candidate(at));
+        };
+        if self.locked && self.section == Some(params::<H>(&frame)) {
+            return if at.len() < frame.len {
+                Step::Wait
+            } else {
+                Step::Frame(frame)
+            };
+        }
+        if at.len() < frame.len + H::LEN {
+            return Step::Wait;
+        }
+        match at.get(frame.len..).and_then(H::parse) {
+            Some(next) if next.family == frame.family => Step::Frame(frame),
+            _ => Step::Junk(to_next_candidate(at)),
+        }
+    }
+
+    fn emit(&mut self, frame: Frame, bytes: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
+        let params = params::<H>(&frame);
+        if self.section.as_ref() != Some(&params) {
+            self.clock = SampleClock::default();
+            self.section = Some(params.clone());
+            out(Piece::Section(Section {
+                params,
+                bitrate: frame.bitrate,
+                header: bytes::Bytes::new(),
+            }));
+        }
+        let micros = self
+            .clock
+            .advance(u64::from(frame.samples), frame.sample_rate);
+        out(Piece::Media {
+            bytes,
+            micros,
+            edge: true,
+        });
+        self.locked = true;
+        self.at_edge = true;
+        self.found += frame.len as u64;
+        self.lost = 0;
+    }
+}
+
+impl<H: Header> Default for FrameScanner<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<H: Header> Framer for FrameScanner<H> {
+    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
+        let mut carry = std::mem::take(&mut self.carry);
+        for block in input.chunks(BLOCK) {
+            if carry.is_empty() {
+                let used = self.scan(block, out);
+                carry.extend_from_slice(block.get(used..).unwrap_or_default());
+            } else {
+                carry.extend_from_slice(block);
+                let used = self.scan(&carry, out);
+                carry.drain(..used);
+            }
+        }
+        self.carry = carry;
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn found(&self) -> u64 {
+        self.found
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+fn params<H: Header>(frame: &Frame) -> Params {
+    Params {
+        codec: H::CODEC,
+        sample_rate: frame.sample_rate,
+        channels: frame.channels,
+        profile: frame.profile,
+    }
+}
+
+/// Bytes from the start of `at`, which is no frame, to the next byte that may begin one.
+fn to_next_candidate(at: &[u8]) -> usize {
+    let rest = at.get(1..).unwrap_or_default();
+    1 + rest
+        .iter()
+        .position(|byte| *byte == 0xFF)
+        .unwrap_or(rest.len())
+}
+
+/// Turns samples into microseconds without losing the fractions.
+#[derive(Debug, Default)]
+pub struct SampleClock {
+    /// What the last division left, in millionths of a sample.
+    remainder: u64,
+}
+
+impl SampleClock {
+    /// Microseconds that `samples` more take at `rate` samples a second; 0 if the rate is 0.
+    pub fn advance(&mut self, samples: u64, rate: u32) -> u64 {
+        if rate == 0 {
+            return 0;
+        }
+        let parts = samples
+            .saturating_mul(1_000_000)
+            .saturating_add(self.remainder);
+        self.remainder = parts % u64::from(rate);
+        parts / u64::from(rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_keeps_fractions() {
+        let mut clock = SampleClock::default();
+        // 44,100 / 1,152 is no whole number: 1,225 frames last exactly 32 s.
+        let total: u64 = (0..1_225).map(|_| clock.advance(1_152, 44_100)).sum();
+        assert_eq!(total, 32_000_000);
+        assert_eq!(SampleClock::default().advance(1_152, 44_100), 26_122);
+        assert_eq!(SampleClock::default().advance(5, 0), 0);
+    }
+
+    #[test]
+    fn the_next_candidate_is_never_the_first_byte() {
+        assert_eq!(to_next_candidate(&[0xFF, 0xFF, 0]), 1);
+        assert_eq!(to_next_candidate(&[0xFF, 0, 0, 0xFF]), 3);
+        assert_eq!(to_next_candidate(&[0, 0, 0]), 3);
+        assert_eq!(to_next_candidate(&[0]), 1);
+    }
+}
