@@ -14,8 +14,8 @@ const SPARE_CLIENTS: u32 = 200;
 #[derive(Serialize)]
 struct Context {
     relay: bool,
-    location: String,
-    admin_contact: String,
+    location: Option<String>,
+    admin_contact: Option<String>,
     hostname: String,
     limits: Limits,
     source_password: Option<String>,
@@ -116,13 +116,14 @@ pub(super) fn context(station: &Station) -> Result<Value, RenderError> {
     }
     let context = Context {
         relay: !primary,
-        location: station.location.clone(),
-        admin_contact: station.admin_contact.clone(),
+        location: check::set(Some(&station.location)),
+        admin_contact: check::set(Some(&station.admin_contact)),
         hostname: station
             .told_host()
             .unwrap_or_else(|| "localhost".to_owned()),
         limits: limits(station)?,
-        source_password: check::set_secret(&station.source_password),
+        // Without one Icecast refuses every source: nobody takes a mount before the relay does.
+        source_password: check::set_secret(&station.source_password).filter(|_| primary),
         relay_password: check::set_secret(&station.relay_password),
         admin_password: station.admin_password.reveal().to_owned(),
         bind: (!station.bind.is_unspecified()).then(|| station.bind.to_string()),

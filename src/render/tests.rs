@@ -200,6 +200,7 @@ fn a_relay_pulls_every_mount_and_lets_no_source_of_its_own_near_it() {
     assert!(text.contains("<local-mount>/late night.ogg</local-mount>"));
     assert!(text.contains("<master-update-interval>5</master-update-interval>"));
     assert!(!text.contains("only-live") && !text.contains("<shoutcast-mount>"));
+    assert!(!text.contains("<source-password>"));
     let text = render(Kind::Shoutcast, &relay()).unwrap();
     assert!(text.contains("\nstreamrelayurl_1=http://primary.example.org:8000/live.mp3\n"));
     assert!(text.contains("\nstreamrelayurl_2=http://primary.example.org:8000/late%20night.ogg\n"));
