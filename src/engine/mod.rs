@@ -1,5 +1,254 @@
 //! The audio: mounts, their rings, what comes in and the fan-out. The only door is [`Engine`].
 //!
-//! Must never: parse a request, know a node or a balancer, or wait for anything but bytes.
+//! Must never: parse a request, know a node or a balancer, or wait for anything but bytes. Above it `edge`
+//! brings sources and listeners, `upstream` brings replicas, `admin` looks and sets titles.
 
+pub mod fanout;
 pub mod format;
+mod intake;
+mod mount;
+mod replica;
+pub mod ring;
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::base::ids::{Epoch, MountId};
+use crate::base::wall::unix_millis;
+use crate::telemetry::{Session, Telemetry};
+use fanout::{Listener, Shards};
+pub use intake::{Intake, Offer, OpenError, PushError};
+pub use mount::{Content, Feeder, Mount, MountState};
+pub use replica::Replica;
+use ring::{Bounds, Burst};
+
+/// The engine's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// How much a ring keeps.
+    pub ring: Bounds,
+    /// What a newcomer is given at once.
+    pub burst: Burst,
+    /// How long listeners wait for a source that went.
+    pub hold: Duration,
+    /// Most sources at once.
+    pub max_sources: usize,
+    /// The fan-out's settings.
+    pub fanout: fanout::Config,
+}
+
+/// Stamps epochs: the larger of the clock and the last one known plus one, never the same twice.
+#[derive(Debug, Default)]
+pub struct EpochClock {
+    last: AtomicU64,
+}
+
+impl EpochClock {
+    /// A new epoch.
+    pub fn next(&self) -> Epoch {
+        let now = unix_millis();
+        let step = |last: u64| Some(now.max(last.saturating_add(1)));
+        let before = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
+        Epoch(now.max(before.unwrap_or_default().saturating_add(1)))
+    }
+
+    /// Takes note of an epoch that somebody reported or that was persisted.
+    pub fn raise(&self, epoch: Epoch) {
+        self.last.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
+    /// The highest epoch known.
+    pub fn last(&self) -> Epoch {
+        Epoch(self.last.load(Ordering::Acquire))
+    }
+}
+
+/// The fan-out takes no more listeners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the fan-out is busy")]
+pub struct Busy;
+
+/// See the module.
+pub struct Engine {
+    config: ArcSwap<Config>,
+    mounts: RwLock<HashMap<MountId, Arc<Mount>>>,
+    changed: watch::Sender<u64>,
+    epochs: Arc<EpochClock>,
+    telemetry: Arc<Telemetry>,
+    shards: Shards,
+}
+
+impl Engine {
+    /// Starts the shards.
+    ///
+    /// # Errors
+    /// Where the system gives no threads or no readiness queue.
+    pub fn start(config: Config, telemetry: Arc<Telemetry>) -> std::io::Result<Arc<Self>> {
+        let shards = Shards::start(&config.fanout)?;
+        Ok(Arc::new(Self {
+            config: ArcSwap::from_pointee(config),
+            mounts: RwLock::default(),
+            changed: watch::Sender::new(0),
+            epochs: Arc::default(),
+            telemetry,
+            shards,
+        }))
+    }
+
+    /// Takes new settings: bounds hold for rings begun from now on, all else at once.
+    pub fn reconfigure(&self, config: Config) {
+        self.shards.reconfigure(&config.fanout);
+        self.config.store(Arc::new(config));
+    }
+
+    /// Where epochs come from.
+    pub fn epochs(&self) -> &Arc<EpochClock> {
+        &self.epochs
+    }
+
+    /// A mount that exists.
+    pub fn mount(&self, id: &MountId) -> Option<Arc<Mount>> {
+        self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// All mounts, by name.
+    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+        let mut all: Vec<Arc<Mount>> =
+            self.mounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// Moves whenever a mount appears, changes its state or its description, or goes.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn announce(&self) {
+        self.changed.send_modify(|generation| *generation += 1);
+    }
+
+    /// Opens a source on `id`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_source(self: &Arc<Self>, id: &MountId, offer: Offer) -> Result<Intake, OpenError> {
+        if format::for_content_type(&offer.content_type).is_none() {
+            return Err(OpenError::Unsupported(offer.content_type));
+        }
+        let (mount, taken) = self.take(id, offer.feeder(), offer.stale, true)?;
+        let intake = Intake::new(Arc::clone(self), mount, offer, taken)?;
+        self.announce();
+        Ok(intake)
+    }
+
+    /// Opens `id` for bytes that a parent has addressed. A replica that feeds it already is replaced.
+    ///
+    /// # Errors
+    /// Never for want of sources; see [`OpenError`].
+    pub fn open_replica(self: &Arc<Self>, id: &MountId, parent: Feeder) -> Result<Replica, OpenError> {
+        let (mount, taken) = self.take(id, parent, Duration::ZERO, false)?;
+        Ok(Replica::new(Arc::clone(self), mount, taken))
+    }
+
+    fn take(
+        &self,
+        id: &MountId,
+        feeder: Feeder,
+        stale: Duration,
+        counted: bool,
+    ) -> Result<(Arc<Mount>, mount::Taken), OpenError> {
+        let now = Instant::now();
+        let config = self.config.load();
+        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+        let live = mounts.values().filter(|m| m.id != *id && m.state() == MountState::Live).count();
+        if counted && live >= config.max_sources {
+            return Err(OpenError::TooMany(config.max_sources));
+        }
+        if mounts.get(id).is_some_and(|mount| mount.state() == MountState::Ended) {
+            mounts.remove(id);
+        }
+        let mount = mounts.entry(id.clone()).or_insert_with(|| {
+            let counters = self.telemetry.mount(id);
+            Arc::new(Mount::new(id.clone(), counters, Content::default(), config.ring, now))
+        });
+        let taken = mount.take(feeder, stale, now).map_err(|error| match error {
+            mount::TakeError::InUse { idle } => OpenError::InUse { idle },
+            mount::TakeError::Ended => OpenError::InUse { idle: Duration::ZERO },
+        })?;
+        Ok((Arc::clone(mount), taken))
+    }
+
+    /// Sets the title of a mount from its next byte on. False if there is no such mount.
+    pub fn set_title(&self, id: &MountId, title: &str) -> bool {
+        let Some(mount) = self.mount(id) else { return false };
+        mount.put_title(title.to_owned());
+        true
+    }
+
+    /// Ends a mount at once: its source is closed, its listeners get a clean end.
+    pub fn end(&self, id: &MountId) -> bool {
+        let found = self.mounts.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let Some(mount) = found else { return false };
+        mount.end();
+        self.announce();
+        true
+    }
+
+    /// Ends the mounts whose hold is over. To be called a few times a second.
+    pub fn tick(&self, now: Instant) {
+        let hold = self.config.load().hold;
+        let over: Vec<MountId> =
+            self.mounts().into_iter().filter(|m| m.end_if_over(hold, now)).map(|m| m.id.clone()).collect();
+        if over.is_empty() {
+            return;
+        }
+        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+        for id in &over {
+            if mounts.get(id).is_some_and(|mount| mount.state() == MountState::Ended) {
+                mounts.remove(id);
+            }
+        }
+        drop(mounts);
+        self.announce();
+    }
+
+    /// Hands a listener's socket over to the least loaded shard: first `head` (the answer's, whole), then the
+    /// burst, then what comes. `metaint` is 0 where the client asked for no metadata, and for Ogg.
+    ///
+    /// # Errors
+    /// [`Busy`] where the shard's queue is full; the socket is closed then.
+    pub fn listen(
+        &self,
+        mount: Arc<Mount>,
+        socket: TcpStream,
+        head: Bytes,
+        metaint: u32,
+        session: Session,
+        longest: Option<Duration>,
+    ) -> Result<(), Busy> {
+        let burst = self.config.load().burst;
+        let ends_at = longest.map(|duration| Instant::now() + duration);
+        self.shards.attach(Listener { socket, head, metaint, session, mount, burst, ends_at })
+    }
+
+    /// Makes the shards look for sessions that were kicked.
+    pub fn sweep(&self) {
+        self.shards.sweep();
+    }
+
+    /// Ends all listeners and the shards; returns when the last one is closed.
+    pub fn stop(&self) {
+        self.shards.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,103 @@
-//! What is counted, logged and listed. Others write counters and open sessions here; this room never asks
-//! anybody anything.
+//! What is counted, logged and listed. Others count and open sessions here; this room asks nobody anything.
+//!
+//! Must never: decide, block a caller, or keep a listener's name in a metric. Neighbours: everything above.
+
+pub mod counters;
+pub mod session;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use crate::base::ids::{ListenerId, MountId};
+use crate::base::wall::unix_millis;
+pub use counters::MountCounters;
+pub use session::{Class, EndReason, Opening, Session, SessionRecord};
+
+/// Where finished sessions are reported to.
+pub type SessionSink = Box<dyn Fn(&SessionRecord, EndReason) + Send + Sync>;
+
+/// Everything a node knows about itself. One for a process, handed to everyone.
+pub struct Telemetry {
+    /// When the process began, in milliseconds since 1970.
+    pub started_unix_millis: u64,
+    /// When the process began.
+    pub started: Instant,
+    mounts: RwLock<HashMap<MountId, Arc<MountCounters>>>,
+    sessions: Mutex<HashMap<ListenerId, Arc<SessionRecord>>>,
+    next_session: AtomicU64,
+    sink: SessionSink,
+}
+
+impl Telemetry {
+    /// A fresh start; `sink` sees every finished session once.
+    pub fn new(sink: SessionSink) -> Arc<Self> {
+        Arc::new(Self {
+            started_unix_millis: unix_millis(),
+            started: Instant::now(),
+            mounts: RwLock::default(),
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            sink,
+        })
+    }
+
+    /// The counters of `mount`, made when first asked for. They outlive the mount, so that totals never
+    /// fall.
+    pub fn mount(&self, mount: &MountId) -> Arc<MountCounters> {
+        if let Some(found) = self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(mount) {
+            return Arc::clone(found);
+        }
+        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(mounts.entry(mount.clone()).or_default())
+    }
+
+    /// All mounts that ever counted something.
+    pub fn mounts(&self) -> Vec<(MountId, Arc<MountCounters>)> {
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
+        mounts.iter().map(|(id, counters)| (id.clone(), Arc::clone(counters))).collect()
+    }
+
+    /// Listeners now, on all mounts.
+    pub fn listeners(&self) -> u64 {
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
+        mounts.values().map(|counters| counters.listeners()).sum()
+    }
+
+    /// Opens a session. It is counted from here until the guard is dropped.
+    pub fn open(self: &Arc<Self>, opening: Opening) -> Session {
+        let id = ListenerId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let counters = self.mount(&opening.mount);
+        let record = Arc::new(SessionRecord::new(id, opening));
+        if record.class == Class::Listener {
+            counters.enter();
+            self.lock_sessions().insert(id, Arc::clone(&record));
+        }
+        Session::new(record, counters, Arc::clone(self))
+    }
+
+    /// The listeners now, in no order.
+    pub fn sessions(&self) -> Vec<Arc<SessionRecord>> {
+        self.lock_sessions().values().cloned().collect()
+    }
+
+    /// One listener.
+    pub fn session(&self, id: ListenerId) -> Option<Arc<SessionRecord>> {
+        self.lock_sessions().get(&id).cloned()
+    }
+
+    fn close(&self, record: &SessionRecord, reason: EndReason) {
+        self.lock_sessions().remove(&record.id);
+        (self.sink)(record, reason);
+    }
+
+    fn lock_sessions(&self) -> MutexGuard<'_, HashMap<ListenerId, Arc<SessionRecord>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts an answer that was no audio, by its reason: `relayctl_refusals_total{reason}`.
+pub fn refuse(reason: &'static str) {
+    metrics::counter!("relayctl_refusals_total", "reason" => reason).increment(1);
+}

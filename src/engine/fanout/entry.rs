@@ -1,0 +1,127 @@
+//! A listener: a socket, a cursor, and what cannot be derived from the ring.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{ListenerId, MountId, Position};
+use crate::engine::mount::Mount;
+use crate::engine::ring::Ring;
+use crate::telemetry::Session;
+
+/// What comes next for a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    /// The answer's head.
+    Head,
+    /// The section's header pages.
+    Header,
+    /// Audio, with metadata where asked for.
+    Audio,
+}
+
+/// The hot entry: all that a visit touches. Stays below 96 bytes.
+pub(super) struct Entry {
+    /// The client.
+    pub socket: TcpStream,
+    /// Tells a reused place in the slab from the one that a wheel slot or an event meant.
+    pub generation: u32,
+    /// What it reads.
+    pub ring: Arc<Ring>,
+    /// What is seldom touched.
+    pub side: Box<Side>,
+    /// The next byte to send.
+    pub offset: u64,
+    /// Offset of the last title sent plus one, 0 for none.
+    pub title_seen: u64,
+    /// Audio bytes between two metadata blocks, 0 for none.
+    pub metaint: u32,
+    /// Audio bytes until the next block.
+    pub until_meta: u32,
+    /// Bytes of the head or the header pages already sent.
+    pub prefix_sent: u32,
+    /// Bytes of the block at `offset` already sent.
+    pub meta_sent: u16,
+    /// What comes next.
+    pub phase: Phase,
+    /// The socket took less than was offered; wait until it is writable.
+    pub blocked: bool,
+    /// It holds less audio ahead than four ticks: serve it at the floor's pace.
+    pub thin: bool,
+    /// Milliseconds of the shard's clock at which the socket last took a byte or had nothing to take.
+    pub progress: u32,
+    /// The same of its last jump, 0 for none.
+    pub jumped: u32,
+}
+
+/// The record beside the entry.
+pub(super) struct Side {
+    /// The answer's head.
+    pub head: Bytes,
+    /// For the next ring.
+    pub mount: Arc<Mount>,
+    /// The guard.
+    pub session: Session,
+    /// The mount's longest duration.
+    pub ends_at: Option<Instant>,
+}
+
+/// All that another process would need to go on with a listener's socket; what is unsent follows from it,
+/// the ring and the titles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of this encoding.
+    pub v: u16,
+    /// What it reads.
+    pub mount: MountId,
+    /// The next byte to send.
+    pub position: Position,
+    /// Audio bytes between two metadata blocks.
+    pub metaint: u32,
+    /// Audio bytes until the next block.
+    pub until_meta: u32,
+    /// Bytes of that block already sent.
+    pub meta_sent: u16,
+    /// Offset of the last title sent plus one, 0 for none.
+    pub title_seen: u64,
+    /// The session.
+    pub session: ListenerId,
+    /// What comes next.
+    phase: Phase,
+    /// Bytes of the head or the header pages already sent.
+    pub prefix_sent: u32,
+}
+
+/// Version of [`State`].
+pub const STATE_VERSION: u16 = 1;
+
+impl Entry {
+    /// Its state as plain data.
+    pub fn state(&self) -> State {
+        State {
+            v: STATE_VERSION,
+            mount: self.side.mount.id.clone(),
+            position: Position { epoch: self.ring.epoch(), offset: self.offset },
+            metaint: self.metaint,
+            until_meta: self.until_meta,
+            meta_sent: self.meta_sent,
+            title_seen: self.title_seen,
+            session: self.side.session.record().id,
+            phase: self.phase,
+            prefix_sent: self.prefix_sent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hot_entry_is_small() {
+        assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());
+    }
+}

@@ -1,0 +1,102 @@
+//! When each listener is due: a wheel of short slots.
+
+use std::time::{Duration, Instant};
+
+/// One slot. Finer than any ear, coarse enough that a slot holds many.
+pub(super) const SLOT: Duration = Duration::from_millis(20);
+
+/// Slots: a turn of about five seconds, more than the longest tick.
+const SLOTS: usize = 256;
+
+/// Who is due: a place in the slab and its generation.
+pub(super) type Ticket = (usize, u32);
+
+/// See the module.
+pub(super) struct Wheel {
+    slots: Vec<Vec<Ticket>>,
+    start: Instant,
+    /// The first slot not yet taken, counted from `start`.
+    next: u64,
+    waiting: usize,
+}
+
+impl Wheel {
+    /// Empty.
+    pub fn new(start: Instant) -> Self {
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), start, next: 0, waiting: 0 }
+    }
+
+    /// Puts a ticket into the slot that comes `delay` after `now`: never one already taken, never further
+    /// than a turn.
+    pub fn put(&mut self, ticket: Ticket, now: Instant, delay: Duration) {
+        let due = self.slot_of(now + delay).clamp(self.next, self.next + SLOTS as u64 - 1);
+        if let Some(slot) = self.slots.get_mut(index(due)) {
+            slot.push(ticket);
+            self.waiting += 1;
+        }
+    }
+
+    /// Moves all tickets that are due by `now` to `into`.
+    pub fn take_due(&mut self, now: Instant, into: &mut Vec<Ticket>) {
+        let today = self.slot_of(now);
+        if self.waiting == 0 {
+            self.next = self.next.max(today);
+            return;
+        }
+        while self.next <= today && self.waiting > 0 {
+            if let Some(slot) = self.slots.get_mut(index(self.next)) {
+                self.waiting -= slot.len();
+                into.append(slot);
+            }
+            self.next += 1;
+        }
+    }
+
+    /// How long until the next slot that may hold somebody; `None` if nobody waits.
+    pub fn until_next(&self, now: Instant) -> Option<Duration> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let ahead = (0..SLOTS as u64)
+            .find(|step| self.slots.get(index(self.next + step)).is_some_and(|slot| !slot.is_empty()))?;
+        let at = self.start + SLOT * u32::try_from(self.next + ahead).unwrap_or(u32::MAX);
+        Some(at.saturating_duration_since(now))
+    }
+
+    fn slot_of(&self, at: Instant) -> u64 {
+        let slots = at.saturating_duration_since(self.start).as_millis() / SLOT.as_millis();
+        u64::try_from(slots).unwrap_or(u64::MAX)
+    }
+}
+
+fn index(slot: u64) -> usize {
+    usize::try_from(slot % SLOTS as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_come_due_once_and_in_time() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        assert_eq!(wheel.until_next(start), None);
+        wheel.put((1, 0), start, Duration::from_millis(100));
+        wheel.put((2, 0), start, Duration::from_millis(1000));
+        wheel.put((3, 0), start, Duration::from_secs(3600));
+        assert_eq!(wheel.until_next(start), Some(Duration::from_millis(100)));
+        let mut due = Vec::new();
+        wheel.take_due(start + Duration::from_millis(90), &mut due);
+        assert!(due.is_empty());
+        wheel.take_due(start + Duration::from_millis(105), &mut due);
+        assert_eq!(due, [(1, 0)]);
+        wheel.take_due(start + Duration::from_secs(2), &mut due);
+        assert_eq!(due, [(1, 0), (2, 0)]);
+        wheel.take_due(start + Duration::from_secs(20), &mut due);
+        assert_eq!(due.len(), 3);
+        wheel.put((4, 0), start + Duration::from_secs(20), Duration::ZERO);
+        wheel.take_due(start + Duration::from_secs(21), &mut due);
+        assert_eq!(due.len(), 4);
+    }
+}

@@ -1,0 +1,78 @@
+//! The counters of the hot path: plain atomics, read when Prometheus asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is counted for one mount on this node.
+#[derive(Debug, Default)]
+pub struct MountCounters {
+    listeners: AtomicU64,
+    peak: AtomicU64,
+    sessions: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    skipped_bytes: AtomicU64,
+    gap_bytes: AtomicU64,
+    slow_jumps: AtomicU64,
+    slow_closes: AtomicU64,
+    stalls: AtomicU64,
+}
+
+macro_rules! counter {
+    ($($(#[$doc:meta])* $field:ident, $add:ident;)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $field(&self) -> u64 {
+                self.$field.load(Ordering::Relaxed)
+            }
+
+            #[doc = concat!("Adds to [`Self::", stringify!($field), "`].")]
+            pub fn $add(&self, amount: u64) {
+                self.$field.fetch_add(amount, Ordering::Relaxed);
+            }
+        )*
+    };
+}
+
+impl MountCounters {
+    counter! {
+        /// Bytes handed to listeners' sockets: heads, audio and metadata.
+        sent_bytes, add_sent;
+        /// Bytes taken from the source or the parent.
+        received_bytes, add_received;
+        /// Bytes of the source that were no whole frame.
+        skipped_bytes, add_skipped;
+        /// Bytes that were lost between this node and its parent.
+        gap_bytes, add_gap;
+        /// Listeners that fell out of the ring and jumped.
+        slow_jumps, add_slow_jumps;
+        /// Listeners closed because they fell out of the ring again.
+        slow_closes, add_slow_closes;
+        /// Listeners closed because their socket took nothing for too long.
+        stalls, add_stalls;
+    }
+
+    /// Listeners now.
+    pub fn listeners(&self) -> u64 {
+        self.listeners.load(Ordering::Relaxed)
+    }
+
+    /// Most listeners at once since the process began.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Listener sessions opened since the process began.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn enter(&self) {
+        let now = self.listeners.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
