@@ -36,7 +36,9 @@ pub struct Offer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Nothing here plays this type.
-    #[error("content type `{0}` is no audio: send audio/mpeg, audio/aac, application/ogg or another audio type")]
+    #[error(
+        "content type `{0}` is no audio: send audio/mpeg, audio/aac, application/ogg or another audio type"
+    )]
     Unsupported(String),
     /// Another source has the mount and still sends.
     #[error("mount in use: its source sent its last byte {} ms ago; stop it, or wait until it is stale", idle.as_millis())]
@@ -113,7 +115,14 @@ impl Intake {
             wall_millis: 0,
             elapsed_micros: 0,
         };
-        Ok(Self { framer, sink, engine, generation: taken.generation, evicted: taken.evicted, taken: 0 })
+        Ok(Self {
+            framer,
+            sink,
+            engine,
+            generation: taken.generation,
+            evicted: taken.evicted,
+            taken: 0,
+        })
     }
 
     /// The mount.
@@ -166,7 +175,9 @@ impl Intake {
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.sink.mount.give_back(self.generation, self.sink.writer.take(), Instant::now());
+        self.sink
+            .mount
+            .give_back(self.generation, self.sink.writer.take(), Instant::now());
         self.engine.announce();
     }
 }
@@ -175,7 +186,11 @@ impl Sink {
     fn piece(&mut self, piece: Piece<'_>) {
         match piece {
             Piece::Section(section) => self.section(section),
-            Piece::Media { bytes, micros, edge } => self.media(bytes, micros, edge),
+            Piece::Media {
+                bytes,
+                micros,
+                edge,
+            } => self.media(bytes, micros, edge),
         }
     }
 
@@ -183,9 +198,14 @@ impl Sink {
     fn section(&mut self, section: Section) {
         self.codec = section.params.codec;
         if std::mem::take(&mut self.first) {
-            let goes_on = self.same_type && self.codec != Codec::Opaque && self.writer.as_ref().is_some_and(
-                |writer| writer.ring().section().is_some_and(|last| last.params == section.params),
-            );
+            let goes_on = self.same_type
+                && self.codec != Codec::Opaque
+                && self.writer.as_ref().is_some_and(|writer| {
+                    writer
+                        .ring()
+                        .section()
+                        .is_some_and(|last| last.params == section.params)
+                });
             if !goes_on {
                 self.writer = Some(self.mount.start_epoch(self.epochs.next(), 0));
             }
@@ -203,7 +223,9 @@ impl Sink {
     }
 
     fn media(&mut self, bytes: &[u8], micros: u64, edge: bool) {
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         let micros = match self.codec {
             Codec::Opaque => std::mem::take(&mut self.elapsed_micros),
             _ => micros,
@@ -213,13 +235,19 @@ impl Sink {
         if edge && self.marked.is_none_or(due) {
             self.marked = Some(media_micros);
             let offset = writer.ring().end();
-            writer.time(TimeMark { offset, media_micros, wall_millis: self.wall_millis });
+            writer.time(TimeMark {
+                offset,
+                media_micros,
+                wall_millis: self.wall_millis,
+            });
         }
         writer.append(bytes, micros);
     }
 
     fn apply_title(&mut self) {
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         if let Some(title) = self.mount.take_title() {
             let offset = writer.ring().end();
             writer.title_at(offset, &title);

@@ -55,7 +55,9 @@ impl EpochClock {
     pub fn next(&self) -> Epoch {
         let now = unix_millis();
         let step = |last: u64| Some(now.max(last.saturating_add(1)));
-        let before = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
+        let before = self
+            .last
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
         Epoch(now.max(before.unwrap_or_default().saturating_add(1)))
     }
 
@@ -115,13 +117,22 @@ impl Engine {
 
     /// A mount that exists.
     pub fn mount(&self, id: &MountId) -> Option<Arc<Mount>> {
-        self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.mounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     /// All mounts, by name.
     pub fn mounts(&self) -> Vec<Arc<Mount>> {
-        let mut all: Vec<Arc<Mount>> =
-            self.mounts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut all: Vec<Arc<Mount>> = self
+            .mounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
     }
@@ -153,7 +164,11 @@ impl Engine {
     ///
     /// # Errors
     /// Never for want of sources; see [`OpenError`].
-    pub fn open_replica(self: &Arc<Self>, id: &MountId, parent: Feeder) -> Result<Replica, OpenError> {
+    pub fn open_replica(
+        self: &Arc<Self>,
+        id: &MountId,
+        parent: Feeder,
+    ) -> Result<Replica, OpenError> {
         let (mount, taken) = self.take(id, parent, Duration::ZERO, false)?;
         Ok(Replica::new(Arc::clone(self), mount, taken))
     }
@@ -168,34 +183,56 @@ impl Engine {
         let now = Instant::now();
         let config = self.config.load();
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        let live = mounts.values().filter(|m| m.id != *id && m.state() == MountState::Live).count();
+        let live = mounts
+            .values()
+            .filter(|m| m.id != *id && m.state() == MountState::Live)
+            .count();
         if counted && live >= config.max_sources {
             return Err(OpenError::TooMany(config.max_sources));
         }
-        if mounts.get(id).is_some_and(|mount| mount.state() == MountState::Ended) {
+        if mounts
+            .get(id)
+            .is_some_and(|mount| mount.state() == MountState::Ended)
+        {
             mounts.remove(id);
         }
         let mount = mounts.entry(id.clone()).or_insert_with(|| {
             let counters = self.telemetry.mount(id);
-            Arc::new(Mount::new(id.clone(), counters, Content::default(), config.ring, now))
+            Arc::new(Mount::new(
+                id.clone(),
+                counters,
+                Content::default(),
+                config.ring,
+                now,
+            ))
         });
-        let taken = mount.take(feeder, stale, now).map_err(|error| match error {
-            mount::TakeError::InUse { idle } => OpenError::InUse { idle },
-            mount::TakeError::Ended => OpenError::InUse { idle: Duration::ZERO },
-        })?;
+        let taken = mount
+            .take(feeder, stale, now)
+            .map_err(|error| match error {
+                mount::TakeError::InUse { idle } => OpenError::InUse { idle },
+                mount::TakeError::Ended => OpenError::InUse {
+                    idle: Duration::ZERO,
+                },
+            })?;
         Ok((Arc::clone(mount), taken))
     }
 
     /// Sets the title of a mount from its next byte on. False if there is no such mount.
     pub fn set_title(&self, id: &MountId, title: &str) -> bool {
-        let Some(mount) = self.mount(id) else { return false };
+        let Some(mount) = self.mount(id) else {
+            return false;
+        };
         mount.put_title(title.to_owned());
         true
     }
 
     /// Ends a mount at once: its source is closed, its listeners get a clean end.
     pub fn end(&self, id: &MountId) -> bool {
-        let found = self.mounts.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let found = self
+            .mounts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
         let Some(mount) = found else { return false };
         mount.end();
         self.announce();
@@ -205,14 +242,21 @@ impl Engine {
     /// Ends the mounts whose hold is over. To be called a few times a second.
     pub fn tick(&self, now: Instant) {
         let hold = self.config.load().hold;
-        let over: Vec<MountId> =
-            self.mounts().into_iter().filter(|m| m.end_if_over(hold, now)).map(|m| m.id.clone()).collect();
+        let over: Vec<MountId> = self
+            .mounts()
+            .into_iter()
+            .filter(|m| m.end_if_over(hold, now))
+            .map(|m| m.id.clone())
+            .collect();
         if over.is_empty() {
             return;
         }
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
         for id in &over {
-            if mounts.get(id).is_some_and(|mount| mount.state() == MountState::Ended) {
+            if mounts
+                .get(id)
+                .is_some_and(|mount| mount.state() == MountState::Ended)
+            {
                 mounts.remove(id);
             }
         }
@@ -236,7 +280,15 @@ impl Engine {
     ) -> Result<(), Busy> {
         let burst = self.config.load().burst;
         let ends_at = longest.map(|duration| Instant::now() + duration);
-        self.shards.attach(Listener { socket, head, metaint, session, mount, burst, ends_at })
+        self.shards.attach(Listener {
+            socket,
+            head,
+            metaint,
+            session,
+            mount,
+            burst,
+            ends_at,
+        })
     }
 
     /// Makes the shards look for sessions that were kicked.

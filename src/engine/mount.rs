@@ -25,7 +25,10 @@ pub struct Content {
 impl Content {
     /// The value of a carried header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -92,7 +95,10 @@ struct Slot {
 enum Feed {
     Fed(CancellationToken),
     /// The writer waits here for the next feeder.
-    Held { writer: Option<Writer>, since: Instant },
+    Held {
+        writer: Option<Writer>,
+        since: Instant,
+    },
     Ended,
 }
 
@@ -132,7 +138,10 @@ impl Mount {
             started: now,
             last_byte: AtomicU64::new(0),
             slot: Mutex::new(Slot {
-                feed: Feed::Held { writer: None, since: now },
+                feed: Feed::Held {
+                    writer: None,
+                    since: now,
+                },
                 generation: 0,
                 feeder: None,
                 pending_title: None,
@@ -178,25 +187,40 @@ impl Mount {
 
     /// The title in effect at the live edge.
     pub fn title(&self) -> Option<Arc<str>> {
-        self.ring.load().with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.text)))
+        self.ring
+            .load()
+            .with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.text)))
     }
 
     /// Bits a second as the source declared or the framer found, 0 where unknown.
     pub fn bitrate(&self) -> u64 {
         let content = self.content.load();
-        let declared = content.header("icy-br").or_else(|| content.header("ice-bitrate"));
+        let declared = content
+            .header("icy-br")
+            .or_else(|| content.header("ice-bitrate"));
         let declared = declared.and_then(|text| text.split(',').next()?.trim().parse::<u64>().ok());
-        let found = || self.ring.load().section().map_or(0, |section: Arc<Section>| section.bitrate.into());
+        let found = || {
+            self.ring
+                .load()
+                .section()
+                .map_or(0, |section: Arc<Section>| section.bitrate.into())
+        };
         declared.map_or_else(found, |kilobits| kilobits.saturating_mul(1000))
     }
 
     pub(super) fn note_byte(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.started).as_millis();
-        self.last_byte.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_byte
+            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Takes the mount for a feeder. One that had it is evicted if it has been silent for `stale`.
-    pub(super) fn take(&self, feeder: Feeder, stale: Duration, now: Instant) -> Result<Taken, TakeError> {
+    pub(super) fn take(
+        &self,
+        feeder: Feeder,
+        stale: Duration,
+        now: Instant,
+    ) -> Result<Taken, TakeError> {
         let mut slot = self.slot();
         let writer = match &mut slot.feed {
             Feed::Ended => return Err(TakeError::Ended),
@@ -215,7 +239,11 @@ impl Mount {
         slot.generation += 1;
         slot.feeder = Some(feeder);
         self.note_byte(now);
-        Ok(Taken { generation: slot.generation, evicted, writer })
+        Ok(Taken {
+            generation: slot.generation,
+            evicted,
+            writer,
+        })
     }
 
     /// A feeder gives the mount back; listeners are held from its last byte on.

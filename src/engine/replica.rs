@@ -44,14 +44,20 @@ impl Replica {
     /// The next byte wanted: where the ring ends. `None` before the first one.
     pub fn position(&self) -> Option<Position> {
         let ring = self.mount.ring();
-        (ring.epoch() != Epoch(0)).then(|| Position { epoch: ring.epoch(), offset: ring.end() })
+        (ring.epoch() != Epoch(0)).then(|| Position {
+            epoch: ring.epoch(),
+            offset: ring.end(),
+        })
     }
 
     /// The parent answers: its bytes begin at `start` of `epoch`. Goes on in the same ring where the epoch is
     /// the same, with the gap counted; else a new ring takes over.
     pub fn begin(&mut self, epoch: Epoch, start: u64, content: Content) {
         self.engine.epochs().raise(epoch);
-        let kept = self.writer.as_ref().filter(|writer| writer.ring().epoch() == epoch);
+        let kept = self
+            .writer
+            .as_ref()
+            .filter(|writer| writer.ring().epoch() == epoch);
         if kept.is_none() {
             self.writer = Some(self.mount.start_epoch(epoch, start));
         }
@@ -69,8 +75,12 @@ impl Replica {
 
     /// A title is in effect from `offset`.
     pub fn title(&mut self, offset: u64, text: &str) {
-        let Some(writer) = &mut self.writer else { return };
-        let known = writer.ring().with_indexes(|i| i.titles.back().is_some_and(|m| m.offset >= offset));
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        let known = writer
+            .ring()
+            .with_indexes(|i| i.titles.back().is_some_and(|m| m.offset >= offset));
         if !known {
             writer.title_at(offset, text);
         }
@@ -86,14 +96,20 @@ impl Replica {
 
     /// Bytes. What is there already is left out; what is missing before them is counted as a gap.
     pub fn data(&mut self, offset: u64, bytes: &[u8], now: Instant) {
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         let end = writer.ring().end();
         if offset > end {
             self.mount.counters.add_gap(offset - end);
             writer.skip_to(offset);
         }
         let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let fresh = if offset > end { bytes } else { bytes.get(known..).unwrap_or(&[]) };
+        let fresh = if offset > end {
+            bytes
+        } else {
+            bytes.get(known..).unwrap_or(&[])
+        };
         writer.append(fresh, 0);
         self.mount.counters.add_received(fresh.len() as u64);
         self.mount.note_byte(now);
@@ -102,7 +118,8 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.mount.give_back(self.generation, self.writer.take(), Instant::now());
+        self.mount
+            .give_back(self.generation, self.writer.take(), Instant::now());
         self.engine.announce();
     }
 }

@@ -46,7 +46,12 @@ impl Telemetry {
     /// The counters of `mount`, made when first asked for. They outlive the mount, so that totals never
     /// fall.
     pub fn mount(&self, mount: &MountId) -> Arc<MountCounters> {
-        if let Some(found) = self.mounts.read().unwrap_or_else(PoisonError::into_inner).get(mount) {
+        if let Some(found) = self
+            .mounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(mount)
+        {
             return Arc::clone(found);
         }
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +61,10 @@ impl Telemetry {
     /// All mounts that ever counted something.
     pub fn mounts(&self) -> Vec<(MountId, Arc<MountCounters>)> {
         let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
-        mounts.iter().map(|(id, counters)| (id.clone(), Arc::clone(counters))).collect()
+        mounts
+            .iter()
+            .map(|(id, counters)| (id.clone(), Arc::clone(counters)))
+            .collect()
     }
 
     /// Listeners now, on all mounts.

@@ -164,7 +164,12 @@ impl Session {
         counters: Arc<MountCounters>,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        Self { record, counters, telemetry, reason: EndReason::Left }
+        Self {
+            record,
+            counters,
+            telemetry,
+            reason: EndReason::Left,
+        }
     }
 
     /// The record.
@@ -230,8 +235,14 @@ mod tests {
         drop(two);
         drop(relay);
         assert_eq!(telemetry.listeners(), 0);
-        assert_eq!(*seen.lock().unwrap(), [EndReason::Slow, EndReason::Left, EndReason::Left]);
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [EndReason::Slow, EndReason::Left, EndReason::Left]
+        );
         let counters = telemetry.mount(&MountId::new("/live.mp3").unwrap());
-        assert_eq!((counters.peak(), counters.sessions(), counters.sent_bytes()), (2, 2, 10));
+        assert_eq!(
+            (counters.peak(), counters.sessions(), counters.sent_bytes()),
+            (2, 2, 10)
+        );
     }
 }

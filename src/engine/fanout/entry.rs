@@ -104,7 +104,10 @@ impl Entry {
         State {
             v: STATE_VERSION,
             mount: self.side.mount.id.clone(),
-            position: Position { epoch: self.ring.epoch(), offset: self.offset },
+            position: Position {
+                epoch: self.ring.epoch(),
+                offset: self.offset,
+            },
             metaint: self.metaint,
             until_meta: self.until_meta,
             meta_sent: self.meta_sent,

@@ -77,14 +77,24 @@ impl Shards {
     /// Starts the threads.
     pub fn start(config: &Config) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if config.threads == 0 { cores } else { config.threads };
-        let handles = (0..count).map(|number| start_one(number, config)).collect::<Result<_, _>>()?;
+        let count = if config.threads == 0 {
+            cores
+        } else {
+            config.threads
+        };
+        let handles = (0..count)
+            .map(|number| start_one(number, config))
+            .collect::<Result<_, _>>()?;
         Ok(Self { handles })
     }
 
     /// Gives a listener to the shard that holds the fewest.
     pub fn attach(&self, listener: Listener) -> Result<(), Busy> {
-        let least = self.handles.iter().min_by_key(|h| h.listeners.load(Ordering::Relaxed)).ok_or(Busy)?;
+        let least = self
+            .handles
+            .iter()
+            .min_by_key(|h| h.listeners.load(Ordering::Relaxed))
+            .ok_or(Busy)?;
         least.listeners.fetch_add(1, Ordering::Relaxed);
         let sent = least.inbox.try_send(Command::Attach(Box::new(listener)));
         if sent.is_err() {
@@ -109,7 +119,11 @@ impl Shards {
     pub fn stop(&self) {
         self.tell(|| Command::Stop);
         for handle in &self.handles {
-            let thread = handle.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let thread = handle
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             if thread.is_some_and(|thread| thread.join().is_err()) {
                 tracing::error!("a fan-out shard panicked");
             }
@@ -135,6 +149,13 @@ fn start_one(number: usize, config: &Config) -> std::io::Result<Handle> {
     let (inbox, commands) = sync_channel(INBOX);
     let listeners = Arc::new(AtomicUsize::new(0));
     let (shard, waker) = Shard::new(config.clone(), commands, Arc::clone(&listeners))?;
-    let thread = std::thread::Builder::new().name(format!("fanout-{number}")).spawn(move || shard.run())?;
-    Ok(Handle { inbox, waker, listeners, thread: Mutex::new(Some(thread)) })
+    let thread = std::thread::Builder::new()
+        .name(format!("fanout-{number}"))
+        .spawn(move || shard.run())?;
+    Ok(Handle {
+        inbox,
+        waker,
+        listeners,
+        thread: Mutex::new(Some(thread)),
+    })
 }

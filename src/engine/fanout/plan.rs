@@ -65,7 +65,11 @@ impl Plan {
             self.push(Part::Prefix(rest(&entry.side.head, entry.prefix_sent)));
         }
         if entry.phase != Phase::Audio {
-            let sent = if entry.phase == Phase::Header { entry.prefix_sent } else { 0 };
+            let sent = if entry.phase == Phase::Header {
+                entry.prefix_sent
+            } else {
+                0
+            };
             if let Some(header) = header_pages(entry) {
                 self.push(Part::Prefix(rest(&header, sent)));
             }
@@ -86,19 +90,36 @@ impl Plan {
         while at.offset < end && self.parts.len() < MAX_SLICES && self.total < MAX_BYTES {
             if entry.metaint > 0 && at.until_meta == 0 {
                 let (block, title_seen) = block_at(entry, &at);
-                self.push(Part::Meta { block: rest(&block, at.meta_sent.into()), title_seen });
-                at = Cursor { until_meta: entry.metaint, meta_sent: 0, title_seen, ..at };
+                self.push(Part::Meta {
+                    block: rest(&block, at.meta_sent.into()),
+                    title_seen,
+                });
+                at = Cursor {
+                    until_meta: entry.metaint,
+                    meta_sent: 0,
+                    title_seen,
+                    ..at
+                };
                 continue;
             }
             let slice = chain.slice_at(at.offset);
-            let room = if entry.metaint > 0 { at.until_meta as usize } else { usize::MAX };
+            let room = if entry.metaint > 0 {
+                at.until_meta as usize
+            } else {
+                usize::MAX
+            };
             let len = slice.len().min(room).min(MAX_BYTES - self.total);
             if len == 0 {
                 break;
             }
-            self.push(Part::Audio { offset: at.offset, len });
+            self.push(Part::Audio {
+                offset: at.offset,
+                len,
+            });
             at.offset += len as u64;
-            at.until_meta = at.until_meta.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
+            at.until_meta = at
+                .until_meta
+                .saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
         }
     }
 
@@ -108,7 +129,11 @@ impl Plan {
     }
 
     /// The pieces as slices for one vectored send; returns how many there are.
-    pub fn slices<'a>(&'a self, chain: &'a Chain, into: &mut [IoSlice<'a>; MAX_SLICES + 2]) -> usize {
+    pub fn slices<'a>(
+        &'a self,
+        chain: &'a Chain,
+        into: &mut [IoSlice<'a>; MAX_SLICES + 2],
+    ) -> usize {
         let mut count = 0;
         for (part, place) in self.parts.iter().zip(into.iter_mut()) {
             *place = IoSlice::new(match part {
@@ -180,10 +205,12 @@ fn block_at(entry: &Entry, at: &Cursor) -> (Bytes, u64) {
     if entry.ring.newest_title() == at.title_seen && at.meta_sent == 0 {
         return (empty, at.title_seen);
     }
-    entry.ring.with_indexes(|indexes| match indexes.title_at(at.offset) {
-        Some(mark) if mark.offset + 1 != at.title_seen => (mark.block.clone(), mark.offset + 1),
-        _ => (empty, at.title_seen),
-    })
+    entry
+        .ring
+        .with_indexes(|indexes| match indexes.title_at(at.offset) {
+            Some(mark) if mark.offset + 1 != at.title_seen => (mark.block.clone(), mark.offset + 1),
+            _ => (empty, at.title_seen),
+        })
 }
 
 fn rest(bytes: &Bytes, sent: u32) -> Bytes {

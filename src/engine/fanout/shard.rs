@@ -118,7 +118,15 @@ impl Shard {
     }
 
     fn attach(&mut self, listener: Listener, now: Instant) {
-        let Listener { socket, head, metaint, session, mount, burst, ends_at } = listener;
+        let Listener {
+            socket,
+            head,
+            metaint,
+            session,
+            mount,
+            burst,
+            ends_at,
+        } = listener;
         let _ = socket.set_nodelay(true);
         if let Err(error) = socket.set_nonblocking(true) {
             tracing::warn!(%error, "a listener's socket is unusable");
@@ -143,12 +151,19 @@ impl Shard {
             thin: ahead < self.config.max_delay * 4,
             progress: self.millis(now),
             jumped: 0,
-            side: Box::new(Side { head, mount, session, ends_at }),
+            side: Box::new(Side {
+                head,
+                mount,
+                session,
+                ends_at,
+            }),
         };
         let key = self.entries.insert(entry);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.entries.get_mut(key).map(|entry| {
-            self.poll.registry().register(&mut entry.socket, Token(key), interest)
+            self.poll
+                .registry()
+                .register(&mut entry.socket, Token(key), interest)
         });
         if let Some(Err(error)) = registered {
             tracing::warn!(%error, "cannot watch a listener's socket");
@@ -166,7 +181,9 @@ impl Shard {
 
     fn on_event(&mut self, event: &Event, now: Instant) {
         let Token(key) = event.token();
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         if event.is_error() || event.is_read_closed() || event.is_write_closed() {
             self.close(key, EndReason::Left);
             return;
@@ -185,10 +202,18 @@ impl Shard {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.take_due(now, &mut due);
         for (key, generation) in due.drain(..) {
-            if self.entries.get(key).is_some_and(|entry| entry.generation == generation) {
+            if self
+                .entries
+                .get(key)
+                .is_some_and(|entry| entry.generation == generation)
+            {
                 self.visit(key, now);
             }
-            if let Some(entry) = self.entries.get(key).filter(|entry| entry.generation == generation) {
+            if let Some(entry) = self
+                .entries
+                .get(key)
+                .filter(|entry| entry.generation == generation)
+            {
                 let delay = self.delay_of(entry);
                 self.wheel.put((key, generation), now, delay);
             }
@@ -203,7 +228,9 @@ impl Shard {
             return floor;
         }
         let listeners = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let full = DELAY_PER_LISTENER.saturating_mul(listeners).min(self.config.max_delay);
+        let full = DELAY_PER_LISTENER
+            .saturating_mul(listeners)
+            .min(self.config.max_delay);
         let bytes_a_second = entry.side.mount.bitrate() / 8;
         let by_bytes = match bytes_a_second {
             0 => self.config.max_delay,
@@ -221,13 +248,20 @@ impl Shard {
 
     fn serve(&mut self, key: usize, now: Instant) -> Outcome {
         let millis = self.millis(now);
-        let Some(entry) = self.entries.get_mut(key) else { return Outcome::Stay };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return Outcome::Stay;
+        };
         if entry.side.ends_at.is_some_and(|end| now >= end) {
             return Outcome::Close(EndReason::Duration);
         }
         if entry.blocked {
-            let stalled = u128::from(millis.saturating_sub(entry.progress)) >= self.config.stall.as_millis();
-            return if stalled { Outcome::Close(EndReason::Stalled) } else { Outcome::Stay };
+            let stalled =
+                u128::from(millis.saturating_sub(entry.progress)) >= self.config.stall.as_millis();
+            return if stalled {
+                Outcome::Close(EndReason::Stalled)
+            } else {
+                Outcome::Stay
+            };
         }
         for _ in 0..SENDS_A_VISIT {
             if let Some(reason) = settle(entry, millis) {
@@ -242,7 +276,10 @@ impl Shard {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES + 2];
             let count = self.plan.slices(&chain, &mut slices);
             let sent = loop {
-                match entry.socket.write_vectored(slices.get(..count).unwrap_or(&[])) {
+                match entry
+                    .socket
+                    .write_vectored(slices.get(..count).unwrap_or(&[]))
+                {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     other => break other,
                 }
@@ -278,7 +315,9 @@ impl Shard {
     }
 
     fn close(&mut self, key: usize, reason: EndReason) {
-        let Some(mut entry) = self.entries.try_remove(key) else { return };
+        let Some(mut entry) = self.entries.try_remove(key) else {
+            return;
+        };
         let _ = self.poll.registry().deregister(&mut entry.socket);
         self.count.fetch_sub(1, Ordering::Relaxed);
         let counters = entry.side.session.counters();
@@ -324,7 +363,11 @@ fn jump(entry: &mut Entry, millis: u32) -> Option<EndReason> {
     if (entry.jumped != 0 && again) || entry.meta_sent > 0 {
         return Some(EndReason::Slow);
     }
-    let burst = Burst { bytes: u64::MAX, longest: Duration::from_secs(10), shortest: Duration::ZERO };
+    let burst = Burst {
+        bytes: u64::MAX,
+        longest: Duration::from_secs(10),
+        shortest: Duration::ZERO,
+    };
     entry.offset = entry.ring.burst_start(burst).0;
     entry.jumped = millis;
     entry.side.session.counters().add_slow_jumps(1);

@@ -23,13 +23,20 @@ pub(super) struct Wheel {
 impl Wheel {
     /// Empty.
     pub fn new(start: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), start, next: 0, waiting: 0 }
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            start,
+            next: 0,
+            waiting: 0,
+        }
     }
 
     /// Puts a ticket into the slot that comes `delay` after `now`: never one already taken, never further
     /// than a turn.
     pub fn put(&mut self, ticket: Ticket, now: Instant, delay: Duration) {
-        let due = self.slot_of(now + delay).clamp(self.next, self.next + SLOTS as u64 - 1);
+        let due = self
+            .slot_of(now + delay)
+            .clamp(self.next, self.next + SLOTS as u64 - 1);
         if let Some(slot) = self.slots.get_mut(index(due)) {
             slot.push(ticket);
             self.waiting += 1;
@@ -57,8 +64,11 @@ impl Wheel {
         if self.waiting == 0 {
             return None;
         }
-        let ahead = (0..SLOTS as u64)
-            .find(|step| self.slots.get(index(self.next + step)).is_some_and(|slot| !slot.is_empty()))?;
+        let ahead = (0..SLOTS as u64).find(|step| {
+            self.slots
+                .get(index(self.next + step))
+                .is_some_and(|slot| !slot.is_empty())
+        })?;
         let at = self.start + SLOT * u32::try_from(self.next + ahead).unwrap_or(u32::MAX);
         Some(at.saturating_duration_since(now))
     }

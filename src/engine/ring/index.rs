@@ -59,7 +59,11 @@ impl Indexes {
     pub fn add_title(&mut self, offset: u64, text: &str) {
         let text: Arc<str> = icy::clean_title(text).into();
         let block = icy::encode_title(&text, None);
-        self.titles.push_back(TitleMark { offset, text, block });
+        self.titles.push_back(TitleMark {
+            offset,
+            text,
+            block,
+        });
         if self.titles.len() > MAX_TITLES {
             self.titles.pop_front();
         }
@@ -72,15 +76,26 @@ impl Indexes {
 
     /// The section that the byte at `offset` belongs to.
     pub fn section_at(&self, offset: u64) -> Option<&SectionMark> {
-        self.sections.iter().rev().find(|mark| mark.offset <= offset)
+        self.sections
+            .iter()
+            .rev()
+            .find(|mark| mark.offset <= offset)
     }
 
     /// Forgets what lies wholly before `start`, keeping what is still in effect there.
     pub fn forget_before(&mut self, start: u64) {
-        while self.sections.get(1).is_some_and(|second| second.offset <= start) {
+        while self
+            .sections
+            .get(1)
+            .is_some_and(|second| second.offset <= start)
+        {
             self.sections.pop_front();
         }
-        while self.titles.get(1).is_some_and(|second| second.offset <= start) {
+        while self
+            .titles
+            .get(1)
+            .is_some_and(|second| second.offset <= start)
+        {
             self.titles.pop_front();
         }
         while self.times.front().is_some_and(|mark| mark.offset < start) {

@@ -66,15 +66,21 @@ impl Chain {
 
     /// Offset after the newest byte.
     pub fn end(&self) -> u64 {
-        self.segments.last().map_or(0, |last| last.base + last.written().len() as u64)
+        self.segments
+            .last()
+            .map_or(0, |last| last.base + last.written().len() as u64)
     }
 
     /// The bytes from `offset` to the end of its segment as written so far; empty at the live edge and
     /// outside the window.
     pub fn slice_at(&self, offset: u64) -> &[u8] {
-        let Some(distance) = offset.checked_sub(self.start()) else { return &[] };
+        let Some(distance) = offset.checked_sub(self.start()) else {
+            return &[];
+        };
         let index = usize::try_from(distance / SEGMENT as u64).unwrap_or(usize::MAX);
-        let Some(segment) = self.segments.get(index) else { return &[] };
+        let Some(segment) = self.segments.get(index) else {
+            return &[];
+        };
         let within = usize::try_from(distance % SEGMENT as u64).unwrap_or(usize::MAX);
         segment.written().get(within..).unwrap_or(&[])
     }
@@ -108,7 +114,9 @@ pub enum Standing {
 impl Ring {
     /// An empty ring whose first byte will be `start`, and its only writer.
     pub fn new(epoch: Epoch, start: u64, bounds: Bounds) -> Writer {
-        let chain = Chain { segments: vec![Arc::new(Segment::new(start))] };
+        let chain = Chain {
+            segments: vec![Arc::new(Segment::new(start))],
+        };
         let ring = Arc::new(Self {
             epoch,
             chain: ArcSwap::from_pointee(chain),
@@ -169,7 +177,9 @@ impl Ring {
     /// Ends the ring; readers that reach its end see why. The first reason stays.
     pub fn close(&self, why: Closed) {
         let open = Closed::Open as u8;
-        let _ = self.closed.compare_exchange(open, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .closed
+            .compare_exchange(open, why as u8, Ordering::AcqRel, Ordering::Acquire);
         self.appended.notify_waiters();
     }
 
@@ -181,7 +191,10 @@ impl Ring {
 
     /// Looks at the indexes. Short: the writer waits for it.
     pub fn with_indexes<T>(&self, look: impl FnOnce(&Indexes) -> T) -> T {
-        let guard = self.indexes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let guard = self
+            .indexes
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         look(&guard)
     }
 
@@ -203,7 +216,8 @@ impl Ring {
         self.with_indexes(|indexes| {
             let mut best = None;
             for mark in indexes.times.iter().rev() {
-                let fits = end.saturating_sub(mark.offset) <= burst.bytes && ahead(mark) <= burst.longest;
+                let fits =
+                    end.saturating_sub(mark.offset) <= burst.bytes && ahead(mark) <= burst.longest;
                 let short = best.is_none_or(|b: TimeMark| ahead(&b) < burst.shortest);
                 if !fits && !short {
                     break;
@@ -216,7 +230,12 @@ impl Ring {
 
     /// The first edge at or after `offset`.
     pub fn edge_from(&self, offset: u64) -> Option<u64> {
-        self.with_indexes(|i| i.times.iter().map(|m| m.offset).find(|edge| *edge >= offset))
+        self.with_indexes(|i| {
+            i.times
+                .iter()
+                .map(|m| m.offset)
+                .find(|edge| *edge >= offset)
+        })
     }
 }
 
@@ -237,7 +256,10 @@ impl Writer {
         while !bytes.is_empty() {
             let chain = self.ring.chain.load_full();
             // SAFETY: this is the only writer of the ring, and it is borrowed exclusively.
-            let took = chain.segments.last().map_or(0, |last| unsafe { last.append(bytes) });
+            let took = chain
+                .segments
+                .last()
+                .map_or(0, |last| unsafe { last.append(bytes) });
             bytes = bytes.get(took..).unwrap_or(&[]);
             if !bytes.is_empty() {
                 self.grow(&chain);
@@ -288,12 +310,20 @@ impl Writer {
     /// Goes on at `offset`, beyond the live edge: what lies between is lost and what was there is let go, so
     /// that the window never has a hole. Readers find themselves [`Standing::Behind`].
     pub fn skip_to(&mut self, offset: u64) {
-        self.ring.chain.store(Arc::new(Chain { segments: vec![Arc::new(Segment::new(offset))] }));
+        self.ring.chain.store(Arc::new(Chain {
+            segments: vec![Arc::new(Segment::new(offset))],
+        }));
         self.indexes(|i| i.forget_before(offset));
     }
 
     fn indexes(&self, change: impl FnOnce(&mut Indexes)) {
-        change(&mut self.ring.indexes.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        change(
+            &mut self
+                .ring
+                .indexes
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
     }
 
     /// Adds a segment and lets go of those that the bounds allow no more.
@@ -301,8 +331,13 @@ impl Writer {
         let mut segments = chain.segments.clone();
         segments.push(Arc::new(Segment::new(chain.end())));
         let too_old = self.older_than_window();
-        let most = usize::try_from(self.ring.bounds.max_bytes / SEGMENT as u64).unwrap_or(usize::MAX).max(2);
-        let expired = segments.iter().take_while(|s| s.base + SEGMENT as u64 <= too_old).count();
+        let most = usize::try_from(self.ring.bounds.max_bytes / SEGMENT as u64)
+            .unwrap_or(usize::MAX)
+            .max(2);
+        let expired = segments
+            .iter()
+            .take_while(|s| s.base + SEGMENT as u64 <= too_old)
+            .count();
         let excess = segments.len().saturating_sub(most);
         segments.drain(..expired.max(excess).min(segments.len() - 1));
         let next = Chain { segments };
@@ -316,7 +351,11 @@ impl Writer {
         let window = u64::try_from(self.ring.bounds.window.as_micros()).unwrap_or(u64::MAX);
         let limit = self.ring.media_micros().saturating_sub(window);
         self.ring.with_indexes(|i| {
-            i.times.iter().rev().find(|m| m.media_micros < limit).map_or(0, |mark| mark.offset)
+            i.times
+                .iter()
+                .rev()
+                .find(|m| m.media_micros < limit)
+                .map_or(0, |mark| mark.offset)
         })
     }
 }
@@ -326,7 +365,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const BOUNDS: Bounds = Bounds { window: Duration::from_secs(60), max_bytes: 4 * SEGMENT as u64 };
+    const BOUNDS: Bounds = Bounds {
+        window: Duration::from_secs(60),
+        max_bytes: 4 * SEGMENT as u64,
+    };
     const BURST: Burst = Burst {
         bytes: 64 * 1024,
         longest: Duration::from_secs(10),
@@ -397,26 +439,45 @@ mod tests {
         fill(&mut writer, 20 * SEGMENT as u64);
         assert!(writer.ring().end() - writer.ring().start() <= BOUNDS.max_bytes);
 
-        let wide = Bounds { window: Duration::from_secs(60), max_bytes: u64::MAX };
+        let wide = Bounds {
+            window: Duration::from_secs(60),
+            max_bytes: u64::MAX,
+        };
         let mut writer = Ring::new(Epoch(1), 0, wide);
         play(&mut writer, 40 * 300);
         let kept = writer.ring().end() - writer.ring().start();
         let minute = 40 * 60 * 400;
-        assert!((minute..minute + 2 * SEGMENT as u64).contains(&kept), "{kept}");
+        assert!(
+            (minute..minute + 2 * SEGMENT as u64).contains(&kept),
+            "{kept}"
+        );
     }
 
     #[test]
     fn a_burst_starts_at_an_edge_within_its_bounds() {
-        let mut writer = Ring::new(Epoch(1), 0, Bounds { max_bytes: u64::MAX, ..BOUNDS });
+        let mut writer = Ring::new(
+            Epoch(1),
+            0,
+            Bounds {
+                max_bytes: u64::MAX,
+                ..BOUNDS
+            },
+        );
         assert_eq!(writer.ring().burst_start(BURST), (0, Duration::ZERO));
         play(&mut writer, 40);
-        assert_eq!(writer.ring().burst_start(BURST), (0, Duration::from_secs(1)));
+        assert_eq!(
+            writer.ring().burst_start(BURST),
+            (0, Duration::from_secs(1))
+        );
         play(&mut writer, 40 * 59);
         let (start, ahead) = writer.ring().burst_start(BURST);
         assert_eq!(start % 400, 0);
         assert!(writer.ring().end() - start <= 65_536);
         assert!(ahead > Duration::from_secs(4) && ahead < Duration::from_secs(5));
-        let tiny = Burst { bytes: 1000, ..BURST };
+        let tiny = Burst {
+            bytes: 1000,
+            ..BURST
+        };
         assert_eq!(writer.ring().burst_start(tiny).1, Duration::from_secs(2));
     }
 
@@ -429,9 +490,9 @@ mod tests {
         fill(&mut writer, 20 * SEGMENT as u64);
         writer.title_at(writer.ring().end(), "three");
         let start = writer.ring().start();
-        let texts = writer.ring().with_indexes(|i| {
-            (i.title_at(start).unwrap().text.to_string(), i.titles.len())
-        });
+        let texts = writer
+            .ring()
+            .with_indexes(|i| (i.title_at(start).unwrap().text.to_string(), i.titles.len()));
         assert_eq!(texts, ("two".to_string(), 2));
     }
 

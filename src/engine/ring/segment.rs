@@ -31,7 +31,11 @@ impl Segment {
     pub fn new(base: u64) -> Self {
         let boxed: Box<[u8]> = vec![0_u8; SEGMENT].into_boxed_slice();
         let bytes = Box::into_raw(boxed).cast::<u8>();
-        Self { base, bytes, len: AtomicUsize::new(0) }
+        Self {
+            base,
+            bytes,
+            len: AtomicUsize::new(0),
+        }
     }
 
     /// What has been written so far.

@@ -1,0 +1,362 @@
+//! The engine whole: frames in, sockets out, bytes compared.
+
+use std::io::Read;
+use std::net::{IpAddr, Shutdown, TcpListener};
+
+use super::*;
+use crate::engine::format::{Codec, Params, Section};
+use crate::telemetry::{Class, EndReason, Opening, SessionRecord};
+use crate::wire::icy;
+
+/// A silent MPEG-1 layer III frame header at 128 kbit/s, 48 kHz: 384 bytes, 24 ms.
+const HEADER: [u8; 4] = [0xFF, 0xFB, 0x94, 0xC4];
+const FRAME: usize = 384;
+
+fn frames(from: u32, count: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    for number in from..from + count {
+        let mut frame = HEADER.to_vec();
+        frame.extend(number.to_be_bytes().map(|byte| byte & 0x7F));
+        frame.resize(FRAME, 0x55);
+        out.extend(frame);
+    }
+    out
+}
+
+fn config() -> Config {
+    Config {
+        ring: Bounds {
+            window: Duration::from_secs(60),
+            max_bytes: 4 << 20,
+        },
+        burst: Burst {
+            bytes: 64 * 1024,
+            longest: Duration::from_secs(10),
+            shortest: Duration::from_secs(2),
+        },
+        hold: Duration::from_secs(45),
+        max_sources: 4,
+        fanout: fanout::Config {
+            threads: 2,
+            min_delay: Duration::from_millis(20),
+            max_delay: Duration::from_millis(50),
+            stall: Duration::from_secs(30),
+        },
+    }
+}
+
+type Ends = Arc<std::sync::Mutex<Vec<EndReason>>>;
+
+fn engine_with(config: Config) -> (Arc<Engine>, Ends) {
+    let ends: Ends = Arc::default();
+    let log = Arc::clone(&ends);
+    let sink = move |_: &SessionRecord, reason| log.lock().unwrap().push(reason);
+    let telemetry = Telemetry::new(Box::new(sink));
+    (Engine::start(config, telemetry).unwrap(), ends)
+}
+
+fn live() -> MountId {
+    MountId::new("/live.mp3").unwrap()
+}
+
+fn offer() -> Offer {
+    Offer {
+        content_type: "audio/mpeg".into(),
+        headers: vec![("icy-br".into(), "128".into())],
+        address: IpAddr::from([127, 0, 0, 1]),
+        agent: "test".into(),
+        stale: Duration::from_secs(5),
+    }
+}
+
+fn push(intake: &mut Intake, bytes: &[u8]) {
+    intake.push(bytes, Instant::now(), unix_millis()).unwrap();
+}
+
+/// A client's socket, its peer handed to the engine.
+fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32) -> TcpStream {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let socket = server.accept().unwrap().0;
+    let session = engine.telemetry.open(Opening {
+        mount: id.clone(),
+        address: IpAddr::from([127, 0, 0, 1]),
+        user_agent: "test".into(),
+        referer: String::new(),
+        request: "GET /live.mp3 HTTP/1.1".into(),
+        class: Class::Listener,
+    });
+    let mount = engine.mount(id).unwrap();
+    engine
+        .listen(
+            mount,
+            socket,
+            Bytes::from_static(head),
+            metaint,
+            session,
+            None,
+        )
+        .unwrap();
+    client
+}
+
+fn read(client: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut got = vec![0; count];
+    client.read_exact(&mut got).unwrap();
+    got
+}
+
+fn rest(client: &mut TcpStream) -> Vec<u8> {
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    got
+}
+
+/// Waits for a condition; ten seconds are far more than any of them needs.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_listener_gets_head_burst_and_what_comes() {
+    let (engine, ends) = engine_with(config());
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 10));
+    let mut client = listen(&engine, &live(), b"HEAD", 0);
+    let first = read(&mut client, 4 + 10 * FRAME);
+    assert_eq!(first, [b"HEAD".as_slice(), &frames(0, 10)].concat());
+    push(&mut intake, &frames(10, 500));
+    let more = read(&mut client, 500 * FRAME);
+    assert!(more == frames(10, 500), "audio differs");
+    assert_eq!(engine.telemetry.listeners(), 1);
+    client.shutdown(Shutdown::Both).unwrap();
+    eventually("the session closes", || engine.telemetry.listeners() == 0);
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);
+    engine.stop();
+}
+
+#[test]
+fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
+    let (engine, _) = engine_with(config());
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 5));
+    intake.title("one");
+    let mut client = listen(&engine, &live(), b"", 1000);
+    let mut sent = frames(0, 5);
+    for (number, title) in [(5, "two"), (105, "it's; '; three é"), (205, "four")] {
+        push(&mut intake, &frames(number, 100));
+        sent.extend(frames(number, 100));
+        intake.title(title);
+    }
+    push(&mut intake, &frames(305, 100));
+    sent.extend(frames(305, 100));
+    drop(intake);
+    engine.end(&live());
+    let raw = rest(&mut client);
+    let (mut audio, mut titles) = (Vec::new(), Vec::new());
+    icy::Stripper::new(1000).push(&raw, &mut audio, &mut titles);
+    assert!(audio == sent, "audio differs: {} of {}", audio.len(), sent.len());
+    let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts.len(), 4, "{texts:?}");
+    assert_eq!((texts[0], texts[1], texts[3]), ("one", "two", "four"));
+    engine.stop();
+}
+
+#[test]
+fn listeners_are_held_and_the_epoch_goes_on_with_the_same_parameters() {
+    let (engine, ends) = engine_with(config());
+    let mut first = engine.open_source(&live(), offer()).unwrap();
+    push(&mut first, &frames(0, 10));
+    let mut client = listen(&engine, &live(), b"", 0);
+    assert_eq!(read(&mut client, 10 * FRAME), frames(0, 10));
+    let epoch = engine.mount(&live()).unwrap().ring().epoch();
+    drop(first);
+    assert_eq!(engine.mount(&live()).unwrap().state(), MountState::Held);
+    let mut second = engine.open_source(&live(), offer()).unwrap();
+    push(&mut second, &frames(100, 10));
+    assert_eq!(read(&mut client, 10 * FRAME), frames(100, 10));
+    assert_eq!(engine.mount(&live()).unwrap().ring().epoch(), epoch);
+    drop(second);
+    engine.tick(Instant::now() + Duration::from_secs(46));
+    assert!(engine.mount(&live()).is_none());
+    assert!(rest(&mut client).is_empty());
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Ended]);
+    engine.stop();
+}
+
+#[test]
+fn other_parameters_give_a_new_epoch_and_a_clean_end() {
+    let (engine, ends) = engine_with(config());
+    let mut first = engine.open_source(&live(), offer()).unwrap();
+    push(&mut first, &frames(0, 10));
+    let mut client = listen(&engine, &live(), b"", 0);
+    assert_eq!(read(&mut client, 10 * FRAME), frames(0, 10));
+    let epoch = engine.mount(&live()).unwrap().ring().epoch();
+    drop(first);
+    let mut second = engine.open_source(&live(), offer()).unwrap();
+    // 44.1 kHz instead of 48: another decoder.
+    let mut other = frames(0, 20);
+    for frame in other.chunks_mut(FRAME) {
+        frame[2] = 0x90;
+    }
+    let other: Vec<u8> = other
+        .chunks(FRAME)
+        .flat_map(|f| [f, &[0_u8; 33]].concat())
+        .collect();
+    push(&mut second, &other);
+    assert!(engine.mount(&live()).unwrap().ring().epoch() > epoch);
+    assert!(rest(&mut client).is_empty());
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Changed]);
+    engine.stop();
+}
+
+#[test]
+fn a_mount_in_use_is_refused_and_a_stale_source_is_taken_over() {
+    let (engine, _) = engine_with(config());
+    let mut first = engine.open_source(&live(), offer()).unwrap();
+    push(&mut first, &frames(0, 10));
+    let refused = engine.open_source(&live(), offer()).err().unwrap();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    let second = engine
+        .open_source(
+            &live(),
+            Offer {
+                stale: Duration::ZERO,
+                ..offer()
+            },
+        )
+        .unwrap();
+    assert!(first.evicted().is_cancelled());
+    assert_eq!(first.push(b"x", Instant::now(), 0), Err(PushError::Evicted));
+    drop(first);
+    assert_eq!(engine.mount(&live()).unwrap().state(), MountState::Live);
+    drop(second);
+    assert_eq!(engine.mount(&live()).unwrap().state(), MountState::Held);
+    engine.stop();
+}
+
+#[test]
+fn limits_and_garbage_have_their_errors() {
+    let (engine, _) = engine_with(Config {
+        max_sources: 1,
+        ..config()
+    });
+    let text = Offer {
+        content_type: "text/html".into(),
+        ..offer()
+    };
+    assert_eq!(
+        engine.open_source(&live(), text).err(),
+        Some(OpenError::Unsupported("text/html".into()))
+    );
+    let mut garbage = engine.open_source(&live(), offer()).unwrap();
+    let other = MountId::new("/other").unwrap();
+    assert_eq!(
+        engine.open_source(&other, offer()).err(),
+        Some(OpenError::TooMany(1))
+    );
+    let junk = vec![0x11; 32 * 1024];
+    push(&mut garbage, &junk);
+    assert_eq!(
+        garbage.push(&junk, Instant::now(), 0),
+        Err(PushError::Garbage)
+    );
+    engine.stop();
+}
+
+#[test]
+fn a_listener_that_never_reads_is_closed_and_disturbs_nobody() {
+    let mut config = config();
+    config.fanout.stall = Duration::from_millis(300);
+    let (engine, ends) = engine_with(config);
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 10));
+    let deaf = listen(&engine, &live(), b"", 0);
+    let mut number = 10;
+    eventually("the deaf listener is closed", || {
+        push(&mut intake, &frames(number, 50));
+        number += 50;
+        !ends.lock().unwrap().is_empty()
+    });
+    let reason = ends.lock().unwrap()[0];
+    assert!(
+        matches!(reason, EndReason::Stalled | EndReason::Slow),
+        "{reason:?}"
+    );
+    drop(deaf);
+    engine.stop();
+}
+
+#[test]
+fn a_replica_keeps_addresses_counts_gaps_and_serves() {
+    let (engine, _) = engine_with(config());
+    let parent = Feeder {
+        address: None,
+        agent: "primary".into(),
+        since_unix_millis: 0,
+    };
+    let mut replica = engine.open_replica(&live(), parent).unwrap();
+    assert_eq!(replica.position(), None);
+    let content = Content {
+        content_type: "audio/mpeg".into(),
+        headers: Vec::new(),
+    };
+    let params = Params {
+        codec: Codec::Mp3,
+        sample_rate: 48_000,
+        channels: 2,
+        profile: 1,
+    };
+    let section = Section {
+        params,
+        bitrate: 128_000,
+        header: Bytes::new(),
+    };
+    replica.begin(Epoch(77), 1000, content);
+    replica.section(0, section);
+    replica.time(ring::TimeMark {
+        offset: 1000,
+        media_micros: 5,
+        wall_millis: 0,
+    });
+    replica.data(1000, b"0123456789", Instant::now());
+    replica.data(1005, b"56789abc", Instant::now());
+    assert_eq!(
+        replica.position(),
+        Some(crate::base::ids::Position {
+            epoch: Epoch(77),
+            offset: 1013
+        })
+    );
+    let mut client = listen(&engine, &live(), b"", 0);
+    assert_eq!(read(&mut client, 13), b"0123456789abc");
+    replica.data(1020, b"xyz", Instant::now());
+    assert_eq!(replica.mount().counters.gap_bytes(), 7);
+    assert!(engine.epochs().next() > Epoch(77));
+    engine.stop();
+}
+
+#[test]
+fn a_kick_and_a_longest_duration_end_a_session() {
+    let (engine, ends) = engine_with(config());
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 10));
+    let mut client = listen(&engine, &live(), b"", 0);
+    read(&mut client, 10 * FRAME);
+    let session = engine.telemetry.sessions().pop().unwrap();
+    session.kick();
+    engine.sweep();
+    assert!(rest(&mut client).is_empty());
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Kicked]);
+    engine.stop();
+}
