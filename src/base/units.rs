@@ -70,10 +70,9 @@ impl FromStr for Size {
 /// Where `text` is neither.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        if let Ok(duration) = Duration::try_from_secs_f64(seconds) {
-            return Ok(duration);
-        }
+    let seconds = text.parse::<f64>().ok();
+    if let Some(duration) = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+        return Ok(duration);
     }
     humantime::parse_duration(text).map_err(|_| UnitError {
         text: text.into(),

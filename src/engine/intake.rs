@@ -211,11 +211,6 @@ impl Sink {
             }
             self.mount.set_content(self.content.clone());
         }
-        if section.params.codec.is_ogg() {
-            if let Some(title) = format::comment_title(&section.header) {
-                self.mount.put_title(title);
-            }
-        }
         if let Some(writer) = &mut self.writer {
             writer.section(section);
         }

@@ -296,6 +296,11 @@ impl Engine {
         self.shards.sweep();
     }
 
+    /// Every listener's state as plain data.
+    pub fn states(&self) -> Vec<fanout::State> {
+        self.shards.states()
+    }
+
     /// Ends all listeners and the shards; returns when the last one is closed.
     pub fn stop(&self) {
         self.shards.stop();

@@ -128,7 +128,7 @@ impl Mount {
         bounds: Bounds,
         now: Instant,
     ) -> Self {
-        let writer = Ring::new(Epoch(0), 0, bounds);
+        let writer = Ring::begin(Epoch(0), 0, bounds);
         Self {
             id,
             counters,
@@ -279,7 +279,7 @@ impl Mount {
 
     /// A ring for a new epoch; the old one ends as replaced.
     pub(super) fn start_epoch(&self, epoch: Epoch, start: u64) -> Writer {
-        let writer = Ring::new(epoch, start, self.bounds);
+        let writer = Ring::begin(epoch, start, self.bounds);
         let old = self.ring.swap(Arc::clone(writer.ring()));
         old.close(Closed::Replaced);
         writer

@@ -136,6 +136,13 @@ fn a_listener_gets_head_burst_and_what_comes() {
     let more = read(&mut client, 500 * FRAME);
     assert!(more == frames(10, 500), "audio differs");
     assert_eq!(engine.telemetry.listeners(), 1);
+    let state = engine.states().pop().unwrap();
+    assert_eq!(
+        (state.position.offset, state.metaint),
+        (510 * FRAME as u64, 0)
+    );
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<fanout::State>(&text).unwrap(), state);
     client.shutdown(Shutdown::Both).unwrap();
     eventually("the session closes", || engine.telemetry.listeners() == 0);
     assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);
@@ -162,7 +169,12 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     let raw = rest(&mut client);
     let (mut audio, mut titles) = (Vec::new(), Vec::new());
     icy::Stripper::new(1000).push(&raw, &mut audio, &mut titles);
-    assert!(audio == sent, "audio differs: {} of {}", audio.len(), sent.len());
+    assert!(
+        audio == sent,
+        "audio differs: {} of {}",
+        audio.len(),
+        sent.len()
+    );
     let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(texts.len(), 4, "{texts:?}");
     assert_eq!((texts[0], texts[1], texts[3]), ("one", "two", "four"));

@@ -55,6 +55,8 @@ enum Command {
     Attach(Box<Listener>),
     Reconfigure(Config),
     Sweep,
+    /// Report the listeners' states.
+    States(SyncSender<Vec<State>>),
     Stop,
 }
 
@@ -113,6 +115,14 @@ impl Shards {
     /// Closes the kicked.
     pub fn sweep(&self) {
         self.tell(|| Command::Sweep);
+    }
+
+    /// Every listener's state: what a process that takes the sockets over would need.
+    pub fn states(&self) -> Vec<State> {
+        let (report, states) = sync_channel(self.handles.len());
+        self.tell(|| Command::States(report.clone()));
+        drop(report);
+        states.iter().flatten().collect()
     }
 
     /// Closes everybody and ends the threads.

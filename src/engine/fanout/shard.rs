@@ -111,6 +111,15 @@ impl Shard {
                 Ok(Command::Attach(listener)) => self.attach(*listener, now),
                 Ok(Command::Reconfigure(config)) => self.config = config,
                 Ok(Command::Sweep) => self.sweep(),
+                Ok(Command::States(report)) => {
+                    let states = self
+                        .entries
+                        .iter()
+                        .map(|(_, entry)| entry.state())
+                        .collect();
+                    // Whoever asked may have gone.
+                    let _ = report.send(states);
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Err(()),
                 Err(TryRecvError::Empty) => return Ok(()),
             }

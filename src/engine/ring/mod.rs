@@ -113,7 +113,7 @@ pub enum Standing {
 
 impl Ring {
     /// An empty ring whose first byte will be `start`, and its only writer.
-    pub fn new(epoch: Epoch, start: u64, bounds: Bounds) -> Writer {
+    pub fn begin(epoch: Epoch, start: u64, bounds: Bounds) -> Writer {
         let chain = Chain {
             segments: vec![Arc::new(Segment::new(start))],
         };
@@ -404,7 +404,7 @@ mod tests {
         fn any_interleaving_reads_a_contiguous_run_or_behind(
             steps in proptest::collection::vec((any::<bool>(), 1_u64..90_000), 1..60)
         ) {
-            let mut writer = Ring::new(Epoch(1), 7, BOUNDS);
+            let mut writer = Ring::begin(Epoch(1), 7, BOUNDS);
             let ring = Arc::clone(writer.ring());
             let mut cursor = 7;
             for (write, amount) in steps {
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn the_window_is_bounded_by_bytes_and_by_time() {
-        let mut writer = Ring::new(Epoch(1), 0, BOUNDS);
+        let mut writer = Ring::begin(Epoch(1), 0, BOUNDS);
         fill(&mut writer, 20 * SEGMENT as u64);
         assert!(writer.ring().end() - writer.ring().start() <= BOUNDS.max_bytes);
 
@@ -443,7 +443,7 @@ mod tests {
             window: Duration::from_secs(60),
             max_bytes: u64::MAX,
         };
-        let mut writer = Ring::new(Epoch(1), 0, wide);
+        let mut writer = Ring::begin(Epoch(1), 0, wide);
         play(&mut writer, 40 * 300);
         let kept = writer.ring().end() - writer.ring().start();
         let minute = 40 * 60 * 400;
@@ -455,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_burst_starts_at_an_edge_within_its_bounds() {
-        let mut writer = Ring::new(
+        let mut writer = Ring::begin(
             Epoch(1),
             0,
             Bounds {
@@ -483,7 +483,7 @@ mod tests {
 
     #[test]
     fn indexes_keep_what_is_still_in_effect() {
-        let mut writer = Ring::new(Epoch(1), 0, BOUNDS);
+        let mut writer = Ring::begin(Epoch(1), 0, BOUNDS);
         writer.title_at(0, "one");
         fill(&mut writer, 5);
         writer.title_at(5, "two");
@@ -498,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_skip_leaves_no_hole() {
-        let mut writer = Ring::new(Epoch(1), 0, BOUNDS);
+        let mut writer = Ring::begin(Epoch(1), 0, BOUNDS);
         fill(&mut writer, 100);
         writer.skip_to(500);
         assert_eq!(writer.ring().standing(100), Standing::Behind);
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn readers_on_other_threads_see_whole_bytes() {
-        let mut writer = Ring::new(Epoch(1), 0, BOUNDS);
+        let mut writer = Ring::begin(Epoch(1), 0, BOUNDS);
         let ring = Arc::clone(writer.ring());
         let reader = std::thread::spawn(move || {
             let mut cursor = 0;
