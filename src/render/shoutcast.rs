@@ -93,10 +93,12 @@ pub(super) fn context(station: &Station, old: Option<&str>) -> Result<Value, Ren
         adminpassword: station.admin_password.reveal().to_owned(),
         maxuser: station.limits.max_listeners,
         autodumptime: check::some_seconds(station.timeouts.source),
-        public: station
-            .mounts
-            .iter()
-            .any(|mount| mount.public == Some(true)),
+        // `None` leaves it to the source, so the server forbids it only where every mount does.
+        public: station.mounts.is_empty()
+            || station
+                .mounts
+                .iter()
+                .any(|mount| mount.public != Some(false)),
         streams,
         kept: old.auth_hashes,
         paths: Paths {
