@@ -13,26 +13,31 @@
 //!
 //! Up from a source: `edge::source` → `engine::intake` → `engine::format` (whole frames) → `engine::ring`.
 //!
-//! Between nodes: `admin::cluster` (the serving side) ⇄ `upstream::relay` (the pulling side), every byte
+//! Between nodes: `admin::cluster` (the serving side) ⇄ `upstream::pull` (the pulling side), every byte
 //! under the same (mount, epoch, offset).
 //!
-//! Control, where no audio passes: beats → `cluster::table` → snapshot → `balancer`.
+//! Control, where no audio passes: `agent` (a relay's beats) → `admin::cluster` → `control` → `cluster::table`
+//! → snapshot → `balancer`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-// L8: `src/main.rs`
+// L9: `src/main.rs`
 
-// L7
+// L8
 pub mod cli;
 
-// L6
+// L7
 pub mod app;
 
-// L5
+// L6
 pub mod edge;
 
-// L4
+// L5
 pub mod admin;
+pub mod agent;
+
+// L4
+pub mod control;
 
 // L3
 pub mod balancer;
