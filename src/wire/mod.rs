@@ -4,6 +4,7 @@
 //! Must never: open a socket, spawn, read the clock, or panic on any input. Neighbours: everything above.
 
 pub mod basic;
+mod block;
 pub mod body;
 pub mod forwarded;
 pub mod frame;

@@ -1,6 +1,7 @@
 //! Response heads: those of upstreams read, our own plain answers written.
 
-use super::head::{HeadError, Headers, Version, block, fields};
+use super::block::{HeadError, block, fields};
+use super::head::{Headers, Version};
 use super::headers::{field_text, write_field};
 use super::icy::clean_field;
 
