@@ -1,0 +1,147 @@
+//! Settings that are one word of a few.
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant),* }
+
+        impl $name {
+            /// The words, in the order of the documents.
+            pub const NAMES: &'static [&'static str] = &[$($text),*];
+
+            /// The word.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl Word for $name {
+            fn of(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+/// A word of a few.
+pub(super) trait Word: Sized {
+    /// The value that `text` names.
+    fn of(text: &str) -> Option<Self>;
+}
+
+choice! {
+    /// How a node is chosen for a listener.
+    Strategy {
+        /// Fewest listeners and reservations by weight.
+        LeastConn = "least-conn",
+        /// Lowest committed rate.
+        LeastBandwidth = "least-bandwidth",
+        /// In turn, by weight.
+        RoundRobin = "round-robin",
+        /// Drawn.
+        Random = "random",
+        /// The lesser of two drawn.
+        P2c = "p2c",
+        /// By the client's address.
+        IpHash = "ip-hash",
+        /// Fill one node before the next.
+        Pack = "pack",
+    }
+}
+
+choice! {
+    /// Whether a primary serves listeners.
+    Serve {
+        /// Only while no relay can.
+        Auto = "auto",
+        /// Like any relay.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+}
+
+choice! {
+    /// How a listener reaches its node.
+    Mode {
+        /// By a 302.
+        Redirect = "redirect",
+    }
+}
+
+choice! {
+    /// What carries the audio.
+    Engine {
+        /// Our own.
+        Embedded = "embedded",
+    }
+}
+
+choice! {
+    /// Whether metrics need no token.
+    Open {
+        /// On loopback and private networks.
+        Auto = "auto",
+        /// For everyone.
+        Always = "always",
+        /// For nobody.
+        Never = "never",
+    }
+}
+
+choice! {
+    /// Level of the log.
+    Level {
+        /// Nothing.
+        Off = "off",
+        /// What failed.
+        Error = "error",
+        /// And what is odd.
+        Warn = "warn",
+        /// And what happened.
+        Info = "info",
+        /// And why.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// Form of the log.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// Form of the access line.
+    AccessFormat {
+        /// Icecast's: combined, and the seconds at the end.
+        Combined = "combined",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// Shoutcast's `publicserver`.
+    PublicServer {
+        /// As the source says.
+        Default = "default",
+        /// Always listed.
+        Always = "always",
+        /// Never listed.
+        Never = "never",
+    }
+}

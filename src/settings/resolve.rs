@@ -1,0 +1,408 @@
+//! Merged layers to typed settings; every rule between keys.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::choices::{
+    AccessFormat, Engine, Level, LogFormat, Mode, Open, PublicServer, Serve, Strategy,
+};
+use super::reader::Reader;
+use super::trees;
+use super::types::{
+    AccessLog, AccessTarget, Audio, Bind, Fanout, Given, Haproxy, Icecast, Limits, Primary, Public,
+    Pull, Render, Settings, Shoutcast, Station,
+};
+use super::values::{self, Read};
+use crate::base::ids::MountId;
+use crate::base::units::Size;
+
+/// Where a relayctl primary listens unless told otherwise.
+pub const DATA_PORT: u16 = 8000;
+
+/// Reads every key. What is wrong is in the reader afterwards; then the outcome is not to be used.
+pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
+    let bind = bind(reader)?;
+    let limits = limits(reader);
+    let mode = reader.word("mode", Mode::Redirect);
+    let engine = reader.word("engine", Engine::Embedded);
+    let settings = Settings {
+        public: public(reader),
+        name: reader.get("name", |value| {
+            let text = values::text(value)?;
+            text.parse().map_err(|error| format!("`{text}`: {error}"))
+        }),
+        data_dir: reader.text("data_dir").map(Into::into),
+        primary: primary(reader),
+        insecure_join: reader.boolean("insecure_join"),
+        given: given(reader),
+        strategy: reader.word("strategy", Strategy::LeastConn),
+        serve: reader.word("serve", Serve::Auto),
+        mode,
+        engine,
+        forget: reader.duration("forget"),
+        mounts: trees::mounts(reader),
+        relays: trees::relays(reader),
+        pull: pull(reader),
+        audio: audio(reader),
+        fanout: fanout(reader),
+        trusted_proxies: reader
+            .get("trusted_proxies", |value| {
+                let items = values::list(value)?;
+                items.iter().map(|item| values::network(item)).collect()
+            })
+            .unwrap_or_default(),
+        shoutcast: shoutcast(reader, bind)?,
+        metrics_open: reader.word("metrics.open", Open::Auto),
+        log: reader.word("log", Level::Info),
+        log_format: reader.word("log_format", LogFormat::Text),
+        access_log: access_log(reader),
+        station: station(reader),
+        render: render(reader, &limits)?,
+        bind,
+        limits,
+    };
+    Some(settings)
+}
+
+fn bind(reader: &mut Reader<'_>) -> Option<Bind> {
+    let mut bind = reader.get("bind", values::bind)?;
+    if let Some(port) = reader.get("bind.port", |value| values::port(&values::plain(value)?)) {
+        bind.port = port;
+    }
+    if let Some(address) = reader.get("bind.address", |value| {
+        values::address(&values::text(value)?)
+    }) {
+        bind.address = address;
+    }
+    Some(bind)
+}
+
+fn public(reader: &mut Reader<'_>) -> Public {
+    let urls: Vec<Url> = reader
+        .get("public_url", |value| {
+            let items = values::list(value)?;
+            items.iter().map(|item| root_url(item)).collect::<Read<_>>()
+        })
+        .unwrap_or_default();
+    for scheme in ["http", "https"] {
+        if urls.iter().filter(|url| url.scheme() == scheme).count() > 1 {
+            reader.problem(
+                "public_url",
+                format!("has two `{scheme}` URLs"),
+                "leave one out",
+            );
+        }
+    }
+    let host = reader.get("public_url.host", |value| {
+        let text = values::plain(value)?;
+        let bracketed = if text.contains(':') && !text.starts_with('[') {
+            format!("[{text}]")
+        } else {
+            text.clone()
+        };
+        url::Host::parse(&bracketed)
+            .map(|host| host.to_string())
+            .map_err(|_| format!("`{text}` is no host: write a name or an address alone"))
+    });
+    Public { urls, host }
+}
+
+/// A URL whose path is `/`.
+fn root_url(text: &str) -> Read<Url> {
+    let url = values::http_url(text)?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err(format!(
+            "`{text}` has a path or a query: write scheme, host and port alone"
+        ));
+    }
+    Ok(url)
+}
+
+fn primary(reader: &mut Reader<'_>) -> Option<Primary> {
+    let ours = reader.text("primary");
+    let host = reader.text("primary.host");
+    let port = reader.get("primary.port", |value| values::port(&values::plain(value)?));
+    let (path, outcome) = match (host, ours) {
+        (Some(host), _) => ("primary.host", relay_server(&host, port)),
+        (None, Some(text)) => {
+            let outcome = if text.contains("://") {
+                root_url(&text)
+            } else {
+                bare(&text, DATA_PORT).and_then(|text| root_url(&text))
+            };
+            ("primary", outcome.map(|url| (url, false)))
+        }
+        (None, None) => {
+            if port.is_some() {
+                reader.problem("primary.port", "stands without `RelayServer`", "set both");
+            }
+            return None;
+        }
+    };
+    match outcome {
+        Ok((url, assumed_port)) => Some(Primary {
+            url,
+            assumed_port,
+            said_by: reader.origin(path).to_string(),
+        }),
+        Err(what) => {
+            reader.problem(path, what, "write it like `http://primary.example:8000`");
+            None
+        }
+    }
+}
+
+/// `RelayServer` is a host, `host:port` or a URL; a path is left out, since what it named was the stream
+/// and not the node. The port that stands in it wins over `RelayPort`.
+fn relay_server(text: &str, port: Option<u16>) -> Read<(Url, bool)> {
+    let with_scheme = if text.contains("://") {
+        text.to_owned()
+    } else {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        format!("http://{}/{path}", bracket(host))
+    };
+    let mut url = values::http_url(&with_scheme)?;
+    let has_port = with_scheme
+        .split("://")
+        .nth(1)
+        .and_then(|rest| rest.split(['/', '?']).next())
+        .is_some_and(|host| host.rsplit(']').next().is_some_and(|end| end.contains(':')));
+    if let (false, Some(port)) = (has_port, port) {
+        url.set_port(Some(port))
+            .map_err(|()| format!("`{text}` takes no port"))?;
+    }
+    url.set_path("/");
+    url.set_query(None);
+    Ok((url, !has_port && port.is_none()))
+}
+
+/// `host` or `host:port` as a URL.
+fn bare(text: &str, port: u16) -> Read<String> {
+    let host = bracket(text);
+    let ends_in_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    Ok(if ends_in_port {
+        format!("http://{host}")
+    } else {
+        format!("http://{host}:{port}")
+    })
+}
+
+/// Brackets around a bare IPv6 address.
+fn bracket(host: &str) -> String {
+    if host.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("[{host}]")
+    } else {
+        host.into()
+    }
+}
+
+fn given(reader: &mut Reader<'_>) -> Given {
+    let token = reader.secret("token");
+    Given {
+        join_token: reader.secret("join_token").or_else(|| token.clone()),
+        token,
+        source: reader.secret("source_password"),
+        admin: reader.secret("admin_password"),
+        relay: reader.secret("relay_password"),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        max_listeners: reader.number("max_listeners").filter(|number| *number > 0),
+        max_bandwidth: Some(reader.rate("max_bandwidth")).filter(|rate| rate.0 > 0),
+        max_sources: reader.number("max_sources").unwrap_or(1),
+        weight: reader.number("weight").unwrap_or(100),
+    }
+}
+
+fn pull(reader: &mut Reader<'_>) -> Pull {
+    let mounts = reader.list("pull.mounts");
+    for glob in &mounts {
+        if let Err(error) = globset::Glob::new(glob) {
+            reader.problem(
+                "pull.mounts",
+                format!("`{glob}` is no glob: {}", error.kind()),
+                "",
+            );
+        }
+    }
+    Pull {
+        mounts,
+        on_demand: reader.boolean("pull.on_demand"),
+    }
+}
+
+fn audio(reader: &mut Reader<'_>) -> Audio {
+    let audio = Audio {
+        hold: reader.duration("hold"),
+        ring: reader.duration("ring"),
+        ring_max: reader.size("ring.max_bytes"),
+        burst_bytes: reader.size("burst.bytes"),
+        burst_time: reader.duration("burst.seconds"),
+        metaint: reader.number("metaint").unwrap_or(16_000),
+        listener_stall: reader.duration("listener.stall"),
+        source_timeout: reader.duration("source.timeout"),
+        source_stale: reader.duration("source.stale"),
+        takeover: reader.boolean("takeover"),
+    };
+    if audio.burst_time < Duration::from_secs(2) {
+        reader.problem("burst.seconds", "is less than 2s", "players stop at less");
+    }
+    let least = audio.burst_time + Duration::from_secs(30);
+    if audio.ring < least {
+        let what = format!(
+            "is less than `burst.seconds` and 30s, {}s",
+            least.as_secs_f64()
+        );
+        reader.problem("ring", what, "raise `ring` or lower `burst.seconds`");
+    }
+    // Four segments: less could not hold a burst beside the one being written.
+    if audio.ring_max < Size(256 * 1024) || audio.ring_max.0 < audio.burst_bytes.0.saturating_mul(2)
+    {
+        let hint = "give at least 256KiB and twice `burst.bytes`";
+        reader.problem(
+            "ring.max_bytes",
+            format!("`{}` is too little", audio.ring_max),
+            hint,
+        );
+    }
+    for (path, time) in [
+        ("listener.stall", audio.listener_stall),
+        ("source.timeout", audio.source_timeout),
+        ("source.stale", audio.source_stale),
+    ] {
+        if time.is_zero() {
+            reader.problem(path, "is zero", "write a time such as `10s`");
+        }
+    }
+    audio
+}
+
+fn fanout(reader: &mut Reader<'_>) -> Fanout {
+    let fanout = Fanout {
+        threads: reader
+            .number("fanout.threads")
+            .filter(|number| *number > 0)
+            .map(|number| number as usize),
+        min_delay: reader.duration("fanout.min_delay"),
+        max_delay: reader.duration("fanout.max_delay"),
+    };
+    if fanout.min_delay > fanout.max_delay {
+        reader.problem(
+            "fanout.min_delay",
+            "is more than `fanout.max_delay`",
+            "lower it",
+        );
+    }
+    let ten = Duration::from_secs(10);
+    if fanout.min_delay.is_zero() || fanout.max_delay > ten {
+        reader.problem("fanout.max_delay", "delays lie between 1ms and 10s", "");
+    }
+    fanout
+}
+
+fn shoutcast(reader: &mut Reader<'_>, bind: Bind) -> Option<Shoutcast> {
+    let mount: MountId = reader.get("shoutcast.mount", trees::mount_id)?;
+    if mount.is_reserved() {
+        reader.problem("shoutcast.mount", format!("`{mount}` takes no source"), "");
+    }
+    let asked = reader
+        .number("shoutcast.port")
+        .and_then(|port| u16::try_from(port).ok());
+    // With a data port that nobody knows beforehand, nobody could know the next one either.
+    let port = match asked {
+        _ if bind.port == 0 => None,
+        Some(port) => Some(port).filter(|port| *port != 0),
+        None => bind.port.checked_add(1),
+    };
+    if port == Some(bind.port) {
+        reader.problem(
+            "shoutcast.port",
+            "is the data port",
+            "which takes such sources anyway: set 0",
+        );
+    }
+    Some(Shoutcast { mount, port })
+}
+
+fn access_log(reader: &mut Reader<'_>) -> AccessLog {
+    let target = match reader.text("access_log.path").as_deref() {
+        None | Some("off") => AccessTarget::Off,
+        Some("-") => AccessTarget::Output,
+        Some(path) => AccessTarget::File(path.into()),
+    };
+    AccessLog {
+        target,
+        format: reader.word("access_log.format", AccessFormat::Combined),
+    }
+}
+
+fn station(reader: &mut Reader<'_>) -> Station {
+    Station {
+        name: reader.text("station.name"),
+        description: reader.text("station.description"),
+        genre: reader.text("station.genre"),
+        location: reader.text("station.location").unwrap_or_default(),
+        admin_email: reader.text("station.admin_email").unwrap_or_default(),
+    }
+}
+
+fn render(reader: &mut Reader<'_>, limits: &Limits) -> Option<Render> {
+    let servers = reader
+        .get("haproxy.servers", |value| {
+            let items = values::list(value)?;
+            items
+                .iter()
+                .map(|item| values::host_and_port(item))
+                .collect::<Read<Vec<_>>>()
+        })
+        .unwrap_or_default();
+    let user = reader.text("icecast.user");
+    let group = reader.text("icecast.group");
+    if group.is_some() && user.is_none() {
+        reader.problem("icecast.group", "stands without `icecast.user`", "set both");
+    }
+    let icecast = Icecast {
+        clients: reader
+            .number("icecast.clients")
+            .or(limits.max_listeners)
+            .unwrap_or(1024),
+        queue_size: reader.size("icecast.queue_size"),
+        client_timeout: seconds(reader, "icecast.client_timeout"),
+        header_timeout: seconds(reader, "icecast.header_timeout"),
+        master_update_interval: seconds(reader, "icecast.master_update_interval"),
+        workers: reader
+            .number("icecast.workers")
+            .filter(|number| *number > 0),
+        base_dir: reader.text("icecast.base_dir").unwrap_or_default(),
+        log_dir: reader.text("icecast.log_dir").unwrap_or_default(),
+        log_level: reader.number("icecast.log_level").unwrap_or(3),
+        group: group.or_else(|| user.clone()),
+        user,
+    };
+    Some(Render {
+        templates: reader.text("templates").map(Into::into),
+        icecast,
+        shoutcast_log_file: reader.text("shoutcast.log_file").unwrap_or_default(),
+        shoutcast_public_server: reader.word("shoutcast.public_server", PublicServer::Default),
+        haproxy: Haproxy {
+            bind: reader.get("haproxy.bind", values::bind)?,
+            source_bind: reader.get("haproxy.source_bind", values::bind)?,
+            servers,
+            source_server: reader.get("haproxy.source_server", |value| {
+                values::host_and_port(&values::text(value)?)
+            }),
+        },
+    })
+}
+
+/// A duration of whole seconds, at least one.
+fn seconds(reader: &mut Reader<'_>, path: &'static str) -> Duration {
+    let time = reader.duration(path);
+    if time.as_secs() == 0 || time.subsec_nanos() != 0 {
+        reader.problem(path, "is no whole number of seconds, one or more", "");
+    }
+    time
+}

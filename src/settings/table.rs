@@ -1,0 +1,255 @@
+//! The table of every setting, of old names, and of what the design names but nothing carries out yet.
+
+use super::choices::{
+    AccessFormat, Engine, Level, LogFormat, Mode, Open, PublicServer, Serve, Strategy,
+};
+use super::keys::{Field, Key, Kind, NotYet, Old, Preset};
+
+macro_rules! keys {
+    ($($path:literal $(--$flag:literal)?, $kind:expr, $default:expr, $doc:literal;)*) => {
+        &[$(Key { path: $path, kind: $kind, default: $default, flag: keys!(@flag $($flag)?), doc: $doc }),*]
+    };
+    (@flag) => { None };
+    (@flag $flag:literal) => { Some($flag) };
+}
+
+macro_rules! fields {
+    ($($name:literal, $kind:expr, $doc:literal;)*) => {
+        &[$(Field { name: $name, kind: $kind, doc: $doc }),*]
+    };
+}
+
+use Kind::{Address, Bool, Choice, Duration, Integer, List, Rate, Secret, Size, Text, Tree};
+use Preset::{Is, Unset};
+
+const ANY: Kind = Integer {
+    min: 0,
+    max: 10_000_000,
+};
+
+/// Every setting, in the order of the documents.
+pub const KEYS: &[Key] = keys! {
+    "bind" --"bind", Address, Is("[::]:8000"),
+        "Address and port of everything; `[::]:PORT` or `:PORT` is all addresses of both families, port 0 takes a free one.";
+    "public_url" --"public-url", List, Unset("the address that the primary saw, and the data port"),
+        "URLs that listeners are told, at most one `http` and one `https`.";
+    "name" --"name", Text, Unset("the node's generated id"),
+        "Name of this node in tables and headers: 1 to 64 letters, digits, `-`, `_`, `.`.";
+    "data_dir" --"data-dir", Text, Unset("`$STATE_DIRECTORY`, else `/var/lib/relayctl` if writable, else `$XDG_STATE_HOME/relayctl/<port>`"),
+        "Directory of secrets, tokens and rendered files; locked, so that two nodes never share one.";
+    "primary" --"primary", Text, Unset("this node is a primary"),
+        "URL of the primary that this node joins.";
+    "token" --"token", Secret, Unset("generated once on a primary"),
+        "Join token: on a relay the one it joins with, on a primary the one it accepts.";
+    "join_token", Secret, Unset("the value of `token`"),
+        "Join token that a primary accepts, taken as it is and reusable.";
+    "insecure_join" --"insecure-join", Bool, Is("false"),
+        "Join in clear text over addresses that are neither loopback nor private.";
+    "source_password", Secret, Unset("generated once"),
+        "Password of the user `source`, and of Shoutcast v1 sources.";
+    "admin_password", Secret, Unset("generated once"),
+        "Password of the user `admin`.";
+    "relay_password", Secret, Unset("generated once"),
+        "Password of the user `relay`: rendered relays of foreign servers log in with it.";
+
+    "max_listeners" --"max-listeners", ANY, Is("0"),
+        "Listeners that this node takes at most; 0 sets no limit beside descriptors and bandwidth.";
+    "max_bandwidth" --"max-bandwidth", Rate, Is("0"),
+        "Rate that this node sends at most, such as `900Mbit`; 0 sets no limit.";
+    "max_sources", Integer { min: 1, max: 10_000 }, Is("64"),
+        "Sources that this node takes at once at most.";
+    "weight" --"weight", Integer { min: 1, max: 1_000 }, Is("100"),
+        "Share of listeners in proportion to the weights of the other nodes.";
+    "strategy" --"strategy", Choice(Strategy::NAMES), Is("least-conn"),
+        "How a node is chosen for a listener.";
+    "serve" --"serve", Choice(Serve::NAMES), Is("auto"),
+        "Whether a primary serves listeners itself: `auto` only while no relay can.";
+    "mode" --"mode", Choice(Mode::NAMES), Is("redirect"),
+        "How a listener reaches the chosen node.";
+    "engine" --"engine", Choice(Engine::NAMES), Is("embedded"),
+        "What carries the audio.";
+    "forget", Duration, Is("10m"),
+        "Time after which a dead node leaves table, metrics and totals.";
+
+    "mounts", Tree(MOUNT), Unset("sources may use any path"),
+        "Mounts with settings of their own; also a list of paths separated by commas.";
+    "relay", Tree(RELAY), Unset("no foreign upstream"),
+        "Icecast and Shoutcast servers that this node pulls from.";
+    "pull.mounts", List, Is("*"),
+        "Globs of the primary's mounts that a relay carries, such as `/talk/*`.";
+    "pull.on_demand", Bool, Is("false"),
+        "Pull a mount only while it has listeners.";
+
+    "hold", Duration, Is("45s"),
+        "Time that listeners are kept after the last byte of a lost source.";
+    "ring", Duration, Is("60s"),
+        "Audio that is kept of each mount; at least `burst.seconds` and 30 s. Also written `ring.seconds`.";
+    "ring.max_bytes", Size, Is("32MiB"),
+        "Memory that the audio of one mount takes at most.";
+    "burst.bytes", Size, Is("64KiB"),
+        "Audio that a new listener gets at once, at most in bytes.";
+    "burst.seconds", Duration, Is("10s"),
+        "Audio that a new listener gets at once, at most in time; at least 2 s.";
+    "metaint", Integer { min: 256, max: 1_048_576 }, Is("16000"),
+        "Bytes of audio between two titles for listeners that ask for titles.";
+    "listener.stall", Duration, Is("30s"),
+        "Time after which a listener whose socket took no byte is closed.";
+    "source.timeout", Duration, Is("10s"),
+        "Time without a byte after which a source is ended.";
+    "source.stale", Duration, Is("5s"),
+        "Time without a byte after which another source may take its mount over.";
+    "takeover", Bool, Is("false"),
+        "Let a second source with the right password take over a mount that is live.";
+    "fanout.threads", Integer { min: 0, max: 1_024 }, Is("0"),
+        "Threads that send to listeners; 0 is one for each core.";
+    "fanout.min_delay", Duration, Is("100ms"),
+        "Time that bytes wait for company at most while the node is idle.";
+    "fanout.max_delay", Duration, Is("1s"),
+        "Time that bytes wait for company at most while the node is full.";
+
+    "trusted_proxies", List, Is(""),
+        "Networks (CIDR) whose `X-Forwarded-*` and PROXY headers are believed.";
+    "shoutcast.mount", Text, Is("/stream"),
+        "Mount of a Shoutcast v1 source.";
+    "shoutcast.port", Integer { min: 0, max: 65_535 }, Unset("the data port and one"),
+        "Port of Shoutcast v1 sources on a primary; 0 is off, as it is where the data port is free.";
+    "metrics.open", Choice(Open::NAMES), Is("auto"),
+        "Whether metrics need no token: `auto` on loopback and private networks.";
+    "log", Choice(Level::NAMES), Is("info"),
+        "Level of the log on standard error.";
+    "log_format", Choice(LogFormat::NAMES), Is("text"),
+        "Form of the log: for people or as JSON lines.";
+    "access_log.path", Text, Is("-"),
+        "File of the lines about finished sessions; `-` is standard output, `off` writes none.";
+    "access_log.format", Choice(AccessFormat::NAMES), Is("combined"),
+        "Form of the lines about finished sessions.";
+
+    "station.name", Text, Unset("what the source says"),
+        "Name of the station in rendered files and playlists.";
+    "station.description", Text, Unset("what the source says"),
+        "One line about the station.";
+    "station.genre", Text, Unset("what the source says"),
+        "Genre of the station.";
+    "station.location", Text, Is("Earth"),
+        "Where the station is, as Icecast's `location`.";
+    "station.admin_email", Text, Is("icemaster@localhost"),
+        "Whom to write to, as Icecast's `admin`.";
+
+    "templates", Text, Unset("the built-in ones"),
+        "Directory whose templates replace built-in ones of the same name.";
+    "icecast.clients", Integer { min: 1, max: 1_000_000 }, Unset("`max_listeners`, else 1024"),
+        "Clients in a rendered Icecast file.";
+    "icecast.queue_size", Size, Is("512KiB"),
+        "Bytes that a client may lag in a rendered Icecast file.";
+    "icecast.client_timeout", Duration, Is("30s"),
+        "Time without progress of a client in a rendered Icecast file, in whole seconds.";
+    "icecast.header_timeout", Duration, Is("15s"),
+        "Time for a request's head in a rendered Icecast file, in whole seconds.";
+    "icecast.master_update_interval", Duration, Is("5s"),
+        "Pause between two looks at the primary in a rendered Icecast file, in whole seconds.";
+    "icecast.workers", Integer { min: 0, max: 400 }, Is("0"),
+        "Threads of an icecast-kh; 0 leaves the line out, as plain Icecast needs it.";
+    "icecast.base_dir", Text, Is("/usr/share/icecast2"),
+        "Icecast's `basedir`; `web` and `admin` are expected in it.";
+    "icecast.log_dir", Text, Is("/var/log/icecast2"),
+        "Icecast's `logdir`.";
+    "icecast.log_level", Integer { min: 1, max: 4 }, Is("3"),
+        "Icecast's log level, from 1 (errors) to 4 (everything).";
+    "icecast.user", Text, Unset("no change of owner"),
+        "User that an Icecast started as root changes to.";
+    "icecast.group", Text, Unset("the group named like the user"),
+        "Group that an Icecast started as root changes to.";
+    "shoutcast.log_file", Text, Is("sc_serv.log"),
+        "Log file in a rendered Shoutcast file.";
+    "shoutcast.public_server", Choice(PublicServer::NAMES), Is("default"),
+        "Shoutcast's `publicserver`.";
+    "haproxy.bind", Address, Is(":80"),
+        "Address and port of listeners in a rendered HAProxy file.";
+    "haproxy.source_bind", Address, Is(":8001"),
+        "Address and port of sources (`mode tcp`) in a rendered HAProxy file.";
+    "haproxy.servers", List, Unset("this node, or on a running primary the nodes of its table"),
+        "`host:port` of each node in a rendered HAProxy file.";
+    "haproxy.source_server", Text, Unset("the primary"),
+        "`host:port` that takes sources in a rendered HAProxy file.";
+};
+
+/// What an entry of `mounts` may hold.
+pub const MOUNT: &[Field] = fields! {
+    "path", Text, "The mount, `/live.mp3`, or `service:/live.mp3`.";
+    "content_type", Text, "Type that is announced whatever the source says.";
+    "password", Secret, "Source password of this mount alone.";
+    "max_listeners", ANY, "Listeners at most; 0 sets no limit.";
+    "max_listener_duration", Duration, "Time after which a listener is ended; 0 is never.";
+    "fallback", Text, "Mount that listeners go to when the source is gone (rendered files).";
+    "intro", Text, "File that is played before the stream (rendered files).";
+    "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
+    "metaint", Integer { min: 256, max: 1_048_576 }, "Bytes between two titles, instead of `metaint`.";
+    "public", Bool, "Announce the mount in directories; default `false`.";
+    "hidden", Bool, "Leave the mount out of public lists; default `false`.";
+    "name", Text, "`icy-name`, instead of the source's.";
+    "description", Text, "`icy-description`, instead of the source's.";
+    "genre", Text, "`icy-genre`, instead of the source's.";
+    "url", Text, "`icy-url`, instead of the source's.";
+};
+
+/// What an entry of `relay` may hold.
+pub const RELAY: &[Field] = fields! {
+    "url", Text, "URL of the foreign stream.";
+    "backup", List, "URLs that are tried in turn when the first fails.";
+    "mount", Text, "Local mount; default the path of the URL.";
+    "on_demand", Bool, "Pull only while there are listeners; default `false`.";
+    "username", Text, "User; default `relay` where a password is given.";
+    "password", Secret, "Password.";
+    "metadata", Bool, "Ask for titles; default `true`.";
+};
+
+macro_rules! old {
+    ($($name:literal $level:literal $sets:literal $doc:literal;)*) => {
+        &[$(Old { name: $name, sets: $sets, platform: $level == 0, doc: $doc }),*]
+    };
+}
+
+/// Names of the systems that relayctl replaces; level 0 stands below level 1.
+pub const OLD: &[Old] = old! {
+    "OPENSHIFT_SCS_PORT" 0 "bind.port" "As `portbase`.";
+    "OPENSHIFT_SCS_IP" 0 "bind.address" "As `destip`.";
+    "OPENSHIFT_APP_DNS" 0 "public_url.host" "As `publicip`.";
+    "portbase" 1 "bind.port" "Data port; Shoutcast v1 sources on the next one.";
+    "destip" 1 "bind.address" "Address to bind; `any` is all.";
+    "publicip" 1 "public_url.host" "Host that listeners are told, with the data port.";
+    "RelayServer" 1 "primary.host" "The primary's host or URL; its presence makes `run` a relay.";
+    "RelayPort" 1 "primary.port" "The primary's port; default 80.";
+    "password" 1 "source_password" "As `source_password`; also `password_FILE`.";
+    "adminpassword" 1 "admin_password" "As `admin_password`; also `adminpassword_FILE`.";
+    "maxuser" 1 "max_listeners" "As `max_listeners`.";
+};
+
+macro_rules! not_yet {
+    ($($path:literal $(= $value:literal)?, $reason:literal;)*) => {
+        &[$(NotYet { path: $path, value: not_yet!(@value $($value)?), reason: $reason }),*]
+    };
+    (@value) => { None };
+    (@value $value:literal) => { Some($value) };
+}
+
+/// What the design names and nothing carries out yet.
+pub const NOT_YET: &[NotYet] = not_yet! {
+    "mode" = "proxy", "proxying of listeners is not built yet: use `redirect`";
+    "mode" = "auto", "proxying of listeners is not built yet: use `redirect`";
+    "engine" = "icecast", "running a real icecast2 is not built yet: use `embedded`, or `relayctl render icecast`";
+    "engine" = "shoutcast", "running a real sc_serv is not built yet: use `embedded`, or `relayctl render shoutcast`";
+    "tls.cert", "TLS for listeners is not built yet: let a proxy in front terminate it";
+    "tls.key", "TLS for listeners is not built yet: let a proxy in front terminate it";
+    "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
+    "overflow_url", "an overflow URL is not built yet: a full cluster answers 503 with `Retry-After`";
+    "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
+    "limits.cpu", "a limit on processor time is not built yet: use `max_listeners` or `max_bandwidth`";
+    "max_children", "a bound on children is not built yet: every relay pulls from the primary";
+    "region", "regions are not built yet: every relay pulls from the primary";
+    "services", "several services are not built yet: write mounts of one as `service:/path`";
+    "source.silence", "detection of silence is not built yet";
+    "static_backend", "pools of plain backends are not built yet: let relays join instead";
+    "dynamic_backend", "pools of plain backends are not built yet: let relays join instead";
+    "STATIC_BACKEND", "pools of plain backends are not built yet: let relays join instead";
+    "DYNAMIC_BACKEND", "pools of plain backends are not built yet: let relays join instead";
+};

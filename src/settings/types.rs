@@ -1,0 +1,278 @@
+//! Settings as meant. `app` makes every room's own configuration from them; nobody else sees them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+pub use super::choices::{
+    AccessFormat, Engine, Level, LogFormat, Mode, Open, PublicServer, Serve, Strategy,
+};
+pub use super::trees::{ForeignRelay, Mount};
+pub use super::values::Bind;
+use crate::base::ids::{MountId, NodeId};
+use crate::base::secret::Secret;
+use crate::base::units::{Rate, Size};
+
+/// Everything that a person may set, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The data port.
+    pub bind: Bind,
+    /// What listeners are told.
+    pub public: Public,
+    /// The name in tables and headers; none is the node's id.
+    pub name: Option<NodeId>,
+    /// Where secrets lie; none is by the rule of [`super::data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// The primary to join; its presence makes `run` a relay.
+    pub primary: Option<Primary>,
+    /// Join in clear over public addresses.
+    pub insecure_join: bool,
+    /// Secrets that were given.
+    pub given: Given,
+    /// What this node takes.
+    pub limits: Limits,
+    /// How a node is chosen.
+    pub strategy: Strategy,
+    /// Whether a primary serves.
+    pub serve: Serve,
+    /// How a listener reaches its node.
+    pub mode: Mode,
+    /// What carries the audio.
+    pub engine: Engine,
+    /// When a dead node leaves the table.
+    pub forget: Duration,
+    /// Mounts with settings of their own.
+    pub mounts: Vec<Mount>,
+    /// Foreign upstreams.
+    pub relays: Vec<ForeignRelay>,
+    /// What a relay carries of its primary.
+    pub pull: Pull,
+    /// Rings, bursts, timeouts.
+    pub audio: Audio,
+    /// Threads and ticks.
+    pub fanout: Fanout,
+    /// Whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Shoutcast v1 sources.
+    pub shoutcast: Shoutcast,
+    /// Whether metrics need no token.
+    pub metrics_open: Open,
+    /// Level of the log.
+    pub log: Level,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Lines about finished sessions.
+    pub access_log: AccessLog,
+    /// The station in rendered files.
+    pub station: Station,
+    /// Rendered files.
+    pub render: Render,
+}
+
+/// What listeners are told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Public {
+    /// URLs as given, at most one of each scheme.
+    pub urls: Vec<Url>,
+    /// A host from an old name: stands for `http://HOST:DATA-PORT`, above `urls`.
+    pub host: Option<String>,
+}
+
+impl Public {
+    /// The URLs of a node whose data port is `port`; empty if nothing was given.
+    pub fn urls(&self, port: u16) -> Vec<Url> {
+        let Some(host) = &self.host else {
+            return self.urls.clone();
+        };
+        Url::parse(&format!("http://{host}:{port}/"))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// The primary of a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Primary {
+    /// Scheme, host and port; the path is `/`.
+    pub url: Url,
+    /// True for a `RelayServer` without a port: if port 80 refuses, the message says that a relayctl
+    /// primary listens on 8000.
+    pub assumed_port: bool,
+    /// Where it was said, for people.
+    pub said_by: String,
+}
+
+/// Secrets that were given. What is none is generated (see [`super::secrets`]).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// On a relay the token that it joins with.
+    pub token: Option<Secret>,
+    /// On a primary the token that it accepts; `token` where none was given.
+    pub join_token: Option<Secret>,
+    /// User `source`.
+    pub source: Option<Secret>,
+    /// User `admin`.
+    pub admin: Option<Secret>,
+    /// User `relay`.
+    pub relay: Option<Secret>,
+}
+
+/// What a node takes at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// None sets no limit.
+    pub max_listeners: Option<u32>,
+    /// None sets no limit.
+    pub max_bandwidth: Option<Rate>,
+    /// At least 1.
+    pub max_sources: u32,
+    /// 1 to 1000.
+    pub weight: u32,
+}
+
+/// What a relay carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// Globs over mounts.
+    pub mounts: Vec<String>,
+    /// Only while there are listeners.
+    pub on_demand: bool,
+}
+
+/// Rings, bursts, timeouts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audio {
+    /// Since the last byte of a lost source.
+    pub hold: Duration,
+    /// Audio kept.
+    pub ring: Duration,
+    /// Memory of one mount.
+    pub ring_max: Size,
+    /// Burst in bytes.
+    pub burst_bytes: Size,
+    /// Burst in time.
+    pub burst_time: Duration,
+    /// Bytes between titles.
+    pub metaint: u32,
+    /// A socket that takes nothing.
+    pub listener_stall: Duration,
+    /// A source that sends nothing is ended.
+    pub source_timeout: Duration,
+    /// A source that sends nothing may be replaced.
+    pub source_stale: Duration,
+    /// A live source may be replaced.
+    pub takeover: bool,
+}
+
+/// Threads and ticks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fanout {
+    /// None is one for each core.
+    pub threads: Option<usize>,
+    /// While idle.
+    pub min_delay: Duration,
+    /// While full.
+    pub max_delay: Duration,
+}
+
+/// Shoutcast v1 sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shoutcast {
+    /// Where they land.
+    pub mount: MountId,
+    /// None is off, as it is where the data port is a free one.
+    pub port: Option<u16>,
+}
+
+/// Lines about finished sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where they go.
+    pub target: AccessTarget,
+    /// Their form.
+    pub format: AccessFormat,
+}
+
+/// Where access lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Output,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// The station in rendered files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Station {
+    /// None is what the source says.
+    pub name: Option<String>,
+    /// None is what the source says.
+    pub description: Option<String>,
+    /// None is what the source says.
+    pub genre: Option<String>,
+    /// Icecast's `location`.
+    pub location: String,
+    /// Icecast's `admin`.
+    pub admin_email: String,
+}
+
+/// Rendered files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Render {
+    /// Directory of templates that replace built-in ones.
+    pub templates: Option<PathBuf>,
+    /// `icecast.xml`.
+    pub icecast: Icecast,
+    /// `sc_serv.conf`.
+    pub shoutcast_log_file: String,
+    /// `publicserver` of `sc_serv.conf`.
+    pub shoutcast_public_server: PublicServer,
+    /// `haproxy.cfg`.
+    pub haproxy: Haproxy,
+}
+
+/// What only a rendered `icecast.xml` has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Icecast {
+    /// Clients at most.
+    pub clients: u32,
+    /// Bytes a client may lag.
+    pub queue_size: Size,
+    /// Whole seconds.
+    pub client_timeout: Duration,
+    /// Whole seconds.
+    pub header_timeout: Duration,
+    /// Whole seconds.
+    pub master_update_interval: Duration,
+    /// None leaves the line out.
+    pub workers: Option<u32>,
+    /// `basedir`.
+    pub base_dir: String,
+    /// `logdir`.
+    pub log_dir: String,
+    /// 1 to 4.
+    pub log_level: u32,
+    /// `changeowner`.
+    pub user: Option<String>,
+    /// `changeowner`.
+    pub group: Option<String>,
+}
+
+/// What only a rendered `haproxy.cfg` has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Haproxy {
+    /// Listeners come here.
+    pub bind: Bind,
+    /// Sources come here.
+    pub source_bind: Bind,
+    /// `host:port` of each node; empty is this one, or the table.
+    pub servers: Vec<String>,
+    /// `host:port` that takes sources; none is the primary.
+    pub source_server: Option<String>,
+}
