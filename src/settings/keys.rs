@@ -212,7 +212,7 @@ mod tests {
             );
             assert!(find(key.path).is_some());
             assert!(
-                key.doc.ends_with('.') && key.doc.len() > 20,
+                key.doc.ends_with('.') && key.doc.len() > 15,
                 "{}: {}",
                 key.path,
                 key.doc

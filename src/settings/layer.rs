@@ -82,10 +82,10 @@ impl Merged {
             // A whole key overrules the parts that lower layers set; parts of this layer or a higher
             // one stay and change the whole.
             for (part, whole) in PARTS {
-                if layer.entries.contains_key(whole) {
-                    if let Some(entry) = merged.effective.remove(part) {
-                        merged.shadow(part, entry.origin);
-                    }
+                if layer.entries.contains_key(whole)
+                    && let Some(entry) = merged.effective.remove(part)
+                {
+                    merged.shadow(part, entry.origin);
                 }
             }
             for (path, entry) in layer.entries {

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod table;
 pub mod types;
 
+mod addresses;
 mod document;
 mod environment;
 mod layer;
@@ -29,10 +30,10 @@ mod trees;
 mod values;
 mod yaml;
 
+pub use addresses::DATA_PORT;
 pub use check::{Report, markdown};
 pub use layer::Origin;
 pub use problem::{Problem, SettingsError};
-pub use resolve::DATA_PORT;
 pub use types::Settings;
 
 use layer::{Layer, Merged};

@@ -152,7 +152,7 @@ pub const KEYS: &[Key] = keys! {
     "icecast.base_dir", Text, Is("/usr/share/icecast2"),
         "Icecast's `basedir`; `web` and `admin` are expected in it.";
     "icecast.log_dir", Text, Is("/var/log/icecast2"),
-        "Icecast's `logdir`.";
+        "Directory of log files, Icecast's `logdir`.";
     "icecast.log_level", Integer { min: 1, max: 4 }, Is("3"),
         "Icecast's log level, from 1 (errors) to 4 (everything).";
     "icecast.user", Text, Unset("no change of owner"),
@@ -162,7 +162,7 @@ pub const KEYS: &[Key] = keys! {
     "shoutcast.log_file", Text, Is("sc_serv.log"),
         "Log file in a rendered Shoutcast file.";
     "shoutcast.public_server", Choice(PublicServer::NAMES), Is("default"),
-        "Shoutcast's `publicserver`.";
+        "Whether a Shoutcast server is listed in directories: `publicserver`.";
     "haproxy.bind", Address, Is(":80"),
         "Address and port of listeners in a rendered HAProxy file.";
     "haproxy.source_bind", Address, Is(":8001"),
