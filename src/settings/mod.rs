@@ -3,6 +3,9 @@
 //! [`load`] takes what was given as values and reads only the files that it names. One flat table
 //! ([`table`]) is the source of YAML, environment, flags, `check` and the documents.
 //!
+//! The rest is what stands on settings before anything runs: the [`role`], the data directory, the
+//! [`secrets`] in it, and the [`watch`] over the files.
+//!
 //! Must never: read the process's own environment or arguments, print, or show a secret. Only `app` and
 //! `cli` see this room; every other room has its own configuration, which `app` fills from [`Settings`].
 
@@ -14,9 +17,13 @@ use serde_json::Value;
 
 pub mod check;
 pub mod choices;
+pub mod data_dir;
 pub mod keys;
+pub mod role;
+pub mod secrets;
 pub mod table;
 pub mod types;
+pub mod watch;
 
 mod addresses;
 mod document;
@@ -32,8 +39,11 @@ mod yaml;
 
 pub use addresses::DATA_PORT;
 pub use check::{Report, markdown};
+pub use data_dir::DataDir;
 pub use layer::Origin;
 pub use problem::{Problem, SettingsError};
+pub use role::{Role, choose_role};
+pub use secrets::Secrets;
 pub use types::Settings;
 
 use layer::{Layer, Merged};

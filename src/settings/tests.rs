@@ -565,6 +565,22 @@ fn a_bad_file_is_named_with_its_line() {
 }
 
 #[test]
+fn a_reload_of_a_bad_file_names_the_key_and_changes_nothing() {
+    let scene = scene("hold: 30s\n", &[("RELAYCTL_WEIGHT", "20")], &[]);
+    let running = load(&scene.sources).unwrap().settings;
+    let file = scene.sources.file.clone().unwrap();
+    fs::write(&file, "hold: 30s\nring: tomorrow\n").unwrap();
+    let error = load(&scene.sources).unwrap_err();
+    assert_eq!(error.problems.len(), 1);
+    assert_eq!(error.problems[0].key, "ring");
+    assert!(error.to_string().contains("relayctl.yaml:2"), "{error}");
+    fs::write(&file, "hold: 30s\n").unwrap();
+    assert_eq!(load(&scene.sources).unwrap().settings, running);
+    fs::write(&file, "hold: 31s\n").unwrap();
+    assert_ne!(load(&scene.sources).unwrap().settings, running);
+}
+
+#[test]
 fn odds_and_ends() {
     let settings = of(
         "max_bandwidth: 900Mbit\ntrusted_proxies: [10.0.0.0/8, '::1']\naccess_log.path: off\ntakeover: yes\n",
