@@ -1,6 +1,6 @@
 //! Which framer a content type gets.
 
-use super::{Framer, adts, mpeg, opaque};
+use super::{Framer, adts, mpeg, ogg, opaque};
 
 /// How the bytes of a content type are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub fn for_content_type(content_type: &str) -> Option<Box<dyn Framer>> {
     Some(match family(&normalise_content_type(content_type))? {
         Family::Mpeg => mpeg::framer(),
         Family::Adts => adts::framer(),
-        // The page framer is not in yet: whole, but late joiners get no headers.
-        Family::Ogg | Family::Opaque => opaque::framer(),
+        Family::Ogg => ogg::framer(),
+        Family::Opaque => opaque::framer(),
     })
 }
 

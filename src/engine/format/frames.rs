@@ -4,10 +4,8 @@
 //! then on a header with the same parameters at the expected place is enough. Nothing here depends on how the
 //! input was split.
 
+use super::carry::Carry;
 use super::{Codec, Framer, Params, Piece, Section, id3};
-
-/// Input is taken in blocks of at most this size, which bounds the carry-over whatever the caller pushes.
-const BLOCK: usize = 16 * 1024;
 
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +50,7 @@ enum Step {
 
 /// Cuts a stream of self-delimiting frames; `H` reads their headers.
 pub struct FrameScanner<H> {
-    carry: Vec<u8>,
+    carry: Carry,
     /// Setup of the section that runs, `None` before the first frame.
     section: Option<Params>,
     /// True while the position is right after a frame of the running section.
@@ -71,7 +69,7 @@ impl<H: Header> FrameScanner<H> {
     /// A scanner at the start of a stream.
     pub fn new() -> Self {
         Self {
-            carry: Vec::new(),
+            carry: Carry::default(),
             section: None,
             locked: false,
             at_edge: true,
@@ -190,16 +188,7 @@ impl<H: Header> Default for FrameScanner<H> {
 impl<H: Header> Framer for FrameScanner<H> {
     fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
         let mut carry = std::mem::take(&mut self.carry);
-        for block in input.chunks(BLOCK) {
-            if carry.is_empty() {
-                let used = self.scan(block, out);
-                carry.extend_from_slice(block.get(used..).unwrap_or_default());
-            } else {
-                carry.extend_from_slice(block);
-                let used = self.scan(&carry, out);
-                carry.drain(..used);
-            }
-        }
+        carry.feed(input, |at| self.scan(at, out));
         self.carry = carry;
     }
 

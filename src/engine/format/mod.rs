@@ -5,10 +5,12 @@
 //! input. The caller is `engine::intake`.
 
 pub mod adts;
+mod carry;
 mod content_type;
 mod frames;
 mod id3;
 pub mod mpeg;
+pub mod ogg;
 pub mod opaque;
 #[cfg(test)]
 mod testing;
@@ -106,7 +108,8 @@ pub trait Framer: Send {
     /// less than one frame or page and, for Ogg, the header pages of a section that has no data yet.
     fn found(&self) -> u64;
 
-    /// Bytes skipped since the last media, tags apart. A source for which this reaches [`GARBAGE`] does not send
-    /// what its content type says, and should be ended.
+    /// Bytes since the last frame or page that belong to none, tags apart. A source for which this reaches
+    /// [`GARBAGE`] does not send what its content type says, and should be ended. (`found` is no measure for that:
+    /// a tag or Ogg headers with a picture in them may come before the first frame.)
     fn lost(&self) -> u64;
 }
