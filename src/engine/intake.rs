@@ -14,9 +14,6 @@ use super::{Engine, EpochClock};
 /// Media between two marks of the time index, at most (where the format has edges that often).
 const MARK_EVERY: Duration = Duration::from_millis(250);
 
-/// A source that has sent this much without one whole frame sends garbage.
-pub const GARBAGE_AFTER: u64 = 64 * 1024;
-
 /// What a source says before its first byte.
 #[derive(Debug, Clone)]
 pub struct Offer {
@@ -57,8 +54,8 @@ pub enum PushError {
     /// Another source took the mount over, or it was ended by an operator.
     #[error("replaced by another source")]
     Evicted,
-    /// No frame of the declared type in the first 64 KiB.
-    #[error("no frame of the declared content type in the first 64 KiB")]
+    /// No frame of the declared type in 64 KiB; see [`Framer::lost`].
+    #[error("no frame of the declared content type in 64 KiB")]
     Garbage,
 }
 
@@ -69,7 +66,6 @@ pub struct Intake {
     engine: Arc<Engine>,
     generation: u64,
     evicted: CancellationToken,
-    taken: u64,
 }
 
 struct Sink {
@@ -121,7 +117,6 @@ impl Intake {
             engine,
             generation: taken.generation,
             evicted: taken.evicted,
-            taken: 0,
         })
     }
 
@@ -159,8 +154,7 @@ impl Intake {
         counters.add_skipped(framer.skipped() - skipped);
         sink.mount.note_byte(now);
         sink.apply_title();
-        self.taken = self.taken.saturating_add(bytes.len() as u64);
-        if self.framer.found() == 0 && self.taken >= GARBAGE_AFTER {
+        if self.framer.lost() >= format::GARBAGE {
             return Err(PushError::Garbage);
         }
         Ok(())
