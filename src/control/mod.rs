@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod identity;
+mod placing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use crate::base::secret::Secret;
 use crate::engine::Engine;
 use crate::telemetry::Telemetry;
 pub use identity::{Identity, PublicUrls, Role};
+pub use placing::{Place, Verdict, Visitor};
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]

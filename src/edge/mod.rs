@@ -1,1 +1,116 @@
-//! The data port.
+//! The data port: accept, first bytes, head, route, and then whoever the connection belongs to.
+//!
+//! Must never: decide who takes a listener (`balancer`), keep a table, or hold a connection that it has
+//! handed on. Below it: `admin` answers everything that is no audio, `control` decides, `engine` plays.
+
+mod accept;
+mod api;
+mod carry;
+mod connection;
+mod described;
+mod gate;
+mod health;
+mod playback;
+mod route;
+mod serve;
+mod shoutcast;
+mod source;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::base::ids::MountId;
+use crate::control::Control;
+use gate::Gate;
+use playback::Playbacks;
+
+pub use accept::bind;
+pub use connection::Kind;
+
+/// The edge's settings; swapped whole on a reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Proxies whose `X-Forwarded-*` and PROXY headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// A source that sends nothing for this long is ended.
+    pub source_timeout: Duration,
+    /// A source that is silent for this long may be replaced; with `takeover` any may.
+    pub source_stale: Duration,
+    /// A new source replaces a running one.
+    pub takeover: bool,
+    /// Audio bytes between metadata blocks for listeners who ask for them.
+    pub metaint: u32,
+    /// Where a Shoutcast v1 source without a mount goes.
+    pub shoutcast_mount: MountId,
+    /// What differs from mount to mount.
+    pub mounts: Vec<(MountId, MountConfig)>,
+}
+
+/// Settings of one mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MountConfig {
+    /// Most listeners, `None` for no limit of its own.
+    pub max_listeners: Option<u64>,
+    /// A session ends after this long.
+    pub max_listener_duration: Option<Duration>,
+    /// Another metadata interval.
+    pub metaint: Option<u32>,
+}
+
+/// See the module.
+pub struct Edge {
+    config: ArcSwap<Config>,
+    control: Arc<Control>,
+    api: axum::Router,
+    gate: Gate,
+    playbacks: Playbacks,
+    /// Those that wait for a place in a join bucket, first come first served.
+    queue: Semaphore,
+    /// Whose turn it is among them; counts the turns.
+    turn: tokio::sync::Mutex<u64>,
+    guesses: shoutcast::Guesses,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Most connections that wait for a join bucket at once.
+pub const MAX_WAITING: usize = 16 * 1024;
+
+impl Edge {
+    /// An edge over `control`; `api` answers what is neither audio nor health.
+    pub fn new(config: Config, control: Arc<Control>, api: axum::Router, shutdown: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            config: ArcSwap::from_pointee(config),
+            control,
+            api,
+            gate: Gate::default(),
+            playbacks: Playbacks::default(),
+            queue: Semaphore::new(MAX_WAITING),
+            turn: tokio::sync::Mutex::new(0),
+            guesses: shoutcast::Guesses::default(),
+            tasks: TaskTracker::new(),
+            shutdown,
+        })
+    }
+
+    /// Takes new settings.
+    pub fn reconfigure(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// The tasks of open connections: closed and awaited at the end.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    fn mount_config(&self, id: &MountId) -> MountConfig {
+        let config = self.config.load();
+        config.mounts.iter().find(|(mount, _)| mount == id).map(|(_, c)| c.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,273 @@
+//! One connection, from its first byte to the one who takes it over.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::gate::HEAD_TIMEOUT;
+use super::route::Route;
+use super::{Edge, route};
+use crate::base::wall::unix_millis;
+use crate::telemetry::refuse;
+use crate::wire::forwarded::{ClientOrigin, client_origin};
+use crate::wire::head::{self, HeadError, MAX_HEAD, Request, Version};
+use crate::wire::proxy_protocol;
+use crate::wire::response::Answer;
+use crate::wire::sniff::{self, Sniff};
+
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Everything.
+    Data,
+    /// Shoutcast v1 sources first of all (`portbase` + 1).
+    Shoutcast,
+}
+
+/// A connection and what has been read of it.
+pub(super) struct Conn {
+    pub stream: TcpStream,
+    /// Read and not yet used.
+    pub buffer: BytesMut,
+    /// Who connected, by the socket.
+    pub peer: SocketAddr,
+    /// Who connected, by the PROXY protocol of a trusted peer.
+    pub client: SocketAddr,
+    /// True once a head was answered on this connection.
+    pub reused: bool,
+}
+
+/// What came first.
+enum First {
+    Request(Box<Request>),
+    Password(String),
+    /// Nothing, or no more than a health check's connect and close.
+    Nothing,
+}
+
+impl Conn {
+    pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { stream, buffer: BytesMut::new(), peer, client: peer, reused: false }
+    }
+
+    /// Reads more; false at the end of the stream.
+    pub async fn fill(&mut self) -> io::Result<bool> {
+        self.buffer.reserve(4096);
+        Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
+    }
+
+    /// Writes a whole answer and closes.
+    pub async fn answer(mut self, bytes: &[u8]) {
+        if self.stream.write_all(bytes).await.is_ok() {
+            let _ = self.stream.shutdown().await;
+            self.drain().await;
+        }
+    }
+
+    /// Reads what the client still sends, for a moment: closing over unread bytes would reset the
+    /// connection and take the answer with it.
+    async fn drain(&mut self) {
+        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+        let mut sink = [0_u8; 4096];
+        for _ in 0..256 {
+            match tokio::time::timeout_at(until, self.stream.read(&mut sink)).await {
+                Ok(Ok(count)) if count > 0 => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// The client, as far as trusted proxies tell.
+    pub fn origin(&self, request: &Request, edge: &Edge) -> ClientOrigin {
+        let config = edge.config.load();
+        client_origin(&request.headers, self.client.ip(), false, &config.trusted_proxies)
+    }
+}
+
+impl Edge {
+    /// Carries a connection to its end.
+    pub(super) async fn connection(self: Arc<Self>, mut conn: Conn, kind: Kind) {
+        let _ = conn.stream.set_nodelay(true);
+        loop {
+            let first = match self.first(&mut conn).await {
+                Ok(first) => first,
+                Err(error) => return self.refuse_head(conn, error).await,
+            };
+            match first {
+                First::Nothing => return,
+                First::Password(line) => return self.shoutcast(conn, &line, kind).await,
+                First::Request(request) => match self.dispatch(conn, *request).await {
+                    Some(again) => conn = again,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Hands a request to its owner; the connection comes back where another request may follow.
+    async fn dispatch(self: &Arc<Self>, mut conn: Conn, request: Request) -> Option<Conn> {
+        conn.reused = true;
+        match route::route(&request, &self.control.config().default_mount) {
+            Route::Health(path) => self.health(conn, &request, path).await,
+            Route::Page => self.page(conn, &request).await,
+            Route::Source(mount) => return self.source(conn, request, mount).await,
+            Route::Listen(mount) => self.listen(conn, request, mount).await,
+            Route::Options => self.options(conn, &request).await,
+            Route::Api => self.api(conn, request).await,
+            Route::Refused { status, text } => {
+                refuse("route");
+                conn.answer(&plain(request.version, status, text)).await;
+            }
+        }
+        None
+    }
+
+    /// Reads until it is clear what the connection is.
+    async fn first(&self, conn: &mut Conn) -> Result<First, FirstError> {
+        // What is there at once is looked at before it counts as unfinished: a storm of whole requests from
+        // one address is no attack.
+        conn.buffer.reserve(4096);
+        match conn.stream.try_read_buf(&mut conn.buffer) {
+            Ok(0) => return Ok(First::Nothing),
+            Ok(_) => {
+                if let Some(first) = self.look(conn)? {
+                    return Ok(first);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Ok(First::Nothing),
+        }
+        let place = self.gate.enter(self.counted_address(conn));
+        let deadline = tokio::time::Instant::now() + HEAD_TIMEOUT;
+        loop {
+            let more = tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(First::Nothing),
+                () = place.evicted.cancelled() => return Err(FirstError::Evicted),
+                () = tokio::time::sleep_until(deadline) => return Err(FirstError::Slow),
+                more = conn.fill() => more,
+            };
+            match more {
+                Ok(true) => {}
+                Ok(false) if conn.buffer.is_empty() => return Ok(First::Nothing),
+                Ok(false) | Err(_) => {
+                    refuse("half_head");
+                    return Ok(First::Nothing);
+                }
+            }
+            if let Some(first) = self.look(conn)? {
+                return Ok(first);
+            }
+        }
+    }
+
+    fn look(&self, conn: &mut Conn) -> Result<Option<First>, FirstError> {
+        loop {
+            match sniff::sniff(&conn.buffer) {
+                Sniff::More => {
+                    let full = conn.buffer.len() >= MAX_HEAD;
+                    return if full { Err(FirstError::Garbage) } else { Ok(None) };
+                }
+                Sniff::Tls => return Err(FirstError::Tls),
+                Sniff::Garbage => return Err(FirstError::Garbage),
+                Sniff::ProxyV1 | Sniff::ProxyV2 => {
+                    if !self.take_proxy_header(conn)? {
+                        return Ok(None);
+                    }
+                }
+                Sniff::Password => {
+                    let Some((line, used)) = sniff::password_line(&conn.buffer) else { return Ok(None) };
+                    let _ = conn.buffer.split_to(used);
+                    return Ok(Some(First::Password(line)));
+                }
+                Sniff::Http => {
+                    let parsed = head::parse(&conn.buffer).map_err(FirstError::Head)?;
+                    let Some((request, used)) = parsed else { return Ok(None) };
+                    let _ = conn.buffer.split_to(used);
+                    return Ok(Some(First::Request(Box::new(request))));
+                }
+            }
+        }
+    }
+
+    /// Takes a PROXY header from a trusted peer; false if it is not whole yet.
+    fn take_proxy_header(&self, conn: &mut Conn) -> Result<bool, FirstError> {
+        if !self.is_trusted(conn.peer.ip()) {
+            return Err(FirstError::Untrusted);
+        }
+        match proxy_protocol::parse(&conn.buffer) {
+            Ok(None) => Ok(false),
+            Ok(Some((info, used))) => {
+                let _ = conn.buffer.split_to(used);
+                if let Some(info) = info {
+                    conn.client = SocketAddr::new(info.source.ip().to_canonical(), info.source.port());
+                }
+                Ok(true)
+            }
+            Err(_) => Err(FirstError::Garbage),
+        }
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.config.load().trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+
+    fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
+        (!self.is_trusted(conn.peer.ip())).then(|| conn.peer.ip())
+    }
+
+    async fn refuse_head(&self, conn: Conn, error: FirstError) {
+        refuse(error.reason());
+        if let Some((status, text)) = error.answer() {
+            conn.answer(&plain(Version::Http10, status, &text)).await;
+        }
+    }
+}
+
+/// Why the first bytes lead nowhere.
+enum FirstError {
+    Head(HeadError),
+    Garbage,
+    Tls,
+    Untrusted,
+    Slow,
+    Evicted,
+}
+
+impl FirstError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Head(_) => "bad_head",
+            Self::Garbage => "garbage",
+            Self::Tls => "tls",
+            Self::Untrusted => "proxy_untrusted",
+            Self::Slow => "slow_head",
+            Self::Evicted => "evicted_head",
+        }
+    }
+
+    fn answer(&self) -> Option<(u16, String)> {
+        match self {
+            Self::Head(error) => Some((error.status(), error.to_string())),
+            Self::Garbage => Some((400, "this is no HTTP request".into())),
+            Self::Slow => Some((408, "the request's head took longer than 10 s".into())),
+            Self::Untrusted => {
+                Some((400, "a PROXY header from an address that is not in `trusted_proxies`".into()))
+            }
+            // There is no plain text that a TLS client would read.
+            Self::Tls | Self::Evicted => None,
+        }
+    }
+}
+
+/// A short answer in words.
+pub(super) fn plain(version: Version, status: u16, text: &str) -> Vec<u8> {
+    Answer::new(version, status)
+        .at(unix_millis())
+        .header("Cache-Control", "no-store")
+        .header("Access-Control-Allow-Origin", "*")
+        .body("text/plain; charset=utf-8", format!("{text}\n"))
+}

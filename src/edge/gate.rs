@@ -1,0 +1,139 @@
+//! Unfinished heads, bounded: by number, by address and by time; the oldest goes first.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Connections whose head is not whole yet, at most.
+pub const MAX_PENDING: usize = 4096;
+
+/// The same from one address.
+pub const MAX_PENDING_PER_ADDRESS: usize = 64;
+
+/// How long a head may take.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who waits, oldest first.
+#[derive(Default)]
+pub struct Gate {
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    next: u64,
+    waiting: HashMap<u64, (Option<IpAddr>, CancellationToken)>,
+    order: VecDeque<u64>,
+    by_address: HashMap<IpAddr, VecDeque<u64>>,
+}
+
+/// A place among those that wait; dropping it gives the place back.
+pub struct Place<'a> {
+    gate: &'a Gate,
+    number: u64,
+    /// Cancelled when another one needs the place.
+    pub evicted: CancellationToken,
+}
+
+impl Gate {
+    /// Takes a place; `address` is `None` for trusted proxies, who bring many clients.
+    pub fn enter(&self, address: Option<IpAddr>) -> Place<'_> {
+        let mut pending = self.lock();
+        let number = pending.next;
+        pending.next += 1;
+        let evicted = CancellationToken::new();
+        pending.waiting.insert(number, (address, evicted.clone()));
+        pending.order.push_back(number);
+        if let Some(address) = address {
+            let own = pending.by_address.entry(address).or_default();
+            own.push_back(number);
+            if own.len() > MAX_PENDING_PER_ADDRESS {
+                let oldest = own.pop_front();
+                pending.evict(oldest, "heads_per_address");
+            }
+        }
+        if pending.waiting.len() > MAX_PENDING {
+            let oldest = pending.oldest();
+            pending.evict(oldest, "heads");
+        }
+        Place { gate: self, number, evicted }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn oldest(&mut self) -> Option<u64> {
+        while let Some(number) = self.order.pop_front() {
+            if self.waiting.contains_key(&number) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn evict(&mut self, number: Option<u64>, reason: &'static str) {
+        let Some(number) = number else { return };
+        if let Some((_, evicted)) = self.waiting.get(&number) {
+            evicted.cancel();
+            crate::telemetry::refuse(reason);
+        }
+        self.leave(number);
+    }
+
+    fn leave(&mut self, number: u64) {
+        let Some((address, _)) = self.waiting.remove(&number) else { return };
+        if let Some(address) = address
+            && let Some(own) = self.by_address.get_mut(&address)
+        {
+            own.retain(|other| *other != number);
+            if own.is_empty() {
+                self.by_address.remove(&address);
+            }
+        }
+        // Those that left by themselves stay in `order` until it is mostly they.
+        if self.order.len() > 2 * self.waiting.len() + 64 {
+            let waiting = &self.waiting;
+            self.order.retain(|other| waiting.contains_key(other));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gate.lock().leave(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_goes_first_and_places_come_back() {
+        let gate = Gate::default();
+        let address = Some(IpAddr::from([127, 0, 0, 1]));
+        let places: Vec<Place> = (0..MAX_PENDING_PER_ADDRESS).map(|_| gate.enter(address)).collect();
+        assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
+        let one_more = gate.enter(address);
+        assert!(places[0].evicted.is_cancelled());
+        assert!(!places[1].evicted.is_cancelled() && !one_more.evicted.is_cancelled());
+        drop(places);
+        drop(one_more);
+        let pending = gate.lock();
+        assert!(pending.waiting.is_empty() && pending.by_address.is_empty());
+    }
+
+    #[test]
+    fn the_whole_is_bounded() {
+        let gate = Gate::default();
+        let places: Vec<Place> = (0..=MAX_PENDING).map(|_| gate.enter(None)).collect();
+        assert!(places[0].evicted.is_cancelled());
+        assert_eq!(places.iter().filter(|place| place.evicted.is_cancelled()).count(), 1);
+    }
+}

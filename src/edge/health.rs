@@ -1,0 +1,107 @@
+//! The health paths and `/`: answered from process start, outside every limit, never logged.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Edge;
+use super::connection::Conn;
+use super::route::HealthPath;
+use crate::base::ids::MountId;
+use crate::base::wall::unix_millis;
+use crate::engine::MountState;
+use crate::wire::head::{Method, Request};
+use crate::wire::response::Answer;
+
+/// What browsers may send and read across origins.
+pub(super) const CORS: [(&str, &str); 4] = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+    ("Access-Control-Allow-Headers", "Origin, Accept, Content-Type, Icy-MetaData, Range"),
+    (
+        "Access-Control-Expose-Headers",
+        "Icy-MetaInt, Icy-Br, Icy-Description, Icy-Genre, Icy-Name, Icy-Url, Ice-Audio-Info, X-Relayctl-Node",
+    ),
+];
+
+/// A mount without a byte for this long has no source, whatever its connection says.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Edge {
+    pub(super) async fn health(&self, conn: Conn, request: &Request, path: HealthPath) {
+        let (healthy, body) = match path {
+            HealthPath::Health => self.health_body(),
+            HealthPath::Alive => (true, json!({"status": "ok"})),
+            HealthPath::Ready => self.ready_body(),
+            HealthPath::Source => self.source_body(request),
+        };
+        let status = if healthy { 200 } else { 503 };
+        conn.answer(&finite(request, status, "application/json", body.to_string())).await;
+    }
+
+    pub(super) async fn page(&self, conn: Conn, request: &Request) {
+        let page = crate::admin::page(&self.control);
+        conn.answer(&finite(request, 200, "text/html; charset=utf-8", page)).await;
+    }
+
+    pub(super) async fn options(&self, conn: Conn, request: &Request) {
+        let answer = Answer::new(request.version, 204).at(unix_millis()).headers(CORS);
+        let allowed = "GET, HEAD, OPTIONS, PUT, SOURCE";
+        let answer = answer.header("Allow", allowed).header("Access-Control-Max-Age", "86400");
+        conn.answer(&answer.empty()).await;
+    }
+
+    fn health_body(&self) -> (bool, serde_json::Value) {
+        let draining = self.control.is_draining();
+        let body = json!({
+            "status": if draining { "draining" } else { "ok" },
+            "role": self.control.identity.role.as_str(),
+            "source": self.source_word(),
+        });
+        (!draining, body)
+    }
+
+    fn ready_body(&self) -> (bool, serde_json::Value) {
+        let why = self.control.not_ready();
+        let body = json!({"status": if why.is_none() { "ready" } else { "not ready" }, "reason": why});
+        (why.is_none(), body)
+    }
+
+    /// `waiting` before any source, `live`, or `lost`.
+    fn source_word(&self) -> &'static str {
+        let mounts = self.control.engine.mounts();
+        if mounts.iter().any(|mount| mount.state() == MountState::Live) {
+            return "live";
+        }
+        let had_one = self.control.telemetry.mounts().iter().any(|(_, c)| c.received_bytes() > 0);
+        if had_one { "lost" } else { "waiting" }
+    }
+
+    fn source_body(&self, request: &Request) -> (bool, serde_json::Value) {
+        let asked = request.query_value("mount");
+        let wanted = asked.as_deref().map(MountId::new);
+        let mounts: Vec<_> = match wanted {
+            Some(Ok(id)) => self.control.engine.mount(&id).into_iter().collect(),
+            Some(Err(_)) => Vec::new(),
+            None => self.control.engine.mounts(),
+        };
+        let now = Instant::now();
+        let flowing = |idle: std::time::Duration| idle < FRESH;
+        let healthy = mounts.iter().any(|m| m.state() == MountState::Live && flowing(m.idle(now)));
+        let list: Vec<_> = mounts
+            .iter()
+            .map(|m| json!({"name": m.id, "state": m.state().as_str(), "idle_seconds": m.idle(now).as_secs_f64()}))
+            .collect();
+        (healthy, json!({"status": if healthy { "live" } else { "lost" }, "mounts": list}))
+    }
+}
+
+fn finite(request: &Request, status: u16, content_type: &str, body: String) -> Vec<u8> {
+    let answer = Answer::new(request.version, status).at(unix_millis()).headers(CORS);
+    let answer = answer.header("Cache-Control", "no-store");
+    match request.method {
+        Method::Head => answer.head_only().body(content_type, body),
+        Method::Options => answer.header("Allow", "GET, HEAD, OPTIONS").body(content_type, ""),
+        _ => answer.body(content_type, body),
+    }
+}

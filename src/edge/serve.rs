@@ -1,0 +1,241 @@
+//! A listener: the decision, and whoever carries it out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::connection::Conn;
+use super::health::CORS;
+use super::Edge;
+use crate::base::ids::MountId;
+use crate::base::wall::unix_millis;
+use crate::control::{Place, Verdict, Visitor};
+use crate::engine::Mount;
+use crate::telemetry::{Class, Opening, refuse};
+use crate::wire::basic::Credentials;
+use crate::wire::head::{Method, Request, Version};
+use crate::wire::response::Answer;
+
+/// How long a newcomer waits for a place in a join bucket.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Smallest and largest metadata interval: a block every few bytes would be a load, a huge one never comes.
+const METAINT: std::ops::RangeInclusive<u32> = 1024..=1_048_576;
+
+/// The few clients that need `ICY 200 OK`.
+const ICY_CLIENTS: [&str; 4] = ["shoutcastsource", "Windows-Media-Player", "RealMedia", "BlackBerry"];
+
+/// The parameter that carries our token.
+pub(super) const TOKEN: &str = "rt";
+
+impl Edge {
+    /// Answers a listener: audio, another node, or why not.
+    pub(super) async fn listen(self: &Arc<Self>, conn: Conn, request: Request, mount: MountId) {
+        let origin = conn.origin(&request, self);
+        let class = self.classify(&request);
+        if request.method == Method::Head {
+            return self.head(conn, &request, &mount, origin.https).await;
+        }
+        let visitor = visitor(&request, &mount, origin.address, origin.https, class);
+        match self.place(&visitor).await {
+            Verdict::Serve { reason } => self.serve(conn, &request, &mount, origin.address, class, reason).await,
+            Verdict::Redirect { location, node, reason } => {
+                conn.answer(&redirect(&request, &location, &node, reason)).await;
+            }
+            Verdict::NoMount => self.no_mount(conn, &request, &mount).await,
+            Verdict::Refuse { retry_after, reason } => {
+                refuse(reason);
+                conn.answer(&self.busy(&request, retry_after, reason)).await;
+            }
+        }
+    }
+
+    /// Asks until there is an answer; those who must wait do so in the order they came.
+    async fn place(&self, visitor: &Visitor) -> Verdict {
+        let started = Instant::now();
+        let first = self.control.place(visitor, started);
+        let Place::Wait { .. } = first else { return first.verdict() };
+        let busy = || Verdict::Refuse { retry_after: 5, reason: "join-bucket" };
+        let Ok(_waiting) = self.queue.try_acquire() else { return busy() };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else { return busy() };
+        *turn += 1;
+        loop {
+            match self.control.place(visitor, Instant::now()) {
+                Place::Wait { until } => {
+                    let until = tokio::time::Instant::from_std(until);
+                    if until > deadline {
+                        return busy();
+                    }
+                    tokio::time::sleep_until(until).await;
+                }
+                placed => return placed.verdict(),
+            }
+        }
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        conn: Conn,
+        request: &Request,
+        id: &MountId,
+        address: IpAddr,
+        class: Class,
+        reason: &'static str,
+    ) {
+        let Some(mount) = self.control.engine.mount(id).filter(|mount| mount.is_playable()) else {
+            return self.no_mount(conn, request, id).await;
+        };
+        let settings = self.mount_config(id);
+        if settings.max_listeners.is_some_and(|most| mount.counters.listeners() >= most) {
+            refuse("mount_full");
+            return conn.answer(&self.busy(request, 30, "mount-full")).await;
+        }
+        let metaint = self.metaint(request, &mount);
+        let head = self.audio_head(request, &mount, metaint, reason);
+        let session = self.control.telemetry.open(opening(request, id, address, class));
+        if let Some(key) = request.headers.get("x-playback-session-id")
+            && self.playbacks.supersede(key, session.record())
+        {
+            self.control.engine.sweep();
+        }
+        let socket = match conn.stream.into_std() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::warn!(%error, "a listener's socket is unusable"),
+        };
+        let longest = settings.max_listener_duration;
+        let engine = &self.control.engine;
+        if engine.listen(mount, socket, head.into(), metaint, session, longest).is_err() {
+            refuse("shard_full");
+        }
+    }
+
+    async fn head(&self, conn: Conn, request: &Request, id: &MountId, https: bool) {
+        let visitor = visitor(request, id, conn.client.ip(), https, Class::Probe);
+        match self.control.place(&visitor, Instant::now()).verdict() {
+            Verdict::Redirect { location, node, reason } => {
+                conn.answer(&redirect(request, &location, &node, reason)).await;
+            }
+            _ => match self.control.engine.mount(id).filter(|mount| mount.is_playable()) {
+                Some(mount) => {
+                    let head = self.audio_head(request, &mount, self.metaint(request, &mount), "head");
+                    conn.answer(&head).await;
+                }
+                None => self.no_mount(conn, request, id).await,
+            },
+        }
+    }
+
+    async fn no_mount(&self, conn: Conn, request: &Request, id: &MountId) {
+        refuse("unknown_mount");
+        let text = format!("no source on {id}: see / for what is on air");
+        let answer = Answer::new(request.version, 404).at(unix_millis()).headers(CORS);
+        let answer = answer.header("Cache-Control", "no-store");
+        let answer = answer.header("X-Relayctl-Node", &self.control.identity.name);
+        let answer = if request.method == Method::Head { answer.head_only() } else { answer };
+        conn.answer(&answer.body("text/plain; charset=utf-8", format!("{text}\n"))).await;
+    }
+
+    fn busy(&self, request: &Request, retry_after: u32, reason: &'static str) -> Vec<u8> {
+        Answer::new(request.version, 503)
+            .at(unix_millis())
+            .headers(CORS)
+            .header("Cache-Control", "no-store")
+            .header("Retry-After", retry_after.to_string())
+            .header("X-Relayctl-Node", &self.control.identity.name)
+            .header("X-Relayctl-Reason", reason)
+            .body("text/plain; charset=utf-8", format!("no place now ({reason}): try again in {retry_after} s\n"))
+    }
+
+    /// A probe shows its token; a foreign relay logs in; everybody else listens.
+    fn classify(&self, request: &Request) -> Class {
+        if let Credentials::Basic(basic) = Credentials::of(&request.headers)
+            && basic.user == "relay"
+            && self.control.config().relay_password.matches(basic.password.reveal())
+        {
+            return Class::Relay;
+        }
+        if self.control.is_probe(request.query_value(TOKEN).as_deref()) { Class::Probe } else { Class::Listener }
+    }
+
+    /// The interval for a client that asked for metadata; 0 where it did not, and for Ogg.
+    fn metaint(&self, request: &Request, mount: &Mount) -> u32 {
+        let asked = request.headers.get("icy-metadata").is_some_and(|value| value.trim() == "1");
+        let in_pages = mount.ring().section().is_some_and(|section| section.params.codec.is_ogg());
+        let webm = mount.content().content_type.ends_with("webm") || mount.content().content_type.contains("matroska");
+        if !asked || in_pages || webm {
+            return 0;
+        }
+        let own = self.mount_config(&mount.id).metaint;
+        own.unwrap_or(self.config.load().metaint).clamp(*METAINT.start(), *METAINT.end())
+    }
+
+    fn audio_head(&self, request: &Request, mount: &Mount, metaint: u32, reason: &'static str) -> Vec<u8> {
+        let content = mount.content();
+        let agent = request.headers.get("user-agent").unwrap_or("");
+        let mut answer = Answer::new(request.version, 200)
+            .at(unix_millis())
+            .header("Server", concat!("relayctl/", env!("CARGO_PKG_VERSION")))
+            .header("Content-Type", &content.content_type)
+            .header("Cache-Control", "no-cache, no-store")
+            .header("Expires", "Mon, 26 Jul 1997 05:00:00 GMT")
+            .header("Pragma", "no-cache")
+            .headers(CORS)
+            .header("X-Relayctl-Node", &self.control.identity.name)
+            .header("X-Relayctl-Reason", reason)
+            .headers(content.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        if metaint > 0 {
+            answer = answer.header("icy-metaint", metaint.to_string());
+        }
+        if ICY_CLIENTS.iter().any(|client| agent.contains(client)) {
+            answer = answer.icy();
+        }
+        let answer = if request.method == Method::Head { answer.head_only() } else { answer };
+        answer.stream_head()
+    }
+}
+
+fn visitor(request: &Request, mount: &MountId, address: IpAddr, https: bool, class: Class) -> Visitor {
+    Visitor {
+        mount: mount.clone(),
+        target: request.target.clone(),
+        address,
+        https,
+        agent: request.headers.get("user-agent").unwrap_or("").to_owned(),
+        session: request.headers.get("x-playback-session-id").map(str::to_owned),
+        token: request.query_value(TOKEN),
+        reserves: request.method == Method::Get && class == Class::Listener,
+        class,
+    }
+}
+
+fn opening(request: &Request, mount: &MountId, address: IpAddr, class: Class) -> Opening {
+    let header = |name| request.headers.get(name).unwrap_or("").to_owned();
+    let query = request.query_without(TOKEN);
+    let query = if query.is_empty() { query } else { format!("?{query}") };
+    let version = match request.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Ice10 => "ICE/1.0",
+    };
+    Opening {
+        mount: mount.clone(),
+        address,
+        user_agent: header("user-agent"),
+        referer: header("referer"),
+        request: format!("{} {}{query} {version}", request.method, request.path()),
+        class,
+    }
+}
+
+fn redirect(request: &Request, location: &str, node: &str, reason: &str) -> Vec<u8> {
+    let answer = Answer::new(request.version, 302)
+        .at(unix_millis())
+        .headers(CORS)
+        .header("Location", location)
+        .header("Cache-Control", "no-store")
+        .header("X-Relayctl-Node", node)
+        .header("X-Relayctl-Reason", reason);
+    let answer = if request.method == Method::Head { answer.head_only() } else { answer };
+    answer.body("text/plain; charset=utf-8", format!("{location}\n"))
+}

@@ -1,0 +1,272 @@
+//! A source by `PUT` or `SOURCE`: who it is, its answer, and its body into the engine.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use super::Edge;
+use super::connection::{Conn, plain};
+use super::described::{carried_headers, content_type};
+use crate::base::ids::MountId;
+use crate::base::wall::unix_millis;
+use crate::control::Role;
+use crate::engine::{Intake, Offer, OpenError, PushError};
+use crate::telemetry::refuse;
+use crate::wire::basic::Credentials;
+use crate::wire::body::{BodyDecoder, Framing};
+use crate::wire::head::{Method, Request, Version};
+use crate::wire::icy;
+use crate::wire::response::Answer;
+
+/// A source that was accepted and then sends nothing for this long sits behind a proxy that drops bodies.
+const SILENT_START: Duration = Duration::from_secs(5);
+
+/// Read at once from a source.
+const READ: usize = 16 * 1024;
+
+/// How a source's body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceEnd {
+    Done,
+    Silent,
+    Stalled,
+    Evicted,
+    Garbage,
+    Malformed,
+    Shutdown,
+}
+
+impl SourceEnd {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Evicted => "evicted",
+            Self::Garbage => "garbage",
+            Self::Malformed => "malformed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The final answer where one is still due.
+    fn answer(self) -> (u16, &'static str) {
+        match self {
+            Self::Done => (200, "the source has ended"),
+            Self::Silent => (
+                408,
+                "no byte came in 5 s after the source was accepted; an HTTP proxy in front drops bodies without \
+                 a length: send a chunked PUT, or use the TCP source port",
+            ),
+            Self::Stalled => (408, "no byte came within the source timeout (`source.timeout`): connect again"),
+            Self::Evicted => (409, "another source took this mount over"),
+            Self::Garbage => (
+                415,
+                "no frame of the declared content type in the first 64 KiB: set the encoder's Content-Type to \
+                 what it sends",
+            ),
+            Self::Malformed => (400, "the body's chunks are malformed"),
+            Self::Shutdown => (503, "the node goes down: connect again"),
+        }
+    }
+}
+
+impl Edge {
+    /// Takes a source; the connection comes back where the client may ask again.
+    pub(super) async fn source(self: &Arc<Self>, conn: Conn, request: Request, mount: MountId) -> Option<Conn> {
+        if self.control.identity.role == Role::Relay {
+            self.carry(conn, request).await;
+            return None;
+        }
+        let framing = match Framing::of_request(&request) {
+            Ok(framing) => framing,
+            Err(error) => {
+                refuse("source_framing");
+                conn.answer(&plain(request.version, error.status(), &error.to_string())).await;
+                return None;
+            }
+        };
+        if !self.knows_source(&request, &mount) {
+            return self.challenge(conn, &request).await;
+        }
+        let offer = self.offer(&conn, &request, &mount);
+        match self.control.engine.open_source(&mount, offer) {
+            Ok(intake) => self.feed(conn, request, framing, intake).await,
+            Err(error) => {
+                let (status, reason) = open_error(&error);
+                refuse(reason);
+                tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
+                conn.answer(&plain(request.version, status, &error.to_string())).await;
+            }
+        }
+        None
+    }
+
+    fn knows_source(&self, request: &Request, mount: &MountId) -> bool {
+        match Credentials::of(&request.headers) {
+            Credentials::Basic(basic) => {
+                (basic.user == "source" || basic.user.is_empty())
+                    && self.control.may_feed(mount, basic.password.reveal())
+            }
+            _ => false,
+        }
+    }
+
+    /// 401. A client that only asks what is needed (libshout: `Content-Length: 0`) keeps its connection.
+    async fn challenge(&self, mut conn: Conn, request: &Request) -> Option<Conn> {
+        refuse("source_password");
+        let again = request.keep_alive() && request.headers.get("content-length") == Some("0");
+        let answer = Answer::new(request.version, 401)
+            .at(unix_millis())
+            .header("WWW-Authenticate", "Basic realm=\"relayctl source\"")
+            .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE");
+        let text = "wrong user or password: the user is `source`, the password is shown by \
+                    `relayctl token show source`\n";
+        if !again {
+            conn.answer(&answer.body("text/plain; charset=utf-8", text)).await;
+            return None;
+        }
+        let answer = answer.keep_alive().body("text/plain; charset=utf-8", text);
+        conn.stream.write_all(&answer).await.is_ok().then_some(conn)
+    }
+
+    fn offer(&self, conn: &Conn, request: &Request, mount: &MountId) -> Offer {
+        Offer {
+            content_type: content_type(request.headers.get("content-type"), mount),
+            headers: carried_headers(&request.headers),
+            address: conn.origin(request, self).address,
+            agent: request.headers.get("user-agent").unwrap_or("").to_owned(),
+            stale: self.stale(),
+        }
+    }
+
+    /// How long a running source must have been silent to be replaced.
+    pub(super) fn stale(&self) -> Duration {
+        let config = self.config.load();
+        if config.takeover { Duration::ZERO } else { config.source_stale }
+    }
+
+    async fn feed(&self, mut conn: Conn, request: Request, framing: Framing, intake: Intake) {
+        let framed = framing != Framing::UntilClose;
+        if welcome(&mut conn, &request, framed).await.is_err() {
+            return;
+        }
+        let metaint = request.headers.get("icy-metaint").and_then(|text| text.trim().parse().ok());
+        let end = self.pump(&mut conn, BodyDecoder::new(framing), metaint, intake).await;
+        if framed || end != SourceEnd::Done {
+            let (status, text) = end.answer();
+            // Without framing the answer was given at the start; what is said now is for the log of an
+            // encoder that still reads.
+            conn.answer(&plain(request.version, status, text)).await;
+        }
+    }
+
+    /// Body to engine until it ends. Dropping the intake holds the mount's listeners.
+    pub(super) async fn pump(
+        &self,
+        conn: &mut Conn,
+        mut decoder: BodyDecoder,
+        metaint: Option<u32>,
+        mut intake: Intake,
+    ) -> SourceEnd {
+        let mount = intake.mount().id.clone();
+        tracing::info!(%mount, peer = %conn.client, "source connected");
+        let mut stripper = metaint.filter(|n| *n > 0).map(icy::Stripper::new);
+        let end = loop {
+            if !conn.buffer.is_empty() {
+                match take_body(conn, &mut decoder, &mut stripper, &mut intake) {
+                    Ok(true) => break SourceEnd::Done,
+                    Ok(false) => {}
+                    Err(end) => break end,
+                }
+            }
+            match self.more(conn, &intake).await {
+                Ok(true) => {}
+                Ok(false) => break SourceEnd::Done,
+                Err(end) => break end,
+            }
+        };
+        metrics::counter!("relayctl_source_ends_total", "reason" => end.reason()).increment(1);
+        tracing::info!(%mount, peer = %conn.client, reason = end.reason(), "source ended");
+        end
+    }
+
+    /// Waits for more of the body; `Ok(false)` at its end.
+    async fn more(&self, conn: &mut Conn, intake: &Intake) -> Result<bool, SourceEnd> {
+        let begun = intake.has_media();
+        let patience = self.config.load().source_timeout;
+        let patience = if begun { patience } else { patience.min(SILENT_START) };
+        conn.buffer.reserve(READ);
+        tokio::select! {
+            () = self.shutdown.cancelled() => Err(SourceEnd::Shutdown),
+            () = intake.evicted().cancelled() => Err(SourceEnd::Evicted),
+            () = tokio::time::sleep(patience) => {
+                Err(if begun { SourceEnd::Stalled } else { SourceEnd::Silent })
+            }
+            more = conn.fill() => Ok(more.unwrap_or(false)),
+        }
+    }
+}
+
+/// Decodes what has been read; true at the end of the body.
+fn take_body(
+    conn: &mut Conn,
+    decoder: &mut BodyDecoder,
+    stripper: &mut Option<icy::Stripper>,
+    intake: &mut Intake,
+) -> Result<bool, SourceEnd> {
+    let mut body = Vec::with_capacity(conn.buffer.len());
+    let used = decoder.push(&conn.buffer, &mut body).map_err(|_| SourceEnd::Malformed)?;
+    let _ = conn.buffer.split_to(used.min(conn.buffer.len()));
+    push(&body, stripper, intake).map_err(|error| match error {
+        PushError::Evicted => SourceEnd::Evicted,
+        PushError::Garbage => SourceEnd::Garbage,
+    })?;
+    Ok(decoder.is_done())
+}
+
+/// Into the engine, inline metadata taken out where the source sends it.
+fn push(body: &[u8], stripper: &mut Option<icy::Stripper>, intake: &mut Intake) -> Result<(), PushError> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let Some(stripper) = stripper else {
+        return intake.push(body, Instant::now(), unix_millis());
+    };
+    let (mut audio, mut titles) = (Vec::with_capacity(body.len()), Vec::new());
+    let before = stripper.audio_bytes();
+    stripper.push(body, &mut audio, &mut titles);
+    let mut done = 0;
+    for (at, title) in titles {
+        let upto = usize::try_from(at.saturating_sub(before)).unwrap_or(usize::MAX).min(audio.len());
+        intake.push(audio.get(done..upto).unwrap_or(&[]), Instant::now(), unix_millis())?;
+        intake.title(&title);
+        done = upto;
+    }
+    intake.push(audio.get(done..).unwrap_or(&[]), Instant::now(), unix_millis())
+}
+
+/// The first answer: 100 where it was asked for; 200 at once where the body has no end of its own, as
+/// Icecast 2.4 does and old encoders wait for. A framed body gets its 200 at its end (RFC 9110, 15.3).
+async fn welcome(conn: &mut Conn, request: &Request, framed: bool) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    if request.expects_continue() {
+        bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    if !framed {
+        let version = if request.method == Method::Source { Version::Http10 } else { request.version };
+        bytes.extend(Answer::new(version, 200).at(unix_millis()).empty());
+    }
+    conn.stream.write_all(&bytes).await
+}
+
+/// Status and counter of a refusal.
+pub(super) fn open_error(error: &OpenError) -> (u16, &'static str) {
+    match error {
+        OpenError::Unsupported(_) => (415, "source_type"),
+        OpenError::InUse { .. } => (403, "source_in_use"),
+        OpenError::TooMany(_) => (503, "sources"),
+    }
+}
