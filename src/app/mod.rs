@@ -1,1 +1,13 @@
-//! The composition root.
+//! The composition root: settings to rooms, bottom up; news between them; down again in order.
+//!
+//! Must never: hold a rule. Below it everything; above it only `cli`.
+
+mod configs;
+mod limits;
+mod local;
+mod node;
+mod reload;
+mod signals;
+
+pub use node::{Launch, Node, run};
+pub use local::SOCKET_FILE;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::connection::{Conn, plain};
@@ -173,6 +174,7 @@ impl Edge {
     ) -> SourceEnd {
         let mount = intake.mount().id.clone();
         tracing::info!(%mount, peer = %conn.client, "source connected");
+        let evicted = intake.evicted().clone();
         let mut stripper = metaint.filter(|n| *n > 0).map(icy::Stripper::new);
         let end = loop {
             if !conn.buffer.is_empty() {
@@ -182,7 +184,7 @@ impl Edge {
                     Err(end) => break end,
                 }
             }
-            match self.more(conn, &intake).await {
+            match self.more(conn, intake.has_media(), &evicted).await {
                 Ok(true) => {}
                 Ok(false) => break SourceEnd::Done,
                 Err(end) => break end,
@@ -194,14 +196,13 @@ impl Edge {
     }
 
     /// Waits for more of the body; `Ok(false)` at its end.
-    async fn more(&self, conn: &mut Conn, intake: &Intake) -> Result<bool, SourceEnd> {
-        let begun = intake.has_media();
+    async fn more(&self, conn: &mut Conn, begun: bool, evicted: &CancellationToken) -> Result<bool, SourceEnd> {
         let patience = self.config.load().source_timeout;
         let patience = if begun { patience } else { patience.min(SILENT_START) };
         conn.buffer.reserve(READ);
         tokio::select! {
             () = self.shutdown.cancelled() => Err(SourceEnd::Shutdown),
-            () = intake.evicted().cancelled() => Err(SourceEnd::Evicted),
+            () = evicted.cancelled() => Err(SourceEnd::Evicted),
             () = tokio::time::sleep(patience) => {
                 Err(if begun { SourceEnd::Stalled } else { SourceEnd::Silent })
             }

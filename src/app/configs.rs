@@ -1,0 +1,130 @@
+//! From the settings to each room's own configuration. Pure.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::ids::MountId;
+use crate::engine::{self, fanout, ring};
+use crate::settings::choices;
+use crate::settings::secrets::Secrets;
+use crate::settings::types::Settings;
+use crate::wire::message::PublicUrls;
+use crate::{control, edge};
+
+/// Descriptors that are kept for everything but listeners.
+const KEPT_DESCRIPTORS: u64 = 512;
+
+/// A burst holds at least this much audio.
+const SHORTEST_BURST: Duration = Duration::from_secs(2);
+
+/// A ring holds at least its burst and this much.
+const BEYOND_BURST: Duration = Duration::from_secs(30);
+
+/// For `engine`.
+pub(super) fn engine(settings: &Settings) -> engine::Config {
+    let audio = &settings.audio;
+    engine::Config {
+        ring: ring::Bounds {
+            window: audio.ring.max(audio.burst_time + BEYOND_BURST),
+            max_bytes: audio.ring_max.0,
+        },
+        burst: ring::Burst {
+            bytes: audio.burst_bytes.0,
+            longest: audio.burst_time,
+            shortest: SHORTEST_BURST,
+        },
+        hold: audio.hold,
+        max_sources: usize::try_from(settings.limits.max_sources).unwrap_or(usize::MAX),
+        fanout: fanout::Config {
+            threads: settings.fanout.threads.unwrap_or(0),
+            min_delay: settings.fanout.min_delay,
+            max_delay: settings.fanout.max_delay,
+            stall: audio.listener_stall,
+        },
+    }
+}
+
+/// For `control`. `descriptors` is what the process may open.
+pub(super) fn control(
+    settings: &Settings,
+    secrets: &Secrets,
+    public_urls: PublicUrls,
+    descriptors: u64,
+) -> control::Config {
+    let room = descriptors.saturating_sub(KEPT_DESCRIPTORS).max(1);
+    let most = settings.limits.max_listeners.map_or(room, |most| u64::from(most).min(room));
+    let passwords = settings.mounts.iter().filter_map(|mount| Some((mount.id.clone(), mount.password.clone()?)));
+    control::Config {
+        source_password: secrets.source.clone(),
+        mount_passwords: passwords.collect(),
+        admin_password: secrets.admin.clone(),
+        relay_password: secrets.relay.clone(),
+        public_urls,
+        default_mount: default_mount(settings),
+        max_listeners: most,
+        max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
+        weight: settings.limits.weight,
+        location: settings.station.location.clone(),
+        admin_contact: settings.station.admin_email.clone(),
+        metrics_open: match settings.metrics_open {
+            choices::Open::Auto => control::MetricsOpen::Auto,
+            choices::Open::Always => control::MetricsOpen::Always,
+            choices::Open::Never => control::MetricsOpen::Never,
+        },
+    }
+}
+
+fn default_mount(settings: &Settings) -> MountId {
+    settings.mounts.first().map_or_else(|| settings.shoutcast.mount.clone(), |mount| mount.id.clone())
+}
+
+/// For `edge`.
+pub(super) fn edge(settings: &Settings) -> edge::Config {
+    let of_mount = |mount: &crate::settings::types::Mount| edge::MountConfig {
+        max_listeners: mount.max_listeners.map(u64::from),
+        max_listener_duration: mount.max_listener_duration,
+        metaint: mount.metaint,
+    };
+    edge::Config {
+        trusted_proxies: settings.trusted_proxies.clone(),
+        source_timeout: settings.audio.source_timeout,
+        source_stale: settings.audio.source_stale,
+        takeover: settings.audio.takeover,
+        metaint: settings.audio.metaint,
+        shoutcast_mount: settings.shoutcast.mount.clone(),
+        mounts: settings.mounts.iter().map(|mount| (mount.id.clone(), of_mount(mount))).collect(),
+    }
+}
+
+/// The URLs that were given, by scheme.
+pub(super) fn public_urls(settings: &Settings, port: u16) -> PublicUrls {
+    let mut urls = PublicUrls::default();
+    for url in settings.public.urls(port) {
+        let text = url.as_str().trim_end_matches('/').to_owned();
+        match url.scheme() {
+            "https" => urls.https = Some(text),
+            _ => urls.http = Some(text),
+        }
+    }
+    urls
+}
+
+/// A primary that was given none is reached where it listens: at its one address, else at the one that
+/// the system would send from.
+pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
+    let given = public_urls(settings, port);
+    if given.http.is_some() || given.https.is_some() {
+        return given;
+    }
+    let bound = settings.bind.address;
+    let address = if bound.is_unspecified() { outward_address() } else { bound };
+    PublicUrls { http: Some(format!("http://{}", std::net::SocketAddr::new(address, port))), https: None }
+}
+
+/// The address that packets to the world would carry; connecting a UDP socket sends none.
+fn outward_address() -> IpAddr {
+    let documentation = (std::net::Ipv4Addr::new(192, 0, 2, 1), 9);
+    let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(documentation).and_then(|()| socket.local_addr()));
+    probe.map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |address| address.ip())
+}

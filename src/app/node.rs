@@ -1,0 +1,306 @@
+//! One node, from its settings to its end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::signals::Word;
+use super::{configs, limits, local, reload, signals};
+use crate::base::ids::Epoch;
+use crate::base::wall::unix_millis;
+use crate::control::{Control, Identity, Role};
+use crate::edge::{Edge, Kind, bind};
+use crate::engine::Engine;
+use crate::settings::data_dir::{self, DataDir};
+use crate::settings::secrets::{self, Secrets};
+use crate::settings::types::{AccessTarget, Primary, Settings};
+use crate::settings::{Loaded, Sources, role};
+use crate::telemetry::Telemetry;
+use crate::telemetry::access::{self, AccessLog};
+use crate::{admin, agent};
+
+/// Where the system keeps the state of services.
+const SYSTEM_STATE: &str = "/var/lib/relayctl";
+
+/// File of the data directory with the highest epoch ever stamped here.
+const EPOCH_FILE: &str = "epoch";
+
+/// How long connections have to end after the word to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// All that a node starts from.
+pub struct Launch {
+    /// Where the settings came from, for a reload.
+    pub sources: Sources,
+    /// The settings.
+    pub loaded: Loaded,
+    /// Primary or relay.
+    pub role: Role,
+    /// Why.
+    pub reason: String,
+    /// On a relay: whom it joins.
+    pub primary: Option<Primary>,
+}
+
+/// A node that runs.
+pub struct Node {
+    /// The node's knowledge.
+    pub control: Arc<Control>,
+    /// The address of its data port.
+    pub address: SocketAddr,
+    /// Its secrets.
+    pub secrets: Secrets,
+    edge: Arc<Edge>,
+    data_dir: Arc<DataDir>,
+    access_log: Arc<AccessLog>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+/// Where it cannot start: the address is taken, the data directory is in use, a secret is missing.
+pub async fn run(launch: Launch) -> anyhow::Result<()> {
+    let mut signals = signals::listen()?;
+    let mut reloads = reload::Reloads::new(&launch);
+    let node = Node::start(launch).await?;
+    node.announce();
+    loop {
+        tokio::select! {
+            word = signals.recv() => match word {
+                Some(Word::Reload) => reloads.apply(&node),
+                Some(Word::End) | None => break,
+            },
+            () = reloads.changed() => reloads.apply(&node),
+        }
+    }
+    tokio::select! {
+        () = node.stop() => {}
+        _ = signals.recv() => tracing::warn!("ended at once by a second signal"),
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Opens the data directory and the ports, builds the rooms and starts their tasks.
+    ///
+    /// # Errors
+    /// See [`run`].
+    pub async fn start(launch: Launch) -> anyhow::Result<Self> {
+        let settings = &launch.loaded.settings;
+        let descriptors = limits::raise_descriptors();
+        let listener = bind(settings.bind.socket_address())?;
+        let address = listener.local_addr()?;
+        let data_dir = Arc::new(DataDir::open(&data_path(&launch, address.port()))?);
+        let role = match launch.role {
+            Role::Primary => role::Role::Primary,
+            Role::Relay => role::Role::Relay,
+        };
+        let secrets = secrets::open(&data_dir, &settings.given, settings.name.as_ref(), role)?;
+        let access_log = Arc::new(open_access_log(settings)?);
+        let sink = Arc::clone(&access_log);
+        let telemetry = Telemetry::new(Box::new(move |record, reason| sink.write(record, reason)));
+        let engine = Engine::start(configs::engine(settings), Arc::clone(&telemetry))?;
+        engine.epochs().raise(persisted_epoch(&data_dir));
+        let control = Arc::new(control(&launch, &secrets, address.port(), descriptors, engine, telemetry)?);
+        let shutdown = CancellationToken::new();
+        let router = admin::router(Arc::clone(&control));
+        let edge = Edge::new(configs::edge(settings), Arc::clone(&control), router.clone(), shutdown.clone());
+        let node = Self {
+            control,
+            address,
+            secrets,
+            edge,
+            data_dir,
+            access_log,
+            tasks: TaskTracker::new(),
+            shutdown,
+        };
+        node.open_ports(listener, settings);
+        node.tasks.spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
+        node.spawn_keepers();
+        node.spawn_cluster(&launch)?;
+        Ok(node)
+    }
+
+    fn open_ports(&self, listener: TcpListener, settings: &Settings) {
+        self.tasks.spawn(Arc::clone(&self.edge).accept(listener, Kind::Data));
+        let Some(port) = settings.shoutcast.port else { return };
+        if self.control.identity.role != Role::Primary {
+            return;
+        }
+        match bind(SocketAddr::new(settings.bind.address, port)) {
+            Ok(listener) => {
+                self.tasks.spawn(Arc::clone(&self.edge).accept(listener, Kind::Shoutcast));
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "Shoutcast v1 sources have no port of their own (they may use the data port): set `shoutcast.port`"
+            ),
+        }
+    }
+
+    /// What must happen now and then, whatever the role.
+    fn spawn_keepers(&self) {
+        let (control, data_dir) = (Arc::clone(&self.control), Arc::clone(&self.data_dir));
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(250));
+            let mut written = Epoch(0);
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    _ = ticks.tick() => {}
+                }
+                control.tick(Instant::now());
+                let last = control.engine.epochs().last();
+                if last > written {
+                    written = last;
+                    if let Err(error) = data_dir.write(EPOCH_FILE, last.to_string().as_bytes()) {
+                        tracing::debug!(%error, "the epoch is not persisted");
+                    }
+                }
+            }
+        });
+    }
+
+    fn spawn_cluster(&self, launch: &Launch) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Prints what a person and a script need: the ready line, and once the secrets made now.
+    pub fn announce(&self) {
+        let config = self.control.config();
+        let role = self.control.identity.role.as_str();
+        println!("relayctl: ready role={role} url={}", local_url(self.address));
+        let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        for (name, path) in &self.secrets.generated {
+            match on_terminal.then(|| self.data_dir.read(file_name(path)).ok().flatten()).flatten() {
+                Some(secret) => println!("{name}: {}", String::from_utf8_lossy(&secret).trim()),
+                None => println!("{name} generated: {}", path.display()),
+            }
+        }
+        if self.control.identity.role == Role::Primary {
+            let url = config.public_urls.first().unwrap_or_default();
+            let token = if on_terminal {
+                self.secrets.join.reveal().to_owned()
+            } else {
+                "$(relayctl token show join)".to_owned()
+            };
+            println!("to add a relay: relayctl join --primary {url} --token {token}");
+        }
+    }
+
+    /// Takes new settings into the rooms.
+    pub(super) fn reconfigure(&self, settings: &Settings) {
+        let before = self.control.config();
+        let descriptors = limits::raise_descriptors();
+        self.control.engine.reconfigure(configs::engine(settings));
+        self.edge.reconfigure(configs::edge(settings));
+        let urls = before.public_urls.clone();
+        self.control.reconfigure(configs::control(settings, &self.secrets, urls, descriptors));
+        self.access_log.reopen();
+    }
+
+    /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
+    pub async fn stop(&self) {
+        tracing::info!("stopping");
+        self.control.set_draining(true);
+        self.shutdown.cancel();
+        self.edge.tasks().close();
+        self.tasks.close();
+        let all = async {
+            self.tasks.wait().await;
+            let engine = Arc::clone(&self.control.engine);
+            // Joining the shards blocks for a moment.
+            let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
+            self.edge.tasks().wait().await;
+        };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            tracing::warn!("connections were still open after {GRACE:?}");
+        }
+    }
+}
+
+fn control(
+    launch: &Launch,
+    secrets: &Secrets,
+    port: u16,
+    descriptors: u64,
+    engine: Arc<Engine>,
+    telemetry: Arc<Telemetry>,
+) -> anyhow::Result<Control> {
+    let settings = &launch.loaded.settings;
+    let name = match &settings.name {
+        Some(name) => name.to_string(),
+        None => host_name(),
+    };
+    let identity = Identity {
+        id: secrets.node_id.clone(),
+        name,
+        role: launch.role,
+        incarnation: unix_millis(),
+        version: env!("CARGO_PKG_VERSION"),
+        data_port: port,
+    };
+    let urls = match launch.role {
+        Role::Primary => configs::primary_urls(settings, port),
+        Role::Relay => configs::public_urls(settings, port),
+    };
+    let config = configs::control(settings, secrets, urls, descriptors);
+    Ok(Control::new(identity, config, engine, telemetry))
+}
+
+fn data_path(launch: &Launch, port: u16) -> PathBuf {
+    let given = launch.loaded.settings.data_dir.clone();
+    given.unwrap_or_else(|| data_dir::choose(&launch.sources.environment, port, Path::new(SYSTEM_STATE)))
+}
+
+fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> {
+    let target = match &settings.access_log.target {
+        AccessTarget::Off => access::Target::Off,
+        AccessTarget::Output => access::Target::Output,
+        AccessTarget::File(path) => access::Target::File(path.clone()),
+    };
+    let format = match settings.access_log.format {
+        crate::settings::choices::AccessFormat::Combined => access::Format::Combined,
+        crate::settings::choices::AccessFormat::Json => access::Format::Json,
+    };
+    AccessLog::open(target, format).context("cannot open the access log (`access_log.path`)")
+}
+
+fn persisted_epoch(data_dir: &DataDir) -> Epoch {
+    let text = data_dir.read(EPOCH_FILE).ok().flatten().unwrap_or_default();
+    Epoch(String::from_utf8_lossy(&text).trim().parse().unwrap_or(0))
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or("")
+}
+
+/// Where this very machine reaches the port.
+fn local_url(address: SocketAddr) -> String {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
+}
+
+/// The host's name as far as it is a node name.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let clean: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
+        .take(64)
+        .collect();
+    if clean.is_empty() { "relayctl".into() } else { clean }
+}
