@@ -1,0 +1,179 @@
+//! The report that goes up every second.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Capabilities, Limits, MAX_CONFIRMED, MAX_MOUNTS, MAX_TEXT, MessageError, NodeName, PublicUrls,
+    check_node,
+};
+use crate::base::ids::{Epoch, MountId, NodeId};
+
+/// What a node says about itself in a beat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Takes listeners.
+    #[default]
+    Ready,
+    /// Takes nobody new.
+    Draining,
+    /// The last beat: the row goes at once.
+    Gone,
+}
+
+/// A mount's state on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountState {
+    /// Bytes arrive.
+    Live,
+    /// The source is away for less than `hold`; newcomers wait.
+    Held,
+    /// On demand, and nobody asks.
+    #[default]
+    Idle,
+    /// No bytes yet.
+    Waiting,
+    /// A word of a newer version.
+    #[serde(other)]
+    Other,
+}
+
+/// One mount in a [`Beat`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MountBeat {
+    /// Which.
+    pub mount: MountId,
+    /// Listeners now.
+    #[serde(default)]
+    pub listeners: u64,
+    /// Sent to listeners since the process started.
+    #[serde(default)]
+    pub sent_bytes: u64,
+    /// Numbering of the live edge.
+    #[serde(default)]
+    pub epoch: Epoch,
+    /// The live edge.
+    #[serde(default)]
+    pub offset: u64,
+    /// Bits a second: the larger of what is declared and the mean of 60 s.
+    #[serde(default)]
+    pub bitrate: u64,
+    /// Media type.
+    #[serde(default)]
+    pub content_type: String,
+    /// On this node.
+    #[serde(default)]
+    pub state: MountState,
+}
+
+/// `POST /cluster/v1/beat`, once a second, with the node's credential as bearer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    /// [`VERSION`] of the sender.
+    pub v: u16,
+    /// Who.
+    pub id: NodeId,
+    /// Unix milliseconds of the process' start.
+    pub incarnation: u64,
+    /// Counts up from 1 within the incarnation.
+    pub seq: u64,
+    /// The sender's clock.
+    #[serde(default)]
+    pub sent_unix_millis: u64,
+    /// What people call it.
+    pub name: NodeName,
+    /// As in [`JoinRequest`].
+    #[serde(default)]
+    pub public_urls: PublicUrls,
+    /// The port that serves listeners.
+    pub data_port: u16,
+    /// Of the node.
+    pub limits: Limits,
+    /// 1 to 1000.
+    #[serde(default = "super::default_weight")]
+    pub weight: u32,
+    /// The program's version.
+    #[serde(default)]
+    pub version: String,
+    /// Its own word.
+    #[serde(default)]
+    pub state: NodeState,
+    /// Since the process started.
+    #[serde(default)]
+    pub uptime_millis: u64,
+    /// Share of all cores, 0 to 1.
+    #[serde(default)]
+    pub cpu_ratio: f64,
+    /// Bits a second sent.
+    #[serde(default)]
+    pub bandwidth_bits: u64,
+    /// File descriptors that are free; absent is unknown.
+    #[serde(default)]
+    pub descriptors_left: Option<u64>,
+    /// Every mount that it carries, idle ones too.
+    #[serde(default)]
+    pub mounts: Vec<MountBeat>,
+    /// It pulls any mount of the primary as soon as somebody asks.
+    #[serde(default)]
+    pub on_demand: bool,
+    /// It takes no newcomers: over a limit of its own (listeners, bandwidth, CPU).
+    #[serde(default)]
+    pub full: bool,
+    /// All listeners.
+    #[serde(default)]
+    pub listeners: u64,
+    /// Sequences of reservations whose listener arrived.
+    #[serde(default)]
+    pub confirmed: Vec<u64>,
+    /// The node that it pulls from.
+    #[serde(default)]
+    pub parent: Option<NodeId>,
+    /// Of its engine.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+impl Beat {
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), MessageError> {
+        check_node(
+            self.v,
+            &self.version,
+            &self.public_urls,
+            self.data_port,
+            &self.limits,
+        )?;
+        if self.mounts.len() > MAX_MOUNTS {
+            return Err(MessageError::TooLong("mounts", MAX_MOUNTS));
+        }
+        if self.confirmed.len() > MAX_CONFIRMED {
+            return Err(MessageError::TooLong("confirmed", MAX_CONFIRMED));
+        }
+        if self.mounts.iter().any(|m| m.content_type.len() > MAX_TEXT) {
+            return Err(MessageError::TooLong("content_type", MAX_TEXT));
+        }
+        Ok(())
+    }
+}
+
+/// The answer to a [`Beat`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BeatAnswer {
+    /// [`VERSION`] of the sender.
+    pub v: u16,
+    /// The `seq` that was applied: its confirmations need not be sent again.
+    pub ack: u64,
+    /// Of the table that the sender has.
+    pub table_version: u64,
+    /// The node has to join anew.
+    pub rejoin: bool,
+    /// The operator drains the node.
+    pub drain: bool,
+    /// Rises when the cluster keys change; they come down the feed.
+    pub keys_version: u64,
+    /// The primary's clock.
+    pub unix_millis: u64,
+}

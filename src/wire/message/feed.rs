@@ -1,0 +1,166 @@
+//! The lines that come down: mounts, table deltas, keys.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Capabilities, ClusterKey, Limits, MountState, NodeName, PublicUrls};
+use crate::base::ids::{Epoch, MountId, NodeId};
+
+/// A mount as the primary carries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MountInfo {
+    /// Which.
+    pub mount: MountId,
+    /// Media type.
+    #[serde(default)]
+    pub content_type: String,
+    /// On the primary.
+    #[serde(default)]
+    pub state: MountState,
+    /// Numbering of the live edge.
+    #[serde(default)]
+    pub epoch: Epoch,
+    /// Bits a second.
+    #[serde(default)]
+    pub bitrate: u64,
+    /// `icy-*` and `ice-*` of the source.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a node is to the station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Takes the source and keeps the table.
+    Primary,
+    /// Pulls and serves.
+    #[default]
+    Relay,
+}
+
+/// One mount in a [`NodeRow`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MountRow {
+    /// Which.
+    pub mount: MountId,
+    /// Listeners there.
+    #[serde(default)]
+    pub listeners: u64,
+    /// Bits a second.
+    #[serde(default)]
+    pub bitrate: u64,
+}
+
+/// A node as the primary knows it: what other nodes and the API need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Who.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: NodeName,
+    /// Primary or relay.
+    #[serde(default)]
+    pub role: NodeRole,
+    /// ready, joining, suspect, unreachable, draining or dead.
+    pub state: String,
+    /// Where listeners reach it.
+    #[serde(default)]
+    pub public_urls: PublicUrls,
+    /// The program's version.
+    #[serde(default)]
+    pub version: String,
+    /// 1 to 1000.
+    #[serde(default = "super::default_weight")]
+    pub weight: u32,
+    /// Of the node.
+    pub limits: Limits,
+    /// Of its engine.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// All listeners.
+    #[serde(default)]
+    pub listeners: u64,
+    /// File descriptors that are free.
+    #[serde(default)]
+    pub descriptors_left: Option<u64>,
+    /// Share of all cores, 0 to 1.
+    #[serde(default)]
+    pub cpu_ratio: f64,
+    /// Bits a second sent.
+    #[serde(default)]
+    pub bandwidth_bits: u64,
+    /// Since its process started, at its last beat.
+    #[serde(default)]
+    pub uptime_millis: u64,
+    /// Since its last beat, when the row was sent.
+    #[serde(default)]
+    pub age_millis: u64,
+    /// Every mount that it carries.
+    #[serde(default)]
+    pub mounts: Vec<MountRow>,
+    /// It pulls any mount as soon as somebody asks.
+    #[serde(default)]
+    pub on_demand: bool,
+    /// Over a limit of its own.
+    #[serde(default)]
+    pub full: bool,
+    /// Its beats stopped, although `state` may still be ready.
+    #[serde(default)]
+    pub suspected: bool,
+    /// The node that it pulls from.
+    #[serde(default)]
+    pub parent: Option<NodeId>,
+    /// Why it cannot be reached.
+    #[serde(default)]
+    pub trouble: Option<String>,
+}
+
+/// One line of `GET /cluster/v1/feed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FeedLine {
+    /// Mounts that changed, or all. Only a `complete` list removes what it does not name.
+    Mounts {
+        /// [`VERSION`] of the sender.
+        v: u16,
+        /// These are all.
+        complete: bool,
+        /// New and changed.
+        mounts: Vec<MountInfo>,
+    },
+    /// This mount is no more.
+    MountGone {
+        /// Which.
+        mount: MountId,
+    },
+    /// Rows that changed, or all.
+    Nodes {
+        /// Of the table.
+        version: u64,
+        /// These are all.
+        complete: bool,
+        /// New and changed.
+        nodes: Vec<NodeRow>,
+    },
+    /// This node left the table.
+    NodeGone {
+        /// Who.
+        id: NodeId,
+    },
+    /// The cluster keys, current one first.
+    Keys {
+        /// Rises with each rotation.
+        version: u64,
+        /// All that verify.
+        keys: Vec<ClusterKey>,
+    },
+    /// Nothing changed; the line is alive.
+    Ping {
+        /// The primary's clock.
+        #[serde(default)]
+        unix_millis: u64,
+    },
+    /// A line of a newer version: skipped.
+    #[serde(other)]
+    Unknown,
+}

@@ -1,0 +1,106 @@
+//! Becoming a member.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Capabilities, Limits, MessageError, NodeName, PublicUrls, check_node};
+use crate::base::ids::NodeId;
+use crate::base::secret::Secret;
+
+/// `POST /cluster/v1/join`, with a join token as bearer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// [`VERSION`] of the sender.
+    pub v: u16,
+    /// Lasting identity, from the data directory.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: NodeName,
+    /// Unix milliseconds of the process' start: fences an older process of the same id.
+    pub incarnation: u64,
+    /// The program's version.
+    pub version: String,
+    /// As set by the operator; empty means: the address that the primary saw and `data_port`.
+    #[serde(default)]
+    pub public_urls: PublicUrls,
+    /// The port that serves listeners.
+    pub data_port: u16,
+    /// Of its engine.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// Of the node.
+    pub limits: Limits,
+    /// Share beside the others, 100 is the normal one.
+    #[serde(default = "super::default_weight")]
+    pub weight: u32,
+    /// Since the process started.
+    #[serde(default)]
+    pub uptime_millis: u64,
+}
+
+impl JoinRequest {
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), MessageError> {
+        check_node(
+            self.v,
+            &self.version,
+            &self.public_urls,
+            self.data_port,
+            &self.limits,
+        )
+    }
+}
+
+/// A key that signs redirect tokens, valid in the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterKey {
+    /// Named in each token.
+    pub id: u8,
+    /// 64 hexadecimal digits.
+    #[serde(with = "super::revealed")]
+    pub secret: Secret,
+    /// Unix milliseconds after which nothing is signed with it; 0 is never.
+    #[serde(default)]
+    pub expires: u64,
+}
+
+/// What came of fetching the node's public URL from the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeResult {
+    /// The URL that was tried.
+    pub url: String,
+    /// It answered as it should.
+    pub ok: bool,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// What the operator can set.
+    pub hint: Option<String>,
+}
+
+/// The answer to a [`JoinRequest`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinAnswer {
+    /// [`VERSION`] of the sender.
+    pub v: u16,
+    /// The id that joined.
+    pub id: NodeId,
+    /// The bearer of every later request.
+    #[serde(with = "super::revealed")]
+    pub credential: Secret,
+    /// Who answers.
+    pub primary_id: NodeId,
+    /// What people call it.
+    pub primary_name: NodeName,
+    /// Current one first.
+    pub cluster_keys: Vec<ClusterKey>,
+    /// Pace of the beats.
+    pub beat_millis: u64,
+    /// Where the primary sends listeners of this node.
+    pub public_url: String,
+    /// Whether it got through there.
+    pub probe: ProbeResult,
+    /// The primary's clock: token expiries are in its time.
+    #[serde(default)]
+    pub unix_millis: u64,
+}
