@@ -52,8 +52,14 @@ pub(super) fn control(
     descriptors: u64,
 ) -> control::Config {
     let room = descriptors.saturating_sub(KEPT_DESCRIPTORS).max(1);
-    let most = settings.limits.max_listeners.map_or(room, |most| u64::from(most).min(room));
-    let passwords = settings.mounts.iter().filter_map(|mount| Some((mount.id.clone(), mount.password.clone()?)));
+    let most = settings
+        .limits
+        .max_listeners
+        .map_or(room, |most| u64::from(most).min(room));
+    let passwords = settings
+        .mounts
+        .iter()
+        .filter_map(|mount| Some((mount.id.clone(), mount.password.clone()?)));
     control::Config {
         source_password: secrets.source.clone(),
         mount_passwords: passwords.collect(),
@@ -75,7 +81,10 @@ pub(super) fn control(
 }
 
 fn default_mount(settings: &Settings) -> MountId {
-    settings.mounts.first().map_or_else(|| settings.shoutcast.mount.clone(), |mount| mount.id.clone())
+    settings.mounts.first().map_or_else(
+        || settings.shoutcast.mount.clone(),
+        |mount| mount.id.clone(),
+    )
 }
 
 /// For `edge`.
@@ -92,7 +101,11 @@ pub(super) fn edge(settings: &Settings) -> edge::Config {
         takeover: settings.audio.takeover,
         metaint: settings.audio.metaint,
         shoutcast_mount: settings.shoutcast.mount.clone(),
-        mounts: settings.mounts.iter().map(|mount| (mount.id.clone(), of_mount(mount))).collect(),
+        mounts: settings
+            .mounts
+            .iter()
+            .map(|mount| (mount.id.clone(), of_mount(mount)))
+            .collect(),
     }
 }
 
@@ -117,14 +130,30 @@ pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
         return given;
     }
     let bound = settings.bind.address;
-    let address = if bound.is_unspecified() { outward_address() } else { bound };
-    PublicUrls { http: Some(format!("http://{}", std::net::SocketAddr::new(address, port))), https: None }
+    let address = if bound.is_unspecified() {
+        outward_address()
+    } else {
+        bound
+    };
+    PublicUrls {
+        http: Some(format!(
+            "http://{}",
+            std::net::SocketAddr::new(address, port)
+        )),
+        https: None,
+    }
 }
 
 /// The address that packets to the world would carry; connecting a UDP socket sends none.
 fn outward_address() -> IpAddr {
     let documentation = (std::net::Ipv4Addr::new(192, 0, 2, 1), 9);
-    let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))
-        .and_then(|socket| socket.connect(documentation).and_then(|()| socket.local_addr()));
-    probe.map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |address| address.ip())
+    let probe =
+        std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+            socket
+                .connect(documentation)
+                .and_then(|()| socket.local_addr())
+        });
+    probe.map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |address| {
+        address.ip()
+    })
 }

@@ -29,7 +29,11 @@ pub(super) fn serve(
     router: axum::Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let listener = if data_dir.is_writable() { Some(open(&data_dir.path().join(SOCKET_FILE))?) } else { None };
+    let listener = if data_dir.is_writable() {
+        Some(open(&data_dir.path().join(SOCKET_FILE))?)
+    } else {
+        None
+    };
     Ok(async move {
         let Some(listener) = listener else { return };
         loop {
@@ -54,7 +58,9 @@ pub(super) fn serve(
 fn open(path: &Path) -> anyhow::Result<UnixListener> {
     let named = || format!("cannot open the node's own socket `{}`", path.display());
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(named),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(named);
+        }
         _ => {}
     }
     let listener = UnixListener::bind(path).with_context(named)?;
@@ -65,17 +71,23 @@ fn open(path: &Path) -> anyhow::Result<UnixListener> {
 /// The file's mode says the same; the peer's user is checked as well, since a mode can be changed.
 fn is_own(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 async fn answer(stream: UnixStream, router: axum::Router, shutdown: CancellationToken) {
-    let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), https: false, local: true };
+    let client = Client {
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        https: false,
+        local: true,
+    };
     let router = router.layer(axum::Extension(client));
     let service = router.map_request(|request: hyper::Request<hyper::body::Incoming>| {
         request.map(axum::body::Body::new)
     });
-    let serving =
-        http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let serving = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::select! {
         () = shutdown.cancelled() => {}
         served = serving => {

@@ -9,5 +9,5 @@ mod node;
 mod reload;
 mod signals;
 
-pub use node::{Launch, Node, run};
 pub use local::SOCKET_FILE;
+pub use node::{Launch, Node, run};

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::signals::Word;
 use super::{configs, limits, local, reload, signals};
+use crate::admin;
 use crate::base::ids::Epoch;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, Identity, Role};
@@ -23,7 +24,6 @@ use crate::settings::types::{AccessTarget, Primary, Settings};
 use crate::settings::{Loaded, Sources, role};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::{self, AccessLog};
-use crate::{admin, agent};
 
 /// Where the system keeps the state of services.
 const SYSTEM_STATE: &str = "/var/lib/relayctl";
@@ -109,10 +109,22 @@ impl Node {
         let telemetry = Telemetry::new(Box::new(move |record, reason| sink.write(record, reason)));
         let engine = Engine::start(configs::engine(settings), Arc::clone(&telemetry))?;
         engine.epochs().raise(persisted_epoch(&data_dir));
-        let control = Arc::new(control(&launch, &secrets, address.port(), descriptors, engine, telemetry)?);
+        let control = Arc::new(control(
+            &launch,
+            &secrets,
+            address.port(),
+            descriptors,
+            engine,
+            telemetry,
+        )?);
         let shutdown = CancellationToken::new();
         let router = admin::router(Arc::clone(&control));
-        let edge = Edge::new(configs::edge(settings), Arc::clone(&control), router.clone(), shutdown.clone());
+        let edge = Edge::new(
+            configs::edge(settings),
+            Arc::clone(&control),
+            router.clone(),
+            shutdown.clone(),
+        );
         let node = Self {
             control,
             address,
@@ -124,21 +136,25 @@ impl Node {
             shutdown,
         };
         node.open_ports(listener, settings);
-        node.tasks.spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
+        node.tasks
+            .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
         node.spawn_keepers();
-        node.spawn_cluster(&launch)?;
         Ok(node)
     }
 
     fn open_ports(&self, listener: TcpListener, settings: &Settings) {
-        self.tasks.spawn(Arc::clone(&self.edge).accept(listener, Kind::Data));
-        let Some(port) = settings.shoutcast.port else { return };
+        self.tasks
+            .spawn(Arc::clone(&self.edge).accept(listener, Kind::Data));
+        let Some(port) = settings.shoutcast.port else {
+            return;
+        };
         if self.control.identity.role != Role::Primary {
             return;
         }
         match bind(SocketAddr::new(settings.bind.address, port)) {
             Ok(listener) => {
-                self.tasks.spawn(Arc::clone(&self.edge).accept(listener, Kind::Shoutcast));
+                self.tasks
+                    .spawn(Arc::clone(&self.edge).accept(listener, Kind::Shoutcast));
             }
             Err(error) => tracing::warn!(
                 %error,
@@ -171,18 +187,20 @@ impl Node {
         });
     }
 
-    fn spawn_cluster(&self, launch: &Launch) -> anyhow::Result<()> {
-        Ok(())
-    }
-
     /// Prints what a person and a script need: the ready line, and once the secrets made now.
     pub fn announce(&self) {
         let config = self.control.config();
         let role = self.control.identity.role.as_str();
-        println!("relayctl: ready role={role} url={}", local_url(self.address));
+        println!(
+            "relayctl: ready role={role} url={}",
+            local_url(self.address)
+        );
         let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
         for (name, path) in &self.secrets.generated {
-            match on_terminal.then(|| self.data_dir.read(file_name(path)).ok().flatten()).flatten() {
+            match on_terminal
+                .then(|| self.data_dir.read(file_name(path)).ok().flatten())
+                .flatten()
+            {
                 Some(secret) => println!("{name}: {}", String::from_utf8_lossy(&secret).trim()),
                 None => println!("{name} generated: {}", path.display()),
             }
@@ -205,7 +223,8 @@ impl Node {
         self.control.engine.reconfigure(configs::engine(settings));
         self.edge.reconfigure(configs::edge(settings));
         let urls = before.public_urls.clone();
-        self.control.reconfigure(configs::control(settings, &self.secrets, urls, descriptors));
+        self.control
+            .reconfigure(configs::control(settings, &self.secrets, urls, descriptors));
         self.access_log.reopen();
     }
 
@@ -260,7 +279,9 @@ fn control(
 
 fn data_path(launch: &Launch, port: u16) -> PathBuf {
     let given = launch.loaded.settings.data_dir.clone();
-    given.unwrap_or_else(|| data_dir::choose(&launch.sources.environment, port, Path::new(SYSTEM_STATE)))
+    given.unwrap_or_else(|| {
+        data_dir::choose(&launch.sources.environment, port, Path::new(SYSTEM_STATE))
+    })
 }
 
 fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> {
@@ -282,7 +303,9 @@ fn persisted_epoch(data_dir: &DataDir) -> Epoch {
 }
 
 fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or("")
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("")
 }
 
 /// Where this very machine reaches the port.
@@ -296,11 +319,24 @@ fn local_url(address: SocketAddr) -> String {
 
 /// The host's name as far as it is a node name.
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let clean: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(64)
         .collect();
-    if clean.is_empty() { "relayctl".into() } else { clean }
+    if clean.is_empty() {
+        "relayctl".into()
+    } else {
+        clean
+    }
 }

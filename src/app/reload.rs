@@ -18,9 +18,16 @@ impl Reloads {
     pub fn new(launch: &Launch) -> Self {
         let watch = watch(launch.loaded.report.files.clone(), Pace::default());
         if let Some(why) = watch.blind() {
-            tracing::warn!(why, "changed files are found only by looking every half minute");
+            tracing::warn!(
+                why,
+                "changed files are found only by looking every half minute"
+            );
         }
-        Self { sources: launch.sources.clone(), settings: launch.loaded.settings.clone(), watch }
+        Self {
+            sources: launch.sources.clone(),
+            settings: launch.loaded.settings.clone(),
+            watch,
+        }
     }
 
     /// Waits for a changed file.
@@ -59,7 +66,14 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("fanout.threads", old.fanout.threads != new.fanout.threads),
         ("shoutcast.port", old.shoutcast.port != new.shoutcast.port),
         ("access_log", old.access_log != new.access_log),
-        ("log", old.log != new.log || old.log_format != new.log_format),
+        (
+            "log",
+            old.log != new.log || old.log_format != new.log_format,
+        ),
     ];
-    pairs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    pairs
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| key)
+        .collect()
 }

@@ -1,6 +1,87 @@
-//! The command line.
+//! The command line: words to actions, outcomes to exit codes.
+//!
+//! Must never: hold a rule or a connection of the data plane. Below it: everything.
+
+mod args;
+mod node;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Exit codes that scripts rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Fine = 0,
+    /// It failed.
+    Failed = 1,
+    /// Wrong use.
+    Usage = 2,
+    /// Cannot reach the node.
+    Unreachable = 3,
+    /// Not allowed.
+    Denied = 4,
+    /// The check found something.
+    Found = 5,
+}
+
+/// An error with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process ends with.
+    pub exit: Exit,
+    /// What is said.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// A failure with a code of its own.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit,
+            error: error.into(),
+        }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self {
+            exit: Exit::Failed,
+            error: error.into(),
+        }
+    }
+}
+
+/// What a command ends with.
+pub type Outcome = Result<Exit, Failure>;
 
 /// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    // TLS between nodes needs one provider for the whole process; a second call finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            eprintln!("relayctl: {:#}", failure.error);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Primary(flags) => node::primary(&flags),
+        Command::Join(flags) => node::join(&flags),
+        Command::Run(flags) => node::run(&flags),
+        Command::Version => {
+            println!("relayctl {}", env!("CARGO_PKG_VERSION"));
+            Ok(Exit::Fine)
+        }
+    }
 }

@@ -24,31 +24,6 @@ impl Role {
     }
 }
 
-/// Where listeners reach a node, by scheme; without a trailing slash.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PublicUrls {
-    /// `http://host:port`.
-    pub http: Option<String>,
-    /// `https://host`.
-    pub https: Option<String>,
-}
-
-impl PublicUrls {
-    /// The URL of a scheme.
-    pub fn of(&self, https: bool) -> Option<&str> {
-        if https {
-            self.https.as_deref()
-        } else {
-            self.http.as_deref()
-        }
-    }
-
-    /// The one to show: https where there is one only.
-    pub fn first(&self) -> &str {
-        self.http.as_deref().or(self.https.as_deref()).unwrap_or("")
-    }
-}
-
 /// What stays the same as long as the process runs.
 #[derive(Debug, Clone)]
 pub struct Identity {

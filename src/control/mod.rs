@@ -16,7 +16,8 @@ use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::engine::Engine;
 use crate::telemetry::Telemetry;
-pub use identity::{Identity, PublicUrls, Role};
+use crate::wire::message::PublicUrls;
+pub use identity::{Identity, Role};
 pub use placing::{Place, Verdict, Visitor};
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.

@@ -75,7 +75,10 @@ impl Place {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Now(verdict) => verdict,
-            Self::Wait { .. } => Verdict::Refuse { retry_after: 5, reason: "join-bucket" },
+            Self::Wait { .. } => Verdict::Refuse {
+                retry_after: 5,
+                reason: "join-bucket",
+            },
         }
     }
 }
@@ -83,7 +86,14 @@ impl Place {
 impl Control {
     /// See the module.
     pub fn place(&self, _visitor: &Visitor, _now: Instant) -> Place {
-        Place::Now(Verdict::Serve { reason: "primary-serves" })
+        Place::Now(Verdict::Serve {
+            reason: "primary-serves",
+        })
+    }
+
+    /// What must happen a few times a second.
+    pub fn tick(&self, now: Instant) {
+        self.engine.tick(now);
     }
 
     /// True for a token that the primary signed for its probe.

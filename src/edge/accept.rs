@@ -35,7 +35,11 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
@@ -61,7 +65,9 @@ impl Edge {
                     tracing::error!(%error, "no descriptor left for a connection: raise the limit (`ulimit -n`) or lower `max_listeners`");
                     crate::telemetry::refuse("descriptors");
                     drop(spare.take());
-                    if let Ok(Ok((stream, _))) = tokio::time::timeout(EMFILE_PAUSE, listener.accept()).await {
+                    if let Ok(Ok((stream, _))) =
+                        tokio::time::timeout(EMFILE_PAUSE, listener.accept()).await
+                    {
                         answer_exhausted(stream).await;
                     }
                     spare = spare_descriptor();
@@ -76,7 +82,8 @@ impl Edge {
     fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let edge = Arc::clone(self);
-        self.tasks.spawn(async move { edge.connection(Conn::new(stream, peer), kind).await });
+        self.tasks
+            .spawn(async move { edge.connection(Conn::new(stream, peer), kind).await });
     }
 }
 
@@ -97,7 +104,9 @@ async fn answer_exhausted(mut stream: TcpStream) {
     let mut first = [0_u8; 64];
     let _ = tokio::time::timeout(EMFILE_PAUSE, stream.readable()).await;
     let got = stream.try_read(&mut first).unwrap_or(0);
-    let is_health = first.get(..got).is_some_and(|text| text.windows(8).any(|w| w == b" /health"));
+    let is_health = first
+        .get(..got)
+        .is_some_and(|text| text.windows(8).any(|w| w == b" /health"));
     let answer: &[u8] = if is_health {
         b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{\"status\":\"ok\"}"
     } else {

@@ -26,16 +26,25 @@ impl Edge {
             return self.carry(conn, request).await;
         }
         let origin = conn.origin(&request, self);
-        let client = Client { address: origin.address, https: origin.https, local: false };
+        let client = Client {
+            address: origin.address,
+            https: origin.https,
+            local: false,
+        };
         // Only nodes ask many things in a row; for everybody else a connection is a question, so that no
         // listener's request can come second and find no way back to the shards.
         let keep_alive = request.path().starts_with("/cluster/");
         let head = Bytes::from(request.encode());
-        let io = Rewound { head, rest: conn.buffer.freeze(), stream: conn.stream };
+        let io = Rewound {
+            head,
+            rest: conn.buffer.freeze(),
+            stream: conn.stream,
+        };
         let router = self.api.clone().layer(axum::Extension(client));
-        let service = TowerToHyperService::new(router.map_request(|r: hyper::Request<hyper::body::Incoming>| {
-            r.map(axum::body::Body::new)
-        }));
+        let service =
+            TowerToHyperService::new(router.map_request(
+                |r: hyper::Request<hyper::body::Incoming>| r.map(axum::body::Body::new),
+            ));
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT * 6)
@@ -69,7 +78,11 @@ struct Rewound {
 }
 
 impl AsyncRead for Rewound {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         for front in [&mut this.head, &mut this.rest] {
             if front.has_remaining() {
@@ -83,7 +96,11 @@ impl AsyncRead for Rewound {
 }
 
 impl AsyncWrite for Rewound {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

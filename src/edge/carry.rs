@@ -23,8 +23,12 @@ impl Edge {
         let own = self.control.identity.id.as_str();
         if request.headers.all(VIA).any(|id| id == own) {
             refuse("loop");
-            conn.answer(&plain(request.version, 421, "this request has been here before: the nodes point at each other"))
-                .await;
+            conn.answer(&plain(
+                request.version,
+                421,
+                "this request has been here before: the nodes point at each other",
+            ))
+            .await;
             return;
         }
         request.headers.push(VIA, own);
@@ -34,7 +38,8 @@ impl Edge {
 
     /// Carries a Shoutcast v1 source.
     pub(super) async fn carry_line(&self, conn: Conn, line: &str) {
-        self.splice(conn, format!("{line}\r\n").as_bytes(), Version::Http10).await;
+        self.splice(conn, format!("{line}\r\n").as_bytes(), Version::Http10)
+            .await;
     }
 
     async fn splice(&self, mut conn: Conn, head: &[u8], version: Version) {
@@ -42,14 +47,21 @@ impl Edge {
         let connected = match &origin {
             Some((host, port)) => {
                 let connecting = TcpStream::connect((host.as_str(), *port));
-                tokio::time::timeout(CONNECT, connecting).await.ok().and_then(Result::ok)
+                tokio::time::timeout(CONNECT, connecting)
+                    .await
+                    .ok()
+                    .and_then(Result::ok)
             }
             None => None,
         };
         let Some(mut upstream) = connected else {
             refuse("origin");
-            let place = origin.map_or_else(|| "unknown".into(), |(host, port)| format!("http://{host}:{port}"));
-            let text = format!("this relay cannot reach its primary: send the source to {place} instead");
+            let place = origin.map_or_else(
+                || "unknown".into(),
+                |(host, port)| format!("http://{host}:{port}"),
+            );
+            let text =
+                format!("this relay cannot reach its primary: send the source to {place} instead");
             conn.answer(&plain(version, 502, &text)).await;
             return;
         };

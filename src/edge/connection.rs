@@ -51,7 +51,13 @@ enum First {
 
 impl Conn {
     pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { stream, buffer: BytesMut::new(), peer, client: peer, reused: false }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            peer,
+            client: peer,
+            reused: false,
+        }
     }
 
     /// Reads more; false at the end of the stream.
@@ -84,7 +90,12 @@ impl Conn {
     /// The client, as far as trusted proxies tell.
     pub fn origin(&self, request: &Request, edge: &Edge) -> ClientOrigin {
         let config = edge.config.load();
-        client_origin(&request.headers, self.client.ip(), false, &config.trusted_proxies)
+        client_origin(
+            &request.headers,
+            self.client.ip(),
+            false,
+            &config.trusted_proxies,
+        )
     }
 }
 
@@ -169,7 +180,11 @@ impl Edge {
             match sniff::sniff(&conn.buffer) {
                 Sniff::More => {
                     let full = conn.buffer.len() >= MAX_HEAD;
-                    return if full { Err(FirstError::Garbage) } else { Ok(None) };
+                    return if full {
+                        Err(FirstError::Garbage)
+                    } else {
+                        Ok(None)
+                    };
                 }
                 Sniff::Tls => return Err(FirstError::Tls),
                 Sniff::Garbage => return Err(FirstError::Garbage),
@@ -179,13 +194,17 @@ impl Edge {
                     }
                 }
                 Sniff::Password => {
-                    let Some((line, used)) = sniff::password_line(&conn.buffer) else { return Ok(None) };
+                    let Some((line, used)) = sniff::password_line(&conn.buffer) else {
+                        return Ok(None);
+                    };
                     let _ = conn.buffer.split_to(used);
                     return Ok(Some(First::Password(line)));
                 }
                 Sniff::Http => {
                     let parsed = head::parse(&conn.buffer).map_err(FirstError::Head)?;
-                    let Some((request, used)) = parsed else { return Ok(None) };
+                    let Some((request, used)) = parsed else {
+                        return Ok(None);
+                    };
                     let _ = conn.buffer.split_to(used);
                     return Ok(Some(First::Request(Box::new(request))));
                 }
@@ -203,7 +222,8 @@ impl Edge {
             Ok(Some((info, used))) => {
                 let _ = conn.buffer.split_to(used);
                 if let Some(info) = info {
-                    conn.client = SocketAddr::new(info.source.ip().to_canonical(), info.source.port());
+                    conn.client =
+                        SocketAddr::new(info.source.ip().to_canonical(), info.source.port());
                 }
                 Ok(true)
             }
@@ -212,7 +232,11 @@ impl Edge {
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
-        self.config.load().trusted_proxies.iter().any(|net| net.contains(&address))
+        self.config
+            .load()
+            .trusted_proxies
+            .iter()
+            .any(|net| net.contains(&address))
     }
 
     fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
@@ -254,9 +278,10 @@ impl FirstError {
             Self::Head(error) => Some((error.status(), error.to_string())),
             Self::Garbage => Some((400, "this is no HTTP request".into())),
             Self::Slow => Some((408, "the request's head took longer than 10 s".into())),
-            Self::Untrusted => {
-                Some((400, "a PROXY header from an address that is not in `trusted_proxies`".into()))
-            }
+            Self::Untrusted => Some((
+                400,
+                "a PROXY header from an address that is not in `trusted_proxies`".into(),
+            )),
             // There is no plain text that a TLS client would read.
             Self::Tls | Self::Evicted => None,
         }

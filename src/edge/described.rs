@@ -9,11 +9,33 @@ const MAX_CARRIED: usize = 24;
 
 /// The fields that three families of encoders name differently, and the name that players know.
 const SYNONYMS: [(&str, &[&str]); 6] = [
-    ("icy-br", &["ice-bitrate", "icy-br", "ice-br", "x-audiocast-bitrate"]),
-    ("icy-description", &["ice-description", "icy-description", "x-audiocast-description"]),
-    ("icy-genre", &["ice-genre", "icy-genre", "x-audiocast-genre"]),
+    (
+        "icy-br",
+        &["ice-bitrate", "icy-br", "ice-br", "x-audiocast-bitrate"],
+    ),
+    (
+        "icy-description",
+        &[
+            "ice-description",
+            "icy-description",
+            "x-audiocast-description",
+        ],
+    ),
+    (
+        "icy-genre",
+        &["ice-genre", "icy-genre", "x-audiocast-genre"],
+    ),
     ("icy-name", &["ice-name", "icy-name", "x-audiocast-name"]),
-    ("icy-pub", &["ice-public", "ice-pub", "icy-pub", "icy-public", "x-audiocast-public"]),
+    (
+        "icy-pub",
+        &[
+            "ice-public",
+            "ice-pub",
+            "icy-pub",
+            "icy-public",
+            "x-audiocast-public",
+        ],
+    ),
     ("icy-url", &["ice-url", "icy-url", "x-audiocast-url"]),
 ];
 
@@ -30,7 +52,9 @@ pub(super) fn carried_headers(headers: &Headers) -> Vec<(String, String)> {
     }
     for (name, value) in headers.iter() {
         let name = name.to_ascii_lowercase();
-        let known = SYNONYMS.iter().any(|(_, synonyms)| synonyms.contains(&name.as_str()));
+        let known = SYNONYMS
+            .iter()
+            .any(|(_, synonyms)| synonyms.contains(&name.as_str()));
         let ours = name.starts_with("icy-") || name == "ice-audio-info";
         let inner = matches!(name.as_str(), "icy-metaint" | "icy-metadata");
         if ours && !known && !inner && carried.len() < MAX_CARRIED {
@@ -53,7 +77,10 @@ pub(super) fn content_type(sent: Option<&str>, mount: &MountId) -> String {
     if let Some(sent) = sent.map(str::trim).filter(|text| !text.is_empty()) {
         return sent.to_owned();
     }
-    let ending = mount.path().rsplit_once('.').map_or("", |(_, ending)| ending);
+    let ending = mount
+        .path()
+        .rsplit_once('.')
+        .map_or("", |(_, ending)| ending);
     let guess = match ending.to_ascii_lowercase().as_str() {
         "ogg" | "oga" | "opus" => "application/ogg",
         "aac" | "aacp" => "audio/aac",
@@ -78,7 +105,10 @@ mod tests {
         headers.push("icy-metaint", "8192");
         headers.push("Authorization", "Basic x");
         let carried = carried_headers(&headers);
-        let pairs: Vec<(&str, &str)> = carried.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let pairs: Vec<(&str, &str)> = carried
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         let expected = [
             ("icy-br", "128"),
             ("icy-genre", "jazz"),
@@ -94,6 +124,9 @@ mod tests {
         let of = |path: &str| content_type(None, &MountId::new(path).unwrap());
         assert_eq!(of("/a.ogg"), "application/ogg");
         assert_eq!(of("/a"), "audio/mpeg");
-        assert_eq!(content_type(Some(" audio/aac "), &MountId::new("/a").unwrap()), "audio/aac");
+        assert_eq!(
+            content_type(Some(" audio/aac "), &MountId::new("/a").unwrap()),
+            "audio/aac"
+        );
     }
 }

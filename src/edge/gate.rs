@@ -59,7 +59,11 @@ impl Gate {
             let oldest = pending.oldest();
             pending.evict(oldest, "heads");
         }
-        Place { gate: self, number, evicted }
+        Place {
+            gate: self,
+            number,
+            evicted,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -87,7 +91,9 @@ impl Pending {
     }
 
     fn leave(&mut self, number: u64) {
-        let Some((address, _)) = self.waiting.remove(&number) else { return };
+        let Some((address, _)) = self.waiting.remove(&number) else {
+            return;
+        };
         if let Some(address) = address
             && let Some(own) = self.by_address.get_mut(&address)
         {
@@ -118,7 +124,9 @@ mod tests {
     fn the_oldest_goes_first_and_places_come_back() {
         let gate = Gate::default();
         let address = Some(IpAddr::from([127, 0, 0, 1]));
-        let places: Vec<Place> = (0..MAX_PENDING_PER_ADDRESS).map(|_| gate.enter(address)).collect();
+        let places: Vec<Place> = (0..MAX_PENDING_PER_ADDRESS)
+            .map(|_| gate.enter(address))
+            .collect();
         assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
         let one_more = gate.enter(address);
         assert!(places[0].evicted.is_cancelled());
@@ -134,6 +142,12 @@ mod tests {
         let gate = Gate::default();
         let places: Vec<Place> = (0..=MAX_PENDING).map(|_| gate.enter(None)).collect();
         assert!(places[0].evicted.is_cancelled());
-        assert_eq!(places.iter().filter(|place| place.evicted.is_cancelled()).count(), 1);
+        assert_eq!(
+            places
+                .iter()
+                .filter(|place| place.evicted.is_cancelled())
+                .count(),
+            1
+        );
     }
 }

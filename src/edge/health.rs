@@ -17,7 +17,10 @@ use crate::wire::response::Answer;
 pub(super) const CORS: [(&str, &str); 4] = [
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
-    ("Access-Control-Allow-Headers", "Origin, Accept, Content-Type, Icy-MetaData, Range"),
+    (
+        "Access-Control-Allow-Headers",
+        "Origin, Accept, Content-Type, Icy-MetaData, Range",
+    ),
     (
         "Access-Control-Expose-Headers",
         "Icy-MetaInt, Icy-Br, Icy-Description, Icy-Genre, Icy-Name, Icy-Url, Ice-Audio-Info, X-Relayctl-Node",
@@ -36,18 +39,29 @@ impl Edge {
             HealthPath::Source => self.source_body(request),
         };
         let status = if healthy { 200 } else { 503 };
-        conn.answer(&finite(request, status, "application/json", body.to_string())).await;
+        conn.answer(&finite(
+            request,
+            status,
+            "application/json",
+            body.to_string(),
+        ))
+        .await;
     }
 
     pub(super) async fn page(&self, conn: Conn, request: &Request) {
         let page = crate::admin::page(&self.control);
-        conn.answer(&finite(request, 200, "text/html; charset=utf-8", page)).await;
+        conn.answer(&finite(request, 200, "text/html; charset=utf-8", page))
+            .await;
     }
 
     pub(super) async fn options(&self, conn: Conn, request: &Request) {
-        let answer = Answer::new(request.version, 204).at(unix_millis()).headers(CORS);
+        let answer = Answer::new(request.version, 204)
+            .at(unix_millis())
+            .headers(CORS);
         let allowed = "GET, HEAD, OPTIONS, PUT, SOURCE";
-        let answer = answer.header("Allow", allowed).header("Access-Control-Max-Age", "86400");
+        let answer = answer
+            .header("Allow", allowed)
+            .header("Access-Control-Max-Age", "86400");
         conn.answer(&answer.empty()).await;
     }
 
@@ -63,7 +77,8 @@ impl Edge {
 
     fn ready_body(&self) -> (bool, serde_json::Value) {
         let why = self.control.not_ready();
-        let body = json!({"status": if why.is_none() { "ready" } else { "not ready" }, "reason": why});
+        let body =
+            json!({"status": if why.is_none() { "ready" } else { "not ready" }, "reason": why});
         (why.is_none(), body)
     }
 
@@ -73,7 +88,12 @@ impl Edge {
         if mounts.iter().any(|mount| mount.state() == MountState::Live) {
             return "live";
         }
-        let had_one = self.control.telemetry.mounts().iter().any(|(_, c)| c.received_bytes() > 0);
+        let had_one = self
+            .control
+            .telemetry
+            .mounts()
+            .iter()
+            .any(|(_, c)| c.received_bytes() > 0);
         if had_one { "lost" } else { "waiting" }
     }
 
@@ -87,21 +107,30 @@ impl Edge {
         };
         let now = Instant::now();
         let flowing = |idle: std::time::Duration| idle < FRESH;
-        let healthy = mounts.iter().any(|m| m.state() == MountState::Live && flowing(m.idle(now)));
+        let healthy = mounts
+            .iter()
+            .any(|m| m.state() == MountState::Live && flowing(m.idle(now)));
         let list: Vec<_> = mounts
             .iter()
             .map(|m| json!({"name": m.id, "state": m.state().as_str(), "idle_seconds": m.idle(now).as_secs_f64()}))
             .collect();
-        (healthy, json!({"status": if healthy { "live" } else { "lost" }, "mounts": list}))
+        (
+            healthy,
+            json!({"status": if healthy { "live" } else { "lost" }, "mounts": list}),
+        )
     }
 }
 
 fn finite(request: &Request, status: u16, content_type: &str, body: String) -> Vec<u8> {
-    let answer = Answer::new(request.version, status).at(unix_millis()).headers(CORS);
+    let answer = Answer::new(request.version, status)
+        .at(unix_millis())
+        .headers(CORS);
     let answer = answer.header("Cache-Control", "no-store");
     match request.method {
         Method::Head => answer.head_only().body(content_type, body),
-        Method::Options => answer.header("Allow", "GET, HEAD, OPTIONS").body(content_type, ""),
+        Method::Options => answer
+            .header("Allow", "GET, HEAD, OPTIONS")
+            .body(content_type, ""),
         _ => answer.body(content_type, body),
     }
 }

@@ -84,7 +84,12 @@ pub const MAX_WAITING: usize = 16 * 1024;
 
 impl Edge {
     /// An edge over `control`; `api` answers what is neither audio nor health.
-    pub fn new(config: Config, control: Arc<Control>, api: axum::Router, shutdown: CancellationToken) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        control: Arc<Control>,
+        api: axum::Router,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             config: ArcSwap::from_pointee(config),
             control,
@@ -111,6 +116,11 @@ impl Edge {
 
     fn mount_config(&self, id: &MountId) -> MountConfig {
         let config = self.config.load();
-        config.mounts.iter().find(|(mount, _)| mount == id).map(|(_, c)| c.clone()).unwrap_or_default()
+        config
+            .mounts
+            .iter()
+            .find(|(mount, _)| mount == id)
+            .map(|(_, c)| c.clone())
+            .unwrap_or_default()
     }
 }

@@ -27,7 +27,9 @@ impl Playbacks {
             return false;
         }
         let key = (session.chars().take(64).collect(), record.mount.clone());
-        let before = known.insert(key, Arc::downgrade(record)).and_then(|weak| weak.upgrade());
+        let before = known
+            .insert(key, Arc::downgrade(record))
+            .and_then(|weak| weak.upgrade());
         before.inspect(|record| record.kick()).is_some()
     }
 }

@@ -64,9 +64,17 @@ pub(super) fn route(request: &Request, default_mount: &MountId) -> Route {
         return Route::Api;
     }
     match request.method {
-        Method::Get | Method::Head => MountId::from_request(path)
-            .map_or(Route::Refused { status: 400, text: "this path names no mount" }, Route::Listen),
-        _ => Route::Refused { status: 405, text: "a mount takes GET, HEAD, OPTIONS, PUT and SOURCE" },
+        Method::Get | Method::Head => MountId::from_request(path).map_or(
+            Route::Refused {
+                status: 400,
+                text: "this path names no mount",
+            },
+            Route::Listen,
+        ),
+        _ => Route::Refused {
+            status: 405,
+            text: "a mount takes GET, HEAD, OPTIONS, PUT and SOURCE",
+        },
     }
 }
 
@@ -97,23 +105,47 @@ mod tests {
     #[test]
     fn the_table() {
         let live = MountId::new("/live.mp3").unwrap();
-        assert_eq!(of(Method::Get, "/live.mp3?x=1"), Route::Listen(live.clone()));
+        assert_eq!(
+            of(Method::Get, "/live.mp3?x=1"),
+            Route::Listen(live.clone())
+        );
         assert_eq!(of(Method::Head, "/live.mp3"), Route::Listen(live.clone()));
         assert_eq!(of(Method::Source, "/live.mp3"), Route::Source(live.clone()));
         assert_eq!(of(Method::Put, "/live.mp3"), Route::Source(live));
         assert_eq!(of(Method::Options, "/live.mp3"), Route::Options);
         assert_eq!(of(Method::Options, "/"), Route::Page);
         assert_eq!(of(Method::Get, "/"), Route::Page);
-        assert_eq!(of(Method::Get, "/health"), Route::Health(HealthPath::Health));
-        assert_eq!(of(Method::Options, "/readyz"), Route::Health(HealthPath::Ready));
+        assert_eq!(
+            of(Method::Get, "/health"),
+            Route::Health(HealthPath::Health)
+        );
+        assert_eq!(
+            of(Method::Options, "/readyz"),
+            Route::Health(HealthPath::Ready)
+        );
         assert_eq!(of(Method::Get, "/live.mp3.m3u"), Route::Api);
         assert_eq!(of(Method::Post, "/cluster/v1/beat"), Route::Api);
-        assert_eq!(of(Method::Get, "/;stream.mp3"), Route::Listen(MountId::new("/stream").unwrap()));
+        assert_eq!(
+            of(Method::Get, "/;stream.mp3"),
+            Route::Listen(MountId::new("/stream").unwrap())
+        );
         for target in ["/a/../b", "/a%00b", "/..", "/%2e%2e/x"] {
-            assert!(matches!(of(Method::Get, target), Route::Refused { status: 400, .. }), "{target}");
+            assert!(
+                matches!(of(Method::Get, target), Route::Refused { status: 400, .. }),
+                "{target}"
+            );
         }
-        assert!(matches!(of(Method::Put, "/health"), Route::Refused { status: 403, .. }));
-        assert!(matches!(of(Method::Put, "/admin/x"), Route::Refused { status: 403, .. }));
-        assert!(matches!(of(Method::Post, "/live.mp3"), Route::Refused { status: 405, .. }));
+        assert!(matches!(
+            of(Method::Put, "/health"),
+            Route::Refused { status: 403, .. }
+        ));
+        assert!(matches!(
+            of(Method::Put, "/admin/x"),
+            Route::Refused { status: 403, .. }
+        ));
+        assert!(matches!(
+            of(Method::Post, "/live.mp3"),
+            Route::Refused { status: 405, .. }
+        ));
     }
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Edge;
 use super::connection::Conn;
 use super::health::CORS;
-use super::Edge;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::{Place, Verdict, Visitor};
@@ -23,7 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const METAINT: std::ops::RangeInclusive<u32> = 1024..=1_048_576;
 
 /// The few clients that need `ICY 200 OK`.
-const ICY_CLIENTS: [&str; 4] = ["shoutcastsource", "Windows-Media-Player", "RealMedia", "BlackBerry"];
+const ICY_CLIENTS: [&str; 4] = [
+    "shoutcastsource",
+    "Windows-Media-Player",
+    "RealMedia",
+    "BlackBerry",
+];
 
 /// The parameter that carries our token.
 pub(super) const TOKEN: &str = "rt";
@@ -38,12 +43,23 @@ impl Edge {
         }
         let visitor = visitor(&request, &mount, origin.address, origin.https, class);
         match self.place(&visitor).await {
-            Verdict::Serve { reason } => self.serve(conn, &request, &mount, origin.address, class, reason).await,
-            Verdict::Redirect { location, node, reason } => {
-                conn.answer(&redirect(&request, &location, &node, reason)).await;
+            Verdict::Serve { reason } => {
+                self.serve(conn, &request, &mount, origin.address, class, reason)
+                    .await
+            }
+            Verdict::Redirect {
+                location,
+                node,
+                reason,
+            } => {
+                conn.answer(&redirect(&request, &location, &node, reason))
+                    .await;
             }
             Verdict::NoMount => self.no_mount(conn, &request, &mount).await,
-            Verdict::Refuse { retry_after, reason } => {
+            Verdict::Refuse {
+                retry_after,
+                reason,
+            } => {
                 refuse(reason);
                 conn.answer(&self.busy(&request, retry_after, reason)).await;
             }
@@ -54,11 +70,20 @@ impl Edge {
     async fn place(&self, visitor: &Visitor) -> Verdict {
         let started = Instant::now();
         let first = self.control.place(visitor, started);
-        let Place::Wait { .. } = first else { return first.verdict() };
-        let busy = || Verdict::Refuse { retry_after: 5, reason: "join-bucket" };
-        let Ok(_waiting) = self.queue.try_acquire() else { return busy() };
+        let Place::Wait { .. } = first else {
+            return first.verdict();
+        };
+        let busy = || Verdict::Refuse {
+            retry_after: 5,
+            reason: "join-bucket",
+        };
+        let Ok(_waiting) = self.queue.try_acquire() else {
+            return busy();
+        };
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else { return busy() };
+        let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
+            return busy();
+        };
         *turn += 1;
         loop {
             match self.control.place(visitor, Instant::now()) {
@@ -83,17 +108,28 @@ impl Edge {
         class: Class,
         reason: &'static str,
     ) {
-        let Some(mount) = self.control.engine.mount(id).filter(|mount| mount.is_playable()) else {
+        let Some(mount) = self
+            .control
+            .engine
+            .mount(id)
+            .filter(|mount| mount.is_playable())
+        else {
             return self.no_mount(conn, request, id).await;
         };
         let settings = self.mount_config(id);
-        if settings.max_listeners.is_some_and(|most| mount.counters.listeners() >= most) {
+        if settings
+            .max_listeners
+            .is_some_and(|most| mount.counters.listeners() >= most)
+        {
             refuse("mount_full");
             return conn.answer(&self.busy(request, 30, "mount-full")).await;
         }
         let metaint = self.metaint(request, &mount);
         let head = self.audio_head(request, &mount, metaint, reason);
-        let session = self.control.telemetry.open(opening(request, id, address, class));
+        let session = self
+            .control
+            .telemetry
+            .open(opening(request, id, address, class));
         if let Some(key) = request.headers.get("x-playback-session-id")
             && self.playbacks.supersede(key, session.record())
         {
@@ -105,7 +141,10 @@ impl Edge {
         };
         let longest = settings.max_listener_duration;
         let engine = &self.control.engine;
-        if engine.listen(mount, socket, head.into(), metaint, session, longest).is_err() {
+        if engine
+            .listen(mount, socket, head.into(), metaint, session, longest)
+            .is_err()
+        {
             refuse("shard_full");
         }
     }
@@ -113,12 +152,23 @@ impl Edge {
     async fn head(&self, conn: Conn, request: &Request, id: &MountId, https: bool) {
         let visitor = visitor(request, id, conn.client.ip(), https, Class::Probe);
         match self.control.place(&visitor, Instant::now()).verdict() {
-            Verdict::Redirect { location, node, reason } => {
-                conn.answer(&redirect(request, &location, &node, reason)).await;
+            Verdict::Redirect {
+                location,
+                node,
+                reason,
+            } => {
+                conn.answer(&redirect(request, &location, &node, reason))
+                    .await;
             }
-            _ => match self.control.engine.mount(id).filter(|mount| mount.is_playable()) {
+            _ => match self
+                .control
+                .engine
+                .mount(id)
+                .filter(|mount| mount.is_playable())
+            {
                 Some(mount) => {
-                    let head = self.audio_head(request, &mount, self.metaint(request, &mount), "head");
+                    let head =
+                        self.audio_head(request, &mount, self.metaint(request, &mount), "head");
                     conn.answer(&head).await;
                 }
                 None => self.no_mount(conn, request, id).await,
@@ -129,11 +179,18 @@ impl Edge {
     async fn no_mount(&self, conn: Conn, request: &Request, id: &MountId) {
         refuse("unknown_mount");
         let text = format!("no source on {id}: see / for what is on air");
-        let answer = Answer::new(request.version, 404).at(unix_millis()).headers(CORS);
+        let answer = Answer::new(request.version, 404)
+            .at(unix_millis())
+            .headers(CORS);
         let answer = answer.header("Cache-Control", "no-store");
         let answer = answer.header("X-Relayctl-Node", &self.control.identity.name);
-        let answer = if request.method == Method::Head { answer.head_only() } else { answer };
-        conn.answer(&answer.body("text/plain; charset=utf-8", format!("{text}\n"))).await;
+        let answer = if request.method == Method::Head {
+            answer.head_only()
+        } else {
+            answer
+        };
+        conn.answer(&answer.body("text/plain; charset=utf-8", format!("{text}\n")))
+            .await;
     }
 
     fn busy(&self, request: &Request, retry_after: u32, reason: &'static str) -> Vec<u8> {
@@ -144,33 +201,58 @@ impl Edge {
             .header("Retry-After", retry_after.to_string())
             .header("X-Relayctl-Node", &self.control.identity.name)
             .header("X-Relayctl-Reason", reason)
-            .body("text/plain; charset=utf-8", format!("no place now ({reason}): try again in {retry_after} s\n"))
+            .body(
+                "text/plain; charset=utf-8",
+                format!("no place now ({reason}): try again in {retry_after} s\n"),
+            )
     }
 
     /// A probe shows its token; a foreign relay logs in; everybody else listens.
     fn classify(&self, request: &Request) -> Class {
         if let Credentials::Basic(basic) = Credentials::of(&request.headers)
             && basic.user == "relay"
-            && self.control.config().relay_password.matches(basic.password.reveal())
+            && self
+                .control
+                .config()
+                .relay_password
+                .matches(basic.password.reveal())
         {
             return Class::Relay;
         }
-        if self.control.is_probe(request.query_value(TOKEN).as_deref()) { Class::Probe } else { Class::Listener }
+        if self.control.is_probe(request.query_value(TOKEN).as_deref()) {
+            Class::Probe
+        } else {
+            Class::Listener
+        }
     }
 
     /// The interval for a client that asked for metadata; 0 where it did not, and for Ogg.
     fn metaint(&self, request: &Request, mount: &Mount) -> u32 {
-        let asked = request.headers.get("icy-metadata").is_some_and(|value| value.trim() == "1");
-        let in_pages = mount.ring().section().is_some_and(|section| section.params.codec.is_ogg());
-        let webm = mount.content().content_type.ends_with("webm") || mount.content().content_type.contains("matroska");
+        let asked = request
+            .headers
+            .get("icy-metadata")
+            .is_some_and(|value| value.trim() == "1");
+        let in_pages = mount
+            .ring()
+            .section()
+            .is_some_and(|section| section.params.codec.is_ogg());
+        let webm = mount.content().content_type.ends_with("webm")
+            || mount.content().content_type.contains("matroska");
         if !asked || in_pages || webm {
             return 0;
         }
         let own = self.mount_config(&mount.id).metaint;
-        own.unwrap_or(self.config.load().metaint).clamp(*METAINT.start(), *METAINT.end())
+        own.unwrap_or(self.config.load().metaint)
+            .clamp(*METAINT.start(), *METAINT.end())
     }
 
-    fn audio_head(&self, request: &Request, mount: &Mount, metaint: u32, reason: &'static str) -> Vec<u8> {
+    fn audio_head(
+        &self,
+        request: &Request,
+        mount: &Mount,
+        metaint: u32,
+        reason: &'static str,
+    ) -> Vec<u8> {
         let content = mount.content();
         let agent = request.headers.get("user-agent").unwrap_or("");
         let mut answer = Answer::new(request.version, 200)
@@ -183,26 +265,44 @@ impl Edge {
             .headers(CORS)
             .header("X-Relayctl-Node", &self.control.identity.name)
             .header("X-Relayctl-Reason", reason)
-            .headers(content.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            .headers(
+                content
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str())),
+            );
         if metaint > 0 {
             answer = answer.header("icy-metaint", metaint.to_string());
         }
         if ICY_CLIENTS.iter().any(|client| agent.contains(client)) {
             answer = answer.icy();
         }
-        let answer = if request.method == Method::Head { answer.head_only() } else { answer };
+        let answer = if request.method == Method::Head {
+            answer.head_only()
+        } else {
+            answer
+        };
         answer.stream_head()
     }
 }
 
-fn visitor(request: &Request, mount: &MountId, address: IpAddr, https: bool, class: Class) -> Visitor {
+fn visitor(
+    request: &Request,
+    mount: &MountId,
+    address: IpAddr,
+    https: bool,
+    class: Class,
+) -> Visitor {
     Visitor {
         mount: mount.clone(),
         target: request.target.clone(),
         address,
         https,
         agent: request.headers.get("user-agent").unwrap_or("").to_owned(),
-        session: request.headers.get("x-playback-session-id").map(str::to_owned),
+        session: request
+            .headers
+            .get("x-playback-session-id")
+            .map(str::to_owned),
         token: request.query_value(TOKEN),
         reserves: request.method == Method::Get && class == Class::Listener,
         class,
@@ -212,7 +312,11 @@ fn visitor(request: &Request, mount: &MountId, address: IpAddr, https: bool, cla
 fn opening(request: &Request, mount: &MountId, address: IpAddr, class: Class) -> Opening {
     let header = |name| request.headers.get(name).unwrap_or("").to_owned();
     let query = request.query_without(TOKEN);
-    let query = if query.is_empty() { query } else { format!("?{query}") };
+    let query = if query.is_empty() {
+        query
+    } else {
+        format!("?{query}")
+    };
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
@@ -236,6 +340,10 @@ fn redirect(request: &Request, location: &str, node: &str, reason: &str) -> Vec<
         .header("Cache-Control", "no-store")
         .header("X-Relayctl-Node", node)
         .header("X-Relayctl-Reason", reason);
-    let answer = if request.method == Method::Head { answer.head_only() } else { answer };
+    let answer = if request.method == Method::Head {
+        answer.head_only()
+    } else {
+        answer
+    };
     answer.body("text/plain; charset=utf-8", format!("{location}\n"))
 }

@@ -37,7 +37,9 @@ impl Guesses {
     /// False for an address that has guessed too often.
     fn may_try(&self, address: IpAddr, now: Instant) -> bool {
         let guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guesses.get(&address).is_none_or(|(count, since)| *count < MAX_WRONG || now - *since >= MEMORY)
+        guesses
+            .get(&address)
+            .is_none_or(|(count, since)| *count < MAX_WRONG || now - *since >= MEMORY)
     }
 
     fn wrong(&self, address: IpAddr, now: Instant) {
@@ -53,7 +55,9 @@ impl Guesses {
 fn read_line<'a>(line: &'a str, default: &MountId) -> Option<(MountId, &'a str)> {
     if line.starts_with('/') {
         let (mount, password) = line.split_once(':')?;
-        let mount = MountId::new(mount).ok().filter(|mount| !mount.is_reserved())?;
+        let mount = MountId::new(mount)
+            .ok()
+            .filter(|mount| !mount.is_reserved())?;
         return Some((mount, password));
     }
     let password = match line.rsplit_once(":#") {
@@ -86,7 +90,12 @@ impl Edge {
             conn.answer(b"invalid password\r\n").await;
             return;
         };
-        if conn.stream.write_all(b"OK2\r\nicy-caps:11\r\n\r\n").await.is_err() {
+        if conn
+            .stream
+            .write_all(b"OK2\r\nicy-caps:11\r\n\r\n")
+            .await
+            .is_err()
+        {
             return;
         }
         let Some(fields) = read_fields(&mut conn).await else {
@@ -106,7 +115,13 @@ impl Edge {
         };
         match self.control.engine.open_source(&mount, offer) {
             Ok(intake) => {
-                self.pump(&mut conn, BodyDecoder::new(Framing::UntilClose), None, intake).await;
+                self.pump(
+                    &mut conn,
+                    BodyDecoder::new(Framing::UntilClose),
+                    None,
+                    intake,
+                )
+                .await;
             }
             Err(error) => {
                 refuse(open_error(&error).1);
@@ -141,7 +156,9 @@ mod tests {
     #[test]
     fn the_forms_of_a_password_line() {
         let default = MountId::new("/stream").unwrap();
-        let of = |line| read_line(line, &default).map(|(mount, pass)| (mount.to_string(), pass.to_owned()));
+        let of = |line| {
+            read_line(line, &default).map(|(mount, pass)| (mount.to_string(), pass.to_owned()))
+        };
         let pair = |mount: &str, pass: &str| Some((mount.to_owned(), pass.to_owned()));
         assert_eq!(of("secret"), pair("/stream", "secret"));
         assert_eq!(of("secret:#1"), pair("/stream", "secret"));

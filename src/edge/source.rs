@@ -61,7 +61,10 @@ impl SourceEnd {
                 "no byte came in 5 s after the source was accepted; an HTTP proxy in front drops bodies without \
                  a length: send a chunked PUT, or use the TCP source port",
             ),
-            Self::Stalled => (408, "no byte came within the source timeout (`source.timeout`): connect again"),
+            Self::Stalled => (
+                408,
+                "no byte came within the source timeout (`source.timeout`): connect again",
+            ),
             Self::Evicted => (409, "another source took this mount over"),
             Self::Garbage => (
                 415,
@@ -76,7 +79,12 @@ impl SourceEnd {
 
 impl Edge {
     /// Takes a source; the connection comes back where the client may ask again.
-    pub(super) async fn source(self: &Arc<Self>, conn: Conn, request: Request, mount: MountId) -> Option<Conn> {
+    pub(super) async fn source(
+        self: &Arc<Self>,
+        conn: Conn,
+        request: Request,
+        mount: MountId,
+    ) -> Option<Conn> {
         if self.control.identity.role == Role::Relay {
             self.carry(conn, request).await;
             return None;
@@ -85,7 +93,8 @@ impl Edge {
             Ok(framing) => framing,
             Err(error) => {
                 refuse("source_framing");
-                conn.answer(&plain(request.version, error.status(), &error.to_string())).await;
+                conn.answer(&plain(request.version, error.status(), &error.to_string()))
+                    .await;
                 return None;
             }
         };
@@ -99,7 +108,8 @@ impl Edge {
                 let (status, reason) = open_error(&error);
                 refuse(reason);
                 tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
-                conn.answer(&plain(request.version, status, &error.to_string())).await;
+                conn.answer(&plain(request.version, status, &error.to_string()))
+                    .await;
             }
         }
         None
@@ -126,7 +136,8 @@ impl Edge {
         let text = "wrong user or password: the user is `source`, the password is shown by \
                     `relayctl token show source`\n";
         if !again {
-            conn.answer(&answer.body("text/plain; charset=utf-8", text)).await;
+            conn.answer(&answer.body("text/plain; charset=utf-8", text))
+                .await;
             return None;
         }
         let answer = answer.keep_alive().body("text/plain; charset=utf-8", text);
@@ -146,7 +157,11 @@ impl Edge {
     /// How long a running source must have been silent to be replaced.
     pub(super) fn stale(&self) -> Duration {
         let config = self.config.load();
-        if config.takeover { Duration::ZERO } else { config.source_stale }
+        if config.takeover {
+            Duration::ZERO
+        } else {
+            config.source_stale
+        }
     }
 
     async fn feed(&self, mut conn: Conn, request: Request, framing: Framing, intake: Intake) {
@@ -154,8 +169,13 @@ impl Edge {
         if welcome(&mut conn, &request, framed).await.is_err() {
             return;
         }
-        let metaint = request.headers.get("icy-metaint").and_then(|text| text.trim().parse().ok());
-        let end = self.pump(&mut conn, BodyDecoder::new(framing), metaint, intake).await;
+        let metaint = request
+            .headers
+            .get("icy-metaint")
+            .and_then(|text| text.trim().parse().ok());
+        let end = self
+            .pump(&mut conn, BodyDecoder::new(framing), metaint, intake)
+            .await;
         if framed || end != SourceEnd::Done {
             let (status, text) = end.answer();
             // Without framing the answer was given at the start; what is said now is for the log of an
@@ -196,9 +216,18 @@ impl Edge {
     }
 
     /// Waits for more of the body; `Ok(false)` at its end.
-    async fn more(&self, conn: &mut Conn, begun: bool, evicted: &CancellationToken) -> Result<bool, SourceEnd> {
+    async fn more(
+        &self,
+        conn: &mut Conn,
+        begun: bool,
+        evicted: &CancellationToken,
+    ) -> Result<bool, SourceEnd> {
         let patience = self.config.load().source_timeout;
-        let patience = if begun { patience } else { patience.min(SILENT_START) };
+        let patience = if begun {
+            patience
+        } else {
+            patience.min(SILENT_START)
+        };
         conn.buffer.reserve(READ);
         tokio::select! {
             () = self.shutdown.cancelled() => Err(SourceEnd::Shutdown),
@@ -219,7 +248,9 @@ fn take_body(
     intake: &mut Intake,
 ) -> Result<bool, SourceEnd> {
     let mut body = Vec::with_capacity(conn.buffer.len());
-    let used = decoder.push(&conn.buffer, &mut body).map_err(|_| SourceEnd::Malformed)?;
+    let used = decoder
+        .push(&conn.buffer, &mut body)
+        .map_err(|_| SourceEnd::Malformed)?;
     let _ = conn.buffer.split_to(used.min(conn.buffer.len()));
     push(&body, stripper, intake).map_err(|error| match error {
         PushError::Evicted => SourceEnd::Evicted,
@@ -229,7 +260,11 @@ fn take_body(
 }
 
 /// Into the engine, inline metadata taken out where the source sends it.
-fn push(body: &[u8], stripper: &mut Option<icy::Stripper>, intake: &mut Intake) -> Result<(), PushError> {
+fn push(
+    body: &[u8],
+    stripper: &mut Option<icy::Stripper>,
+    intake: &mut Intake,
+) -> Result<(), PushError> {
     if body.is_empty() {
         return Ok(());
     }
@@ -241,12 +276,22 @@ fn push(body: &[u8], stripper: &mut Option<icy::Stripper>, intake: &mut Intake) 
     stripper.push(body, &mut audio, &mut titles);
     let mut done = 0;
     for (at, title) in titles {
-        let upto = usize::try_from(at.saturating_sub(before)).unwrap_or(usize::MAX).min(audio.len());
-        intake.push(audio.get(done..upto).unwrap_or(&[]), Instant::now(), unix_millis())?;
+        let upto = usize::try_from(at.saturating_sub(before))
+            .unwrap_or(usize::MAX)
+            .min(audio.len());
+        intake.push(
+            audio.get(done..upto).unwrap_or(&[]),
+            Instant::now(),
+            unix_millis(),
+        )?;
         intake.title(&title);
         done = upto;
     }
-    intake.push(audio.get(done..).unwrap_or(&[]), Instant::now(), unix_millis())
+    intake.push(
+        audio.get(done..).unwrap_or(&[]),
+        Instant::now(),
+        unix_millis(),
+    )
 }
 
 /// The first answer: 100 where it was asked for; 200 at once where the body has no end of its own, as
@@ -257,7 +302,11 @@ async fn welcome(conn: &mut Conn, request: &Request, framed: bool) -> io::Result
         bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     if !framed {
-        let version = if request.method == Method::Source { Version::Http10 } else { request.version };
+        let version = if request.method == Method::Source {
+            Version::Http10
+        } else {
+            request.version
+        };
         bytes.extend(Answer::new(version, 200).at(unix_millis()).empty());
     }
     conn.stream.write_all(&bytes).await

@@ -2,7 +2,9 @@
 //!
 //! Must never: decide, block a caller, or keep a listener's name in a metric. Neighbours: everything above.
 
+pub mod access;
 pub mod counters;
+pub mod log;
 pub mod session;
 
 use std::collections::HashMap;

@@ -1,0 +1,113 @@
+//! The commands that run a node.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+
+use super::args::{JoinFlags, NodeFlags};
+use super::{Exit, Failure, Outcome};
+use crate::app::{self, Launch};
+use crate::control::Role;
+use crate::settings::types::Primary;
+use crate::settings::{self, Loaded, Sources, role};
+use crate::telemetry::log;
+
+/// `relayctl primary`.
+pub(super) fn primary(flags: &NodeFlags) -> Outcome {
+    let (sources, loaded) = load(flags.config.clone(), flags.settings())?;
+    if let Some(primary) = &loaded.settings.primary {
+        let error = anyhow!(
+            "{} names a primary ({}), so this node is to be a relay: use `relayctl join`, or take it out",
+            primary.said_by,
+            primary.url
+        );
+        return Err(Failure::new(Exit::Usage, error));
+    }
+    start(
+        sources,
+        loaded,
+        Role::Primary,
+        "the command says so".into(),
+        None,
+    )
+}
+
+/// `relayctl join`.
+pub(super) fn join(flags: &JoinFlags) -> Outcome {
+    let (sources, loaded) = load(flags.node.config.clone(), flags.settings())?;
+    let Some(primary) = loaded.settings.primary.clone() else {
+        let error =
+            anyhow!("whom to join is not said: `relayctl join --primary URL --token TOKEN`");
+        return Err(Failure::new(Exit::Usage, error));
+    };
+    start(
+        sources,
+        loaded,
+        Role::Relay,
+        "the command says so".into(),
+        Some(primary),
+    )
+}
+
+/// `relayctl run`.
+pub(super) fn run(flags: &JoinFlags) -> Outcome {
+    let (sources, loaded) = load(flags.node.config.clone(), flags.settings())?;
+    let choice = role::choose_role(&sources.environment, &loaded.settings)
+        .map_err(|text| Failure::new(Exit::Usage, anyhow!(text)))?;
+    let role = match choice.role {
+        role::Role::Primary => Role::Primary,
+        role::Role::Relay => Role::Relay,
+    };
+    eprintln!("relayctl: {} because {}", role.as_str(), choice.reason);
+    start(sources, loaded, role, choice.reason, choice.primary)
+}
+
+/// Reads every setting; what is wrong is wrong use.
+pub(super) fn load(
+    file: Option<PathBuf>,
+    flags: Vec<(&'static str, String)>,
+) -> Result<(Sources, Loaded), Failure> {
+    let sources = Sources {
+        file,
+        environment: environment(),
+        flags,
+    };
+    let usage = |error| Failure::new(Exit::Usage, anyhow::Error::new(error));
+    let sources = sources.with_input(&mut std::io::stdin()).map_err(usage)?;
+    let loaded = settings::load(&sources).map_err(usage)?;
+    Ok((sources, loaded))
+}
+
+/// The process's variables; those that are no UTF-8 are none of ours.
+pub(super) fn environment() -> Vec<(String, String)> {
+    let text = |part: std::ffi::OsString| part.into_string().ok();
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+        .collect()
+}
+
+fn start(
+    sources: Sources,
+    loaded: Loaded,
+    role: Role,
+    reason: String,
+    primary: Option<Primary>,
+) -> Outcome {
+    let settings = &loaded.settings;
+    log::start(settings.log.name(), settings.log_format.name())?;
+    for note in &loaded.report.notes {
+        tracing::info!("{note}");
+    }
+    let launch = Launch {
+        sources,
+        loaded,
+        role,
+        reason,
+        primary,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(app::run(launch))?;
+    Ok(Exit::Fine)
+}
