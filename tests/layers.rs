@@ -160,10 +160,10 @@ fn imports(inside: &[String], text: &str) -> (Vec<String>, Vec<String>) {
             }
             "mod" if word(index + 2) == "{" => open.push((word(index + 1).into(), depth)),
             // The binary names the library by the crate's name.
-            "crate" | "relayctl" if word(index + 1) == "::" => {
-                if word(index) == "crate" || inside == ["main"] {
-                    heads(&words, index + 2, &mut found, &mut wrong);
-                }
+            name @ ("crate" | "relayctl")
+                if word(index + 1) == "::" && (name == "crate" || inside == ["main"]) =>
+            {
+                heads(&words, index + 2, &mut found, &mut wrong);
             }
             "super"
                 if index == 0

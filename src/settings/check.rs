@@ -86,7 +86,6 @@ fn value(merged: &Merged, settings: &Settings, key: &keys::Key) -> String {
             urls.join(",")
         }
         "shoutcast.port" => settings.shoutcast.port.unwrap_or(0).to_string(),
-        "icecast.clients" => settings.render.icecast.clients.to_string(),
         path => match (merged.effective.get(path), key.default) {
             (Some(entry), _) => values::show(key.kind, &entry.value),
             (None, Preset::Is(text)) => text.into(),

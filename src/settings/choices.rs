@@ -133,15 +133,3 @@ choice! {
         Json = "json",
     }
 }
-
-choice! {
-    /// Shoutcast's `publicserver`.
-    PublicServer {
-        /// As the source says.
-        Default = "default",
-        /// Always listed.
-        Always = "always",
-        /// Never listed.
-        Never = "never",
-    }
-}

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::addresses::{bind, primary, public};
-use super::choices::{
-    AccessFormat, Engine, Level, LogFormat, Mode, Open, PublicServer, Serve, Strategy,
-};
+use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
 use super::reader::Reader;
 use super::trees;
 use super::types::{
@@ -54,7 +52,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         log_format: reader.word("log_format", LogFormat::Text),
         access_log: access_log(reader),
         station: station(reader),
-        render: render(reader, &limits)?,
+        render: render(reader)?,
         bind,
         limits,
     };
@@ -205,15 +203,12 @@ fn access_log(reader: &mut Reader<'_>) -> AccessLog {
 
 fn station(reader: &mut Reader<'_>) -> Station {
     Station {
-        name: reader.text("station.name"),
-        description: reader.text("station.description"),
-        genre: reader.text("station.genre"),
         location: reader.text("station.location").unwrap_or_default(),
         admin_email: reader.text("station.admin_email").unwrap_or_default(),
     }
 }
 
-fn render(reader: &mut Reader<'_>, limits: &Limits) -> Option<Render> {
+fn render(reader: &mut Reader<'_>) -> Option<Render> {
     let servers = reader
         .get("haproxy.servers", |value| {
             let items = values::list(value)?;
@@ -229,37 +224,35 @@ fn render(reader: &mut Reader<'_>, limits: &Limits) -> Option<Render> {
         reader.problem("icecast.group", "stands without `icecast.user`", "set both");
     }
     let icecast = Icecast {
-        clients: reader
-            .number("icecast.clients")
-            .or(limits.max_listeners)
-            .unwrap_or(1024),
+        clients: reader.number("icecast.clients"),
         queue_size: reader.size("icecast.queue_size"),
         client_timeout: seconds(reader, "icecast.client_timeout"),
         header_timeout: seconds(reader, "icecast.header_timeout"),
         master_update_interval: seconds(reader, "icecast.master_update_interval"),
-        workers: reader
-            .number("icecast.workers")
-            .filter(|number| *number > 0),
-        base_dir: reader.text("icecast.base_dir").unwrap_or_default(),
-        log_dir: reader.text("icecast.log_dir").unwrap_or_default(),
-        log_level: reader.number("icecast.log_level").unwrap_or(3),
+        base_dir: reader.text("icecast.base_dir").unwrap_or_default().into(),
         group: group.or_else(|| user.clone()),
         user,
     };
     Some(Render {
         templates: reader.text("templates").map(Into::into),
+        log_dir: reader.text("render.log_dir").unwrap_or_default().into(),
         icecast,
-        shoutcast_log_file: reader.text("shoutcast.log_file").unwrap_or_default(),
-        shoutcast_public_server: reader.word("shoutcast.public_server", PublicServer::Default),
         haproxy: Haproxy {
             bind: reader.get("haproxy.bind", values::bind)?,
-            source_bind: reader.get("haproxy.source_bind", values::bind)?,
+            source_port: port(reader, "haproxy.source_port"),
+            stats_port: port(reader, "haproxy.stats_port"),
             servers,
             source_server: reader.get("haproxy.source_server", |value| {
                 values::host_and_port(&values::text(value)?)
             }),
         },
     })
+}
+
+/// A port, 0 being none.
+fn port(reader: &mut Reader<'_>, path: &'static str) -> Option<u16> {
+    let port = reader.number(path).filter(|port| *port != 0)?;
+    u16::try_from(port).ok()
 }
 
 /// A duration of whole seconds, at least one.

@@ -102,6 +102,42 @@ pub fn open(
         generated: Vec::new(),
         missing: Vec::new(),
     };
+    let passwords = passwords(&mut store, given, role)?;
+    if !store.missing.is_empty() {
+        return Err(SecretsError::Missing {
+            path: data_dir.path().into(),
+            missing: store.missing.join(" and "),
+        });
+    }
+    let cluster_key = store.cluster_key()?;
+    let node_id = store.node_id(name, &passwords.join)?;
+    // Identities are no secrets that anybody must be told.
+    let generated = store
+        .generated
+        .into_iter()
+        .filter(|(name, _)| !matches!(*name, CLUSTER_KEY_FILE | NODE_ID_FILE))
+        .collect();
+    Ok(Secrets {
+        source: passwords.source,
+        admin: passwords.admin,
+        join: passwords.join,
+        relay: passwords.relay,
+        cluster_key,
+        node_id,
+        generated,
+    })
+}
+
+/// What people type or paste.
+struct Passwords {
+    source: Secret,
+    admin: Secret,
+    join: Secret,
+    relay: Secret,
+}
+
+fn passwords(store: &mut Store<'_>, given: &Given, role: Role) -> Result<Passwords, SecretsError> {
+    let writable = store.data_dir.is_writable();
     let primary = role == Role::Primary;
     let password = || Secret::generate(12);
     let source = match primary {
@@ -113,7 +149,7 @@ pub fn open(
         )?,
         false => given.source.clone().unwrap_or_default(),
     };
-    let admin = if primary || data_dir.is_writable() {
+    let admin = if primary || writable {
         store.secret(
             ADMIN_FILE,
             "RELAYCTL_ADMIN_PASSWORD",
@@ -134,33 +170,16 @@ pub fn open(
     // The relay password is not worth refusing to start: without it rendered relays cannot log in.
     let relay = match &given.relay {
         Some(relay) => relay.clone(),
-        None if primary && data_dir.is_writable() => {
+        None if primary && writable => {
             store.secret(RELAY_FILE, "RELAYCTL_RELAY_PASSWORD", &None, password)?
         }
         None => Secret::default(),
     };
-    if !store.missing.is_empty() {
-        return Err(SecretsError::Missing {
-            path: data_dir.path().into(),
-            missing: store.missing.join(" and "),
-        });
-    }
-    let cluster_key = store.cluster_key()?;
-    let node_id = store.node_id(name, &join)?;
-    // Identities are no secrets that anybody must be told.
-    let generated = store
-        .generated
-        .into_iter()
-        .filter(|(name, _)| !matches!(*name, CLUSTER_KEY_FILE | NODE_ID_FILE))
-        .collect();
-    Ok(Secrets {
+    Ok(Passwords {
         source,
         admin,
         join,
         relay,
-        cluster_key,
-        node_id,
-        generated,
     })
 }
 

@@ -1,8 +1,6 @@
 //! The table of every setting, of old names, and of what the design names but nothing carries out yet.
 
-use super::choices::{
-    AccessFormat, Engine, Level, LogFormat, Mode, Open, PublicServer, Serve, Strategy,
-};
+use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
 use super::keys::{Field, Key, Kind, NotYet, Old, Preset};
 
 macro_rules! keys {
@@ -124,12 +122,6 @@ pub const KEYS: &[Key] = keys! {
     "access_log.format", Choice(AccessFormat::NAMES), Is("combined"),
         "Form of the lines about finished sessions.";
 
-    "station.name", Text, Unset("what the source says"),
-        "Name of the station in rendered files and playlists.";
-    "station.description", Text, Unset("what the source says"),
-        "One line about the station.";
-    "station.genre", Text, Unset("what the source says"),
-        "Genre of the station.";
     "station.location", Text, Is("Earth"),
         "Where the station is, as Icecast's `location`.";
     "station.admin_email", Text, Is("icemaster@localhost"),
@@ -137,9 +129,11 @@ pub const KEYS: &[Key] = keys! {
 
     "templates", Text, Unset("the built-in ones"),
         "Directory whose templates replace built-in ones of the same name.";
-    "icecast.clients", Integer { min: 1, max: 1_000_000 }, Unset("`max_listeners`, else 1024"),
-        "Clients in a rendered Icecast file.";
-    "icecast.queue_size", Size, Is("512KiB"),
+    "render.log_dir", Text, Is("/var/log/icecast2"),
+        "Directory of the log files of a rendered server.";
+    "icecast.clients", Integer { min: 1, max: 1_000_000 }, Unset("listeners, sources and 200 together"),
+        "Connections at once in a rendered Icecast file; pages and checks count.";
+    "icecast.queue_size", Size, Is("1MiB"),
         "Bytes that a client may lag in a rendered Icecast file.";
     "icecast.client_timeout", Duration, Is("30s"),
         "Time without progress of a client in a rendered Icecast file, in whole seconds.";
@@ -147,26 +141,18 @@ pub const KEYS: &[Key] = keys! {
         "Time for a request's head in a rendered Icecast file, in whole seconds.";
     "icecast.master_update_interval", Duration, Is("5s"),
         "Pause between two looks at the primary in a rendered Icecast file, in whole seconds.";
-    "icecast.workers", Integer { min: 0, max: 400 }, Is("0"),
-        "Threads of an icecast-kh; 0 leaves the line out, as plain Icecast needs it.";
     "icecast.base_dir", Text, Is("/usr/share/icecast2"),
         "Icecast's `basedir`; `web` and `admin` are expected in it.";
-    "icecast.log_dir", Text, Is("/var/log/icecast2"),
-        "Directory of log files, Icecast's `logdir`.";
-    "icecast.log_level", Integer { min: 1, max: 4 }, Is("3"),
-        "Icecast's log level, from 1 (errors) to 4 (everything).";
     "icecast.user", Text, Unset("no change of owner"),
         "User that an Icecast started as root changes to.";
     "icecast.group", Text, Unset("the group named like the user"),
         "Group that an Icecast started as root changes to.";
-    "shoutcast.log_file", Text, Is("sc_serv.log"),
-        "Log file in a rendered Shoutcast file.";
-    "shoutcast.public_server", Choice(PublicServer::NAMES), Is("default"),
-        "Whether a Shoutcast server is listed in directories: `publicserver`.";
     "haproxy.bind", Address, Is(":80"),
         "Address and port of listeners in a rendered HAProxy file.";
-    "haproxy.source_bind", Address, Is(":8001"),
-        "Address and port of sources (`mode tcp`) in a rendered HAProxy file.";
+    "haproxy.source_port", Integer { min: 0, max: 65_534 }, Is("8010"),
+        "Port of sources (`mode tcp`) in a rendered HAProxy file, Shoutcast v1 on the next one; 0 is none.";
+    "haproxy.stats_port", Integer { min: 0, max: 65_535 }, Is("0"),
+        "Port of HAProxy's own statistics page, on loopback only; 0 is none.";
     "haproxy.servers", List, Unset("this node, or on a running primary the nodes of its table"),
         "`host:port` of each node in a rendered HAProxy file.";
     "haproxy.source_server", Text, Unset("the primary"),
@@ -181,10 +167,11 @@ pub const MOUNT: &[Field] = fields! {
     "max_listeners", ANY, "Listeners at most; 0 sets no limit.";
     "max_listener_duration", Duration, "Time after which a listener is ended; 0 is never.";
     "fallback", Text, "Mount that listeners go to when the source is gone (rendered files).";
+    "fallback_override", Bool, "Take listeners back when the source returns; default `true`.";
     "intro", Text, "File that is played before the stream (rendered files).";
     "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
     "metaint", Integer { min: 256, max: 1_048_576 }, "Bytes between two titles, instead of `metaint`.";
-    "public", Bool, "Announce the mount in directories; default `false`.";
+    "public", Bool, "Announce the mount in directories; default what the source says.";
     "hidden", Bool, "Leave the mount out of public lists; default `false`.";
     "name", Text, "`icy-name`, instead of the source's.";
     "description", Text, "`icy-description`, instead of the source's.";

@@ -34,14 +34,16 @@ pub struct Mount {
     pub max_listener_duration: Option<Duration>,
     /// Where listeners go when the source is gone.
     pub fallback: Option<MountId>,
+    /// They come back when it returns.
+    pub fallback_override: bool,
     /// File played before the stream.
     pub intro: Option<String>,
     /// Instead of the general one.
     pub burst: Option<Size>,
     /// Instead of the general one.
     pub metaint: Option<u32>,
-    /// In directories.
-    pub public: bool,
+    /// In directories; none is what the source says.
+    pub public: Option<bool>,
     /// Not in public lists.
     pub hidden: bool,
     /// Instead of the source's.
@@ -111,10 +113,13 @@ fn mount(entry: &mut Entry) -> Option<Mount> {
             .get("max_listener_duration", values::duration)
             .filter(|time| !time.is_zero()),
         fallback,
+        fallback_override: entry
+            .get("fallback_override", values::boolean)
+            .unwrap_or(true),
         intro: entry.text("intro"),
         burst: entry.get("burst", values::size),
         metaint: entry.number("metaint"),
-        public: entry.get("public", values::boolean).unwrap_or(false),
+        public: entry.get("public", values::boolean),
         hidden: entry.get("hidden", values::boolean).unwrap_or(false),
         name: entry.text("name"),
         description: entry.text("description"),

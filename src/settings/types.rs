@@ -6,9 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-pub use super::choices::{
-    AccessFormat, Engine, Level, LogFormat, Mode, Open, PublicServer, Serve, Strategy,
-};
+pub use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
 pub use super::trees::{ForeignRelay, Mount};
 pub use super::values::Bind;
 use crate::base::ids::{MountId, NodeId};
@@ -210,12 +208,6 @@ pub enum AccessTarget {
 /// The station in rendered files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Station {
-    /// None is what the source says.
-    pub name: Option<String>,
-    /// None is what the source says.
-    pub description: Option<String>,
-    /// None is what the source says.
-    pub genre: Option<String>,
     /// Icecast's `location`.
     pub location: String,
     /// Icecast's `admin`.
@@ -227,12 +219,10 @@ pub struct Station {
 pub struct Render {
     /// Directory of templates that replace built-in ones.
     pub templates: Option<PathBuf>,
+    /// Directory of a rendered server's logs.
+    pub log_dir: PathBuf,
     /// `icecast.xml`.
     pub icecast: Icecast,
-    /// `sc_serv.conf`.
-    pub shoutcast_log_file: String,
-    /// `publicserver` of `sc_serv.conf`.
-    pub shoutcast_public_server: PublicServer,
     /// `haproxy.cfg`.
     pub haproxy: Haproxy,
 }
@@ -240,8 +230,8 @@ pub struct Render {
 /// What only a rendered `icecast.xml` has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Icecast {
-    /// Clients at most.
-    pub clients: u32,
+    /// Connections at once; none is listeners, sources and 200 together.
+    pub clients: Option<u32>,
     /// Bytes a client may lag.
     pub queue_size: Size,
     /// Whole seconds.
@@ -250,14 +240,8 @@ pub struct Icecast {
     pub header_timeout: Duration,
     /// Whole seconds.
     pub master_update_interval: Duration,
-    /// None leaves the line out.
-    pub workers: Option<u32>,
     /// `basedir`.
-    pub base_dir: String,
-    /// `logdir`.
-    pub log_dir: String,
-    /// 1 to 4.
-    pub log_level: u32,
+    pub base_dir: PathBuf,
     /// `changeowner`.
     pub user: Option<String>,
     /// `changeowner`.
@@ -269,8 +253,10 @@ pub struct Icecast {
 pub struct Haproxy {
     /// Listeners come here.
     pub bind: Bind,
-    /// Sources come here.
-    pub source_bind: Bind,
+    /// Sources come here, Shoutcast v1 on the next one; none is no way in for them.
+    pub source_port: Option<u16>,
+    /// Its own statistics page, on loopback.
+    pub stats_port: Option<u16>,
     /// `host:port` of each node; empty is this one, or the table.
     pub servers: Vec<String>,
     /// `host:port` that takes sources; none is the primary.
