@@ -221,7 +221,7 @@ fn notes(settings: &Settings, report: &Report) -> Vec<String> {
             primary.said_by
         ));
     }
-    if report.files.len() > 1 || !report.files.is_empty() {
+    if !report.files.is_empty() {
         notes.push(
             "files are read again when they change, or on SIGHUP; a Kubernetes subPath mount never changes"
                 .into(),
