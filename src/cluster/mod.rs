@@ -1,1 +1,16 @@
-//! The rules between nodes, pure.
+//! The rules between nodes: who is a member, who is alive, who may speak, and what the others are told.
+//!
+//! `table` takes events (joins, beats, probes, the clock) and gives effects; `liveness` is one node's life;
+//! `snapshot` is what everybody else reads; `copy` is the table as a relay has it from the feed; `keys` signs
+//! tokens and credentials; `access` keeps the tokens of the operator.
+//!
+//! Must never: open a socket, read a clock, draw randomness, or write a file. Time, random bytes and
+//! messages come in, effects and plain data go out. Neighbours: `wire::message` (the shapes), `balancer`
+//! (reads the snapshot), `admin` (serves the protocol), `app` (runs the effects, keeps the data).
+
+pub mod access;
+pub mod copy;
+pub mod keys;
+pub mod liveness;
+pub mod snapshot;
+pub mod table;

@@ -49,6 +49,9 @@ pub struct MountRow {
     /// Bits a second.
     #[serde(default)]
     pub bitrate: u64,
+    /// On that node.
+    #[serde(default)]
+    pub state: MountState,
 }
 
 /// A node as the primary knows it: what other nodes and the API need.
@@ -139,6 +142,9 @@ pub enum FeedLine {
         version: u64,
         /// These are all.
         complete: bool,
+        /// Fewer than half of the nodes can be reached.
+        #[serde(default)]
+        panic: bool,
         /// New and changed.
         nodes: Vec<NodeRow>,
     },

@@ -1,0 +1,283 @@
+//! Keys of the cluster, and the credential of each node.
+//!
+//! Two kinds: *cluster keys* sign redirect tokens, are handed to every node at join and rotate; the *root*
+//! never leaves the primary and signs credentials, so that no node can make the credential of another, and
+//! a primary that restarts with its data directory knows every node again without having kept a list.
+
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::base::ids::NodeId;
+use crate::base::secret::Secret;
+use crate::wire::message::ClusterKey;
+
+/// Length of a key in bytes.
+pub const KEY_LENGTH: usize = 32;
+
+/// What a credential begins with.
+const CREDENTIAL: &str = "rcn1";
+
+/// Key material. `Debug` hides it; as data it is 64 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyBytes([u8; KEY_LENGTH]);
+
+impl KeyBytes {
+    /// From random bytes.
+    pub fn new(bytes: [u8; KEY_LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        // A key of 32 bytes is always taken: HMAC has no wrong length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
+            return [0; 32];
+        };
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl std::fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A text is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a cluster key is 64 hexadecimal digits")]
+pub struct KeyError;
+
+impl TryFrom<String> for KeyBytes {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        let bytes = from_hex(&text).ok_or(KeyError)?;
+        bytes.try_into().map(Self).map_err(|_| KeyError)
+    }
+}
+
+impl From<KeyBytes> for String {
+    fn from(key: KeyBytes) -> String {
+        hex(&key.0)
+    }
+}
+
+/// One cluster key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Named in tokens; counts up and wraps.
+    pub id: u8,
+    /// The material.
+    pub secret: KeyBytes,
+    /// Unix milliseconds.
+    pub created: u64,
+}
+
+/// The cluster keys: the current one first, then the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyRing {
+    keys: Vec<Key>,
+}
+
+impl KeyRing {
+    /// A ring of one key, from 32 random bytes.
+    pub fn new(random: [u8; KEY_LENGTH], unix_millis: u64) -> Self {
+        let key = Key {
+            id: 1,
+            secret: KeyBytes(random),
+            created: unix_millis,
+        };
+        Self { keys: vec![key] }
+    }
+
+    /// A new current key; the old current one still verifies, the one before it no more.
+    pub fn rotate(&mut self, random: [u8; KEY_LENGTH], unix_millis: u64) {
+        let id = self.keys.first().map_or(1, |key| key.id.wrapping_add(1));
+        let key = Key {
+            id,
+            secret: KeyBytes(random),
+            created: unix_millis,
+        };
+        self.keys.insert(0, key);
+        self.keys.truncate(2);
+    }
+
+    /// The id of the key that signs; `None` on a node that has not joined yet.
+    pub fn current(&self) -> Option<u8> {
+        self.keys.first().map(|key| key.id)
+    }
+
+    /// When the current key was made, unix milliseconds.
+    pub fn created(&self) -> Option<u64> {
+        self.keys.first().map(|key| key.created)
+    }
+
+    /// HMAC-SHA256 of `parts` in a row under the key `id`.
+    pub fn mac(&self, id: u8, parts: &[&[u8]]) -> Option<[u8; 32]> {
+        let key = self.keys.iter().find(|key| key.id == id)?;
+        Some(key.secret.mac(parts))
+    }
+
+    /// For the join answer and the feed.
+    pub fn to_wire(&self) -> Vec<ClusterKey> {
+        let wire = |key: &Key| ClusterKey {
+            id: key.id,
+            secret: Secret::new(hex(&key.secret.0)),
+            expires: 0,
+        };
+        self.keys.iter().map(wire).collect()
+    }
+
+    /// From the join answer or the feed.
+    ///
+    /// # Errors
+    /// Where one is no key.
+    pub fn from_wire(keys: &[ClusterKey]) -> Result<Self, KeyError> {
+        let read = |key: &ClusterKey| {
+            Ok(Key {
+                id: key.id,
+                secret: KeyBytes::try_from(key.secret.reveal().to_owned())?,
+                created: 0,
+            })
+        };
+        let keys = keys.iter().take(2).map(read).collect::<Result<_, _>>()?;
+        Ok(Self { keys })
+    }
+}
+
+/// What the primary keeps in its data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSecrets {
+    root: KeyBytes,
+    /// Signs redirect tokens.
+    pub ring: KeyRing,
+}
+
+impl ClusterSecrets {
+    /// From two draws of 32 random bytes.
+    pub fn new(root: [u8; KEY_LENGTH], key: [u8; KEY_LENGTH], unix_millis: u64) -> Self {
+        Self {
+            root: KeyBytes(root),
+            ring: KeyRing::new(key, unix_millis),
+        }
+    }
+
+    /// `rcn1.<node id>.<hmac>`: the same for the same node as long as the root lives.
+    pub fn credential(&self, node: &NodeId) -> Secret {
+        let mac = self.root.mac(&[b"node\0", node.as_str().as_bytes()]);
+        Secret::new(format!("{CREDENTIAL}.{node}.{}", hex(&mac)))
+    }
+
+    /// Whose credential `text` is; constant time in the part that is secret.
+    ///
+    /// # Errors
+    /// Says whether it is no credential at all or one of another cluster.
+    pub fn verify(&self, text: &str) -> Result<NodeId, CredentialError> {
+        let (id, mac) = split_credential(text).ok_or(CredentialError::Malformed)?;
+        let wanted = self.root.mac(&[b"node\0", id.as_str().as_bytes()]);
+        if bool::from(wanted.as_slice().ct_eq(&mac)) {
+            Ok(id)
+        } else {
+            Err(CredentialError::Foreign(id))
+        }
+    }
+}
+
+/// Why a bearer is not a node of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// Not `rcn1.<node>.<hmac>`.
+    #[error("no node credential: join first, with a join token")]
+    Malformed,
+    /// Signed by another root.
+    #[error(
+        "the credential of node `{0}` is from another cluster, or the primary lost its data directory: join again"
+    )]
+    Foreign(NodeId),
+}
+
+fn split_credential(text: &str) -> Option<(NodeId, Vec<u8>)> {
+    // A node id may have dots in it, the two ends may not.
+    let rest = text.strip_prefix(CREDENTIAL)?.strip_prefix('.')?;
+    let (id, mac) = rest.rsplit_once('.')?;
+    Some((id.parse().ok()?, from_hex(mac)?))
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || text.len() > 128 {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets() -> ClusterSecrets {
+        ClusterSecrets::new([1; 32], [2; 32], 1_000)
+    }
+
+    #[test]
+    fn a_restarted_primary_knows_its_nodes_again() {
+        let before = secrets();
+        let node: NodeId = "relay.one-1".parse().unwrap();
+        let credential = before.credential(&node);
+        assert!(credential.reveal().starts_with("rcn1.relay.one-1."));
+        let kept = serde_json::to_string(&before).unwrap();
+        let after: ClusterSecrets = serde_json::from_str(&kept).unwrap();
+        assert_eq!(after.verify(credential.reveal()), Ok(node));
+    }
+
+    #[test]
+    fn the_credential_of_one_node_is_not_that_of_another() {
+        let ours = secrets();
+        let credential = ours.credential(&"r1".parse().unwrap());
+        let stolen = credential.reveal().replace("rcn1.r1.", "rcn1.r2.");
+        let r2: NodeId = "r2".parse().unwrap();
+        assert_eq!(ours.verify(&stolen), Err(CredentialError::Foreign(r2)));
+        // Who has only the cluster key, as every relay does, cannot make one.
+        let forger = ClusterSecrets::new([2; 32], [2; 32], 1_000);
+        let forged = forger.credential(&"r1".parse().unwrap());
+        assert!(ours.verify(forged.reveal()).is_err());
+        for bad in ["", "rcn1", "rcn1..", "rcn1.r1.zz", "rcn1.r1.", "rctl1.a.b"] {
+            assert!(ours.verify(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rotation_keeps_the_key_before() {
+        let mut ring = KeyRing::new([1; 32], 1_000);
+        let old = ring.mac(1, &[b"x"]).unwrap();
+        ring.rotate([2; 32], 2_000);
+        assert_eq!((ring.current(), ring.mac(1, &[b"x"])), (Some(2), Some(old)));
+        ring.rotate([3; 32], 3_000);
+        assert_eq!((ring.current(), ring.mac(1, &[b"x"])), (Some(3), None));
+        let there = KeyRing::from_wire(&ring.to_wire()).unwrap();
+        assert_eq!(there.mac(3, &[b"x"]), ring.mac(3, &[b"x"]));
+        assert_eq!(there.mac(2, &[b"x"]), ring.mac(2, &[b"x"]));
+        assert!(!format!("{ring:?}").contains("0303"));
+    }
+}
