@@ -291,36 +291,46 @@ fn float(value: u64) -> f64 {
 
 /// What is counted as it happens; the histograms are there from the start, so that rates have a zero.
 fn describe_events() {
-    let plain = Unit::Count;
-    describe_counter!(
-        REFUSALS,
-        plain,
-        "Requests answered without audio, by reason."
-    );
-    describe_counter!(
-        PICKS,
-        plain,
-        "Listeners given to a node, by node and by how they get there."
-    );
-    describe_counter!(
-        ACCESS_LOG_DROPPED,
-        plain,
-        "Access lines dropped because the log did not keep up."
-    );
-    describe_histogram!(
-        FIRST_BYTE,
-        Unit::Seconds,
-        "Time from a listener's request to the first byte of its answer."
-    );
-    describe_histogram!(
-        PICK,
-        Unit::Seconds,
-        "Time that the choice of a node takes, without waiting."
-    );
-    let _ = histogram!(FIRST_BYTE);
-    let _ = histogram!(PICK);
+    for (name, help) in EVENTS {
+        describe_counter!(name, Unit::Count, help);
+    }
+    for (name, help) in HISTOGRAMS {
+        describe_histogram!(name, Unit::Seconds, help);
+        let _ = histogram!(name);
+    }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
 }
+
+const EVENTS: [(&str, &str); 5] = [
+    (REFUSALS, "Requests answered without audio, by reason."),
+    (
+        PICKS,
+        "Listeners given to a node, by node and by how they get there.",
+    ),
+    (
+        ACCESS_LOG_DROPPED,
+        "Access lines dropped because the log did not keep up.",
+    ),
+    (
+        "relayctl_source_ends_total",
+        "Sources that ended, by reason.",
+    ),
+    (
+        "relayctl_reloads_total",
+        "Reloads of the settings, by outcome.",
+    ),
+];
+
+const HISTOGRAMS: [(&str, &str); 2] = [
+    (
+        FIRST_BYTE,
+        "Time from a listener's request to the first byte of its answer.",
+    ),
+    (
+        PICK,
+        "Time that the choice of a node takes, without waiting.",
+    ),
+];
 
 fn describe_state() {
     for (name, unit, help) in COUNTERS {

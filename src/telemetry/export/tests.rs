@@ -164,3 +164,38 @@ fn the_recorder_of_the_process_is_installed_once() {
     assert!(text.contains("relayctl_access_log_dropped_total"));
     assert!(text.contains("relayctl_build_info"));
 }
+
+/// Every name that our sources count under a literal, with where it is.
+fn counted_names(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            counted_names(&path, found);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for macro_name in ["counter!(", "histogram!("] {
+            let calls = text.split(macro_name).skip(1);
+            let literals = calls.filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            let names = literals.filter_map(|rest| rest.split('"').next());
+            found.extend(names.map(|name| (name.to_owned(), path.display().to_string())));
+        }
+    }
+}
+
+#[test]
+fn whatever_is_counted_anywhere_has_its_help() {
+    let mut found = Vec::new();
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    counted_names(&source, &mut found);
+    found.retain(|(name, _)| name.starts_with("relayctl_"));
+    assert!(!found.is_empty());
+    for (name, place) in found {
+        let events = EVENTS.iter().chain(&HISTOGRAMS).map(|(known, _)| *known);
+        let known = events.chain(COUNTERS.iter().map(|(known, ..)| *known));
+        assert!(
+            known.into_iter().any(|known| known == name),
+            "`{name}` of {place} has no help text: add it to EVENTS in telemetry/export.rs"
+        );
+    }
+}
