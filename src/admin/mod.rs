@@ -1,5 +1,6 @@
 //! stub
 use crate::control::Control;
+mod cluster;
 use std::net::IpAddr;
 use std::sync::Arc;
 /// c
@@ -11,12 +12,14 @@ pub struct Client {
     pub https: bool,
     /// c
     pub local: bool,
+    /// d
+    pub connection: u64,
 }
 /// p
 pub fn page(_control: &Control) -> String {
     "<p>".into()
 }
 /// r
-pub fn router(_c: Arc<Control>) -> axum::Router {
-    axum::Router::new()
+pub fn router(control: Arc<Control>) -> axum::Router {
+    cluster::router().with_state(control)
 }

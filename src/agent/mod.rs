@@ -1,1 +1,120 @@
-//! A relay's side of the cluster: it joins, beats, follows the feed and keeps a pull for each mount.
+//! A relay's side of the cluster: it joins, beats, follows the feed and keeps a pull for each mount. And the
+//! primary's probes of its relays' URLs.
+//!
+//! Must never: decide where a listener goes, or take a mount away because the primary is silent. Neighbours:
+//! `control` (what was heard), `upstream` (the pulls).
+
+mod beats;
+mod client;
+mod feed;
+mod joining;
+mod probes;
+mod pulls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::GlobSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::base::secret::Secret;
+use crate::control::Control;
+use client::Client;
+pub use probes::probe;
+
+/// The agent's settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The primary.
+    pub primary: Url,
+    /// The URL's port 80 was assumed from a bare `RelayServer`.
+    pub assumed_port: bool,
+    /// What it joins with.
+    pub token: Secret,
+    /// Send the token in clear beyond loopback and private networks.
+    pub insecure_join: bool,
+    /// Which mounts it carries.
+    pub mounts: GlobSet,
+    /// Pull a mount only while somebody listens.
+    pub on_demand: bool,
+}
+
+/// Shortest and longest wait between two tries to reach the primary.
+const PACE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A relay as a member.
+pub struct Agent {
+    config: Config,
+    control: Arc<Control>,
+    client: Client,
+    shutdown: CancellationToken,
+}
+
+/// Why a membership ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The primary knows the credential no more: join again.
+    Rejoin,
+    /// The node goes down.
+    Shutdown,
+}
+
+impl Agent {
+    /// A relay that has not joined yet.
+    ///
+    /// # Errors
+    /// Where the primary's URL names no host, or the token is missing.
+    pub fn new(
+        config: Config,
+        control: Arc<Control>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            !config.token.is_empty(),
+            "no join token: `relayctl join --primary {} --token TOKEN`; the primary prints the whole line with \
+             `relayctl token show join`",
+            config.primary
+        );
+        let host = config
+            .primary
+            .host_str()
+            .unwrap_or("")
+            .trim_matches(['[', ']'])
+            .to_owned();
+        let port = config.primary.port_or_known_default().unwrap_or(80);
+        control.set_origin(host, port);
+        let client = Client::new(&config)?;
+        Ok(Self {
+            config,
+            control,
+            client,
+            shutdown,
+        })
+    }
+
+    /// Joins, and stays a member until the shutdown; what it pulls goes on whatever the primary's control
+    /// plane does.
+    pub async fn run(self) {
+        let agent = Arc::new(self);
+        let pulls = tokio::spawn(pulls::keep(Arc::clone(&agent)));
+        loop {
+            let Some(credential) = agent.join().await else {
+                break;
+            };
+            agent.client.set_credential(credential);
+            let ended = tokio::select! {
+                ended = agent.beat() => ended,
+                never = agent.follow() => never,
+            };
+            if ended == Ended::Shutdown {
+                agent.say_goodbye().await;
+                break;
+            }
+            tracing::warn!("the primary knows this node no more: joining again");
+        }
+        if let Err(error) = pulls.await {
+            tracing::error!(%error, "the pulls broke");
+        }
+    }
+}

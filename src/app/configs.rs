@@ -3,13 +3,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyhow::Context;
+use globset::{Glob, GlobSetBuilder};
+use sha2::{Digest, Sha256};
+
 use crate::base::ids::MountId;
+use crate::cluster::keys::ClusterSecrets;
+use crate::cluster::table;
 use crate::engine::{self, fanout, ring};
 use crate::settings::choices;
 use crate::settings::secrets::Secrets;
-use crate::settings::types::Settings;
+use crate::settings::types::{Primary, Settings};
 use crate::wire::message::PublicUrls;
-use crate::{control, edge};
+use crate::{agent, control, edge};
 
 /// Descriptors that are kept for everything but listeners.
 const KEPT_DESCRIPTORS: u64 = 512;
@@ -70,6 +76,7 @@ pub(super) fn control(
         max_listeners: most,
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
         weight: settings.limits.weight,
+        on_demand: settings.pull.on_demand,
         location: settings.station.location.clone(),
         admin_contact: settings.station.admin_email.clone(),
         metrics_open: match settings.metrics_open {
@@ -107,6 +114,48 @@ pub(super) fn edge(settings: &Settings) -> edge::Config {
             .map(|mount| (mount.id.clone(), of_mount(mount)))
             .collect(),
     }
+}
+
+/// How the table judges.
+pub(super) fn table(settings: &Settings) -> table::Config {
+    table::Config {
+        forget: settings.forget,
+        ..table::Config::default()
+    }
+}
+
+/// The roots of credentials and tokens: both follow from the one key of the data directory, each under a
+/// word of its own.
+pub(super) fn cluster_secrets(secrets: &Secrets) -> ClusterSecrets {
+    let derive = |word: &[u8]| -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(secrets.cluster_key.0);
+        hash.update(word);
+        hash.finalize().into()
+    };
+    ClusterSecrets::new(derive(b"credentials"), derive(b"redirects"), 0)
+}
+
+/// A relay's side of the cluster.
+pub(super) fn agent(
+    settings: &Settings,
+    primary: &Primary,
+    secrets: &Secrets,
+) -> anyhow::Result<agent::Config> {
+    let mut globs = GlobSetBuilder::new();
+    for pattern in &settings.pull.mounts {
+        globs.add(
+            Glob::new(pattern).with_context(|| format!("`pull.mounts`: `{pattern}` is no glob"))?,
+        );
+    }
+    Ok(agent::Config {
+        primary: primary.url.clone(),
+        assumed_port: primary.assumed_port,
+        token: secrets.join.clone(),
+        insecure_join: settings.insecure_join,
+        mounts: globs.build()?,
+        on_demand: settings.pull.on_demand,
+    })
 }
 
 /// The URLs that were given, by scheme.

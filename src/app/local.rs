@@ -81,6 +81,7 @@ async fn answer(stream: UnixStream, router: axum::Router, shutdown: Cancellation
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         https: false,
         local: true,
+        connection: 0,
     };
     let router = router.layer(axum::Extension(client));
     let service = router.map_request(|request: hyper::Request<hyper::body::Incoming>| {

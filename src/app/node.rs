@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::signals::Word;
 use super::{configs, limits, local, reload, signals};
-use crate::admin;
-use crate::base::ids::Epoch;
+use crate::base::ids::{Epoch, NodeId};
 use crate::base::wall::unix_millis;
-use crate::control::{Control, Identity, Role};
+use crate::control::{Control, Identity, Parts, ProbeOrder, Remembered, Role};
 use crate::edge::{Edge, Kind, bind};
 use crate::engine::Engine;
 use crate::settings::data_dir::{self, DataDir};
@@ -24,6 +24,7 @@ use crate::settings::types::{AccessTarget, Primary, Settings};
 use crate::settings::{Loaded, Sources, role};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::{self, AccessLog};
+use crate::{admin, agent};
 
 /// Where the system keeps the state of services.
 const SYSTEM_STATE: &str = "/var/lib/relayctl";
@@ -95,7 +96,6 @@ impl Node {
     /// See [`run`].
     pub async fn start(launch: Launch) -> anyhow::Result<Self> {
         let settings = &launch.loaded.settings;
-        let descriptors = limits::raise_descriptors();
         let listener = bind(settings.bind.socket_address())?;
         let address = listener.local_addr()?;
         let data_dir = Arc::new(DataDir::open(&data_path(&launch, address.port()))?);
@@ -109,14 +109,16 @@ impl Node {
         let telemetry = Telemetry::new(Box::new(move |record, reason| sink.write(record, reason)));
         let engine = Engine::start(configs::engine(settings), Arc::clone(&telemetry))?;
         engine.epochs().raise(persisted_epoch(&data_dir));
-        let control = Arc::new(control(
+        let parts = parts(
             &launch,
             &secrets,
             address.port(),
-            descriptors,
+            &data_dir,
             engine,
             telemetry,
-        )?);
+        );
+        let (control, probes) = Control::new(parts);
+        let control = Arc::new(control);
         let shutdown = CancellationToken::new();
         let router = admin::router(Arc::clone(&control));
         let edge = Edge::new(
@@ -139,6 +141,7 @@ impl Node {
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
         node.spawn_keepers();
+        node.spawn_cluster(&launch, probes)?;
         Ok(node)
     }
 
@@ -185,6 +188,28 @@ impl Node {
                 }
             }
         });
+    }
+
+    /// The node's part in its cluster.
+    fn spawn_cluster(
+        &self,
+        launch: &Launch,
+        probes: mpsc::Receiver<ProbeOrder>,
+    ) -> anyhow::Result<()> {
+        let control = Arc::clone(&self.control);
+        match &launch.primary {
+            None => {
+                self.tasks
+                    .spawn(agent::probe(control, probes, self.shutdown.clone())?);
+            }
+            Some(primary) => {
+                let settings = &launch.loaded.settings;
+                let config = configs::agent(settings, primary, &self.secrets)?;
+                let member = agent::Agent::new(config, control, self.shutdown.clone())?;
+                self.tasks.spawn(member.run());
+            }
+        }
+        Ok(())
     }
 
     /// Prints what a person and a script need: the ready line, and once the secrets made now.
@@ -248,22 +273,18 @@ impl Node {
     }
 }
 
-fn control(
+fn parts(
     launch: &Launch,
     secrets: &Secrets,
     port: u16,
-    descriptors: u64,
+    data_dir: &Arc<DataDir>,
     engine: Arc<Engine>,
     telemetry: Arc<Telemetry>,
-) -> anyhow::Result<Control> {
+) -> Parts {
     let settings = &launch.loaded.settings;
-    let name = match &settings.name {
-        Some(name) => name.to_string(),
-        None => host_name(),
-    };
     let identity = Identity {
         id: secrets.node_id.clone(),
-        name,
+        name: settings.name.clone().unwrap_or_else(host_name),
         role: launch.role,
         incarnation: unix_millis(),
         version: env!("CARGO_PKG_VERSION"),
@@ -273,8 +294,22 @@ fn control(
         Role::Primary => configs::primary_urls(settings, port),
         Role::Relay => configs::public_urls(settings, port),
     };
-    let config = configs::control(settings, secrets, urls, descriptors);
-    Ok(Control::new(identity, config, engine, telemetry))
+    let kept = Arc::clone(data_dir);
+    Parts {
+        identity,
+        config: configs::control(settings, secrets, urls, limits::raise_descriptors()),
+        engine,
+        telemetry,
+        table: configs::table(settings),
+        remembered: Remembered::read(|file| data_dir.read(file).ok().flatten()),
+        secrets: configs::cluster_secrets(secrets),
+        join_tokens: vec![secrets.join.clone()],
+        store: Box::new(move |file, bytes| {
+            kept.write(file, bytes)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        }),
+    }
 }
 
 fn data_path(launch: &Launch, port: u16) -> PathBuf {
@@ -318,25 +353,18 @@ fn local_url(address: SocketAddr) -> String {
 }
 
 /// The host's name as far as it is a node name.
-fn host_name() -> String {
+fn host_name() -> NodeId {
     let name = rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned();
-    let clean: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-                c
-            } else {
-                '-'
-            }
-        })
-        .take(64)
-        .collect();
-    if clean.is_empty() {
-        "relayctl".into()
-    } else {
-        clean
-    }
+    let clean = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let clean: String = name.chars().map(clean).take(64).collect();
+    clean.parse().unwrap_or_else(|_| NodeId::random())
 }

@@ -30,7 +30,7 @@ pub struct Identity {
     /// Lasting, from the data directory.
     pub id: NodeId,
     /// For people; the host's name where none is set.
-    pub name: String,
+    pub name: NodeId,
     /// What it is.
     pub role: Role,
     /// Milliseconds since 1970 at which the process began.

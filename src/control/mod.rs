@@ -4,20 +4,35 @@
 //! locks and publishes snapshots. Must never: parse a request, hold a lock across an await, touch audio.
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
+mod access;
+mod demand;
 mod identity;
+mod load;
+mod members;
+mod membership;
 mod placing;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
 
-use crate::base::ids::MountId;
+use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
+use crate::cluster::access::TokenStore;
+use crate::cluster::copy::TableCopy;
+use crate::cluster::keys::{ClusterSecrets, KeyRing};
+use crate::cluster::snapshot::Snapshot;
+use crate::cluster::table::{Event, Table};
 use crate::engine::Engine;
 use crate::telemetry::Telemetry;
-use crate::wire::message::PublicUrls;
+use crate::wire::message::{MountInfo, NodeState, PublicUrls};
+pub use access::Remembered;
 pub use identity::{Identity, Role};
+pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use placing::{Place, Verdict, Visitor};
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.
@@ -41,6 +56,8 @@ pub struct Config {
     pub max_bandwidth: u64,
     /// Share of newcomers beside other relays, 100 is usual.
     pub weight: u32,
+    /// A relay pulls a mount only while somebody listens.
+    pub on_demand: bool,
     /// Shown by the Icecast-compatible statistics.
     pub location: String,
     /// The same.
@@ -60,6 +77,9 @@ pub enum MetricsOpen {
     Never,
 }
 
+/// Keeps a small file in the data directory; the error is a sentence.
+pub type Store = Box<dyn Fn(&str, &[u8]) -> Result<(), String> + Send + Sync>;
+
 /// See the module.
 pub struct Control {
     /// Who this node is.
@@ -70,23 +90,136 @@ pub struct Control {
     pub telemetry: Arc<Telemetry>,
     config: ArcSwap<Config>,
     draining: AtomicBool,
+    meter: load::Meter,
+    snapshot: ArcSwap<Snapshot>,
+    published: watch::Sender<u64>,
+    store: Store,
+    /// The primary's table; on a relay an empty one.
+    table: Mutex<Table>,
+    /// A relay's copy of it.
+    copy: Mutex<TableCopy>,
+    tokens: Mutex<TokenStore>,
+    secrets: ClusterSecrets,
+    keys: ArcSwap<KeyRing>,
+    /// Which connections carry beats, and whose.
+    connections: Mutex<HashMap<u64, NodeId>>,
+    probe_orders: mpsc::Sender<ProbeOrder>,
+    carried: watch::Sender<Vec<MountInfo>>,
+    parent: Mutex<Option<NodeId>>,
+    origin: ArcSwap<Option<(String, u16)>>,
+    demand: demand::Demand,
+    /// Mounts that foreign upstreams bring on demand.
+    offered: Mutex<HashSet<MountId>>,
+    /// The operator drains this node at the primary.
+    drained: AtomicBool,
+    reports: AtomicU64,
 }
 
+/// What a node is made of.
+pub struct Parts {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its settings.
+    pub config: Config,
+    /// Its audio.
+    pub engine: Arc<Engine>,
+    /// Its counts.
+    pub telemetry: Arc<Telemetry>,
+    /// How the table judges.
+    pub table: crate::cluster::table::Config,
+    /// What it remembers.
+    pub remembered: Remembered,
+    /// Its keys.
+    pub secrets: ClusterSecrets,
+    /// Join tokens that are reusable: the generated one, the operator's own.
+    pub join_tokens: Vec<Secret>,
+    /// Where it keeps things.
+    pub store: Store,
+}
+
+/// Probes that may wait at once.
+const PROBES: usize = 1024;
+
 impl Control {
-    /// A node at its start.
-    pub fn new(
-        identity: Identity,
-        config: Config,
-        engine: Arc<Engine>,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
-        Self {
-            identity,
-            engine,
-            telemetry,
-            config: ArcSwap::from_pointee(config),
-            draining: AtomicBool::new(false),
+    /// A node at its start, and the probes that it will want.
+    pub fn new(parts: Parts) -> (Self, mpsc::Receiver<ProbeOrder>) {
+        let (probe_orders, orders) = mpsc::channel(PROBES);
+        let mut tokens = parts.remembered.tokens;
+        for token in parts.join_tokens {
+            tokens.give(crate::cluster::access::Scope::Join, token);
         }
+        let keys = match parts.identity.role {
+            Role::Primary => parts.secrets.ring.clone(),
+            Role::Relay => KeyRing::default(),
+        };
+        let control = Self {
+            identity: parts.identity,
+            engine: parts.engine,
+            telemetry: parts.telemetry,
+            config: ArcSwap::from_pointee(parts.config),
+            draining: AtomicBool::new(false),
+            meter: load::Meter::default(),
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            published: watch::Sender::new(0),
+            store: parts.store,
+            table: Mutex::new(Table::new(parts.table, parts.remembered.drains)),
+            copy: Mutex::default(),
+            tokens: Mutex::new(tokens),
+            secrets: parts.secrets,
+            keys: ArcSwap::from_pointee(keys),
+            connections: Mutex::default(),
+            probe_orders,
+            carried: watch::Sender::new(Vec::new()),
+            parent: Mutex::default(),
+            origin: ArcSwap::from_pointee(None),
+            demand: demand::Demand::default(),
+            offered: Mutex::default(),
+            drained: AtomicBool::new(false),
+            reports: AtomicU64::new(0),
+        };
+        (control, orders)
+    }
+
+    /// The table as of now: on a relay as last heard.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Moves with every change of the table.
+    pub fn watch_table(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// What must happen a few times a second.
+    pub fn tick(&self, now: Instant) {
+        self.engine.tick(now);
+        self.settle_demand(now);
+        if self.identity.role == Role::Primary {
+            let own = self.own_beat(0, NodeState::Ready, Vec::new(), now);
+            self.step(Event::Own(own));
+            self.step(Event::Tick);
+        }
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        self.snapshot.store(Arc::new(snapshot));
+        self.published
+            .send_if_modified(|known| std::mem::replace(known, version) != version);
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, TokenStore> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, NodeId>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The settings now.
@@ -109,7 +242,12 @@ impl Control {
 
     /// True while the node takes nobody new.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.drained.load(Ordering::Relaxed)
+    }
+
+    /// The primary says whether the operator drains this node.
+    pub fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
     }
 
     /// Starts or ends a drain of this node.

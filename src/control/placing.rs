@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::Control;
+use super::{Control, Role};
 use crate::base::ids::MountId;
 use crate::telemetry::Class;
 
@@ -91,9 +91,22 @@ impl Control {
         })
     }
 
-    /// What must happen a few times a second.
-    pub fn tick(&self, now: Instant) {
-        self.engine.tick(now);
+    /// The number of the next beat, and the reservations that it confirms.
+    pub fn next_report(&self) -> (u64, Vec<u64>) {
+        (
+            self.reports
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                + 1,
+            Vec::new(),
+        )
+    }
+
+    /// A beat was not acknowledged: what it confirmed goes with the next.
+    pub fn confirm_again(&self, _confirmed: Vec<u64>) {}
+
+    /// Marks a request as a probe of ours.
+    pub fn probe_token(&self) -> String {
+        String::new()
     }
 
     /// True for a token that the primary signed for its probe.
@@ -103,11 +116,16 @@ impl Control {
 
     /// Why this node takes no listeners now; `None` where it does.
     pub fn not_ready(&self) -> Option<&'static str> {
-        self.is_draining().then_some("draining")
+        if self.is_draining() {
+            return Some("draining");
+        }
+        let waits = self.identity.role == Role::Relay && !self.has_table();
+        waits.then_some("waiting for the primary's table")
     }
 
-    /// Where the origin is, for a relay.
-    pub fn origin(&self) -> Option<(String, u16)> {
-        None
-    }
+    /// What a beat says about listeners and reservations, applied as one.
+    pub(super) fn balance_beat(&self, _beat: &crate::wire::message::Beat, _confirmed: &[u64]) {}
+
+    /// A node left the table for good.
+    pub(super) fn forget_node(&self, _id: &crate::base::ids::NodeId) {}
 }

@@ -1,1 +1,14 @@
-//! Names to addresses.
+//! Names to addresses, and addresses to connections: DNS with SRV, every address tried, TLS where asked.
+//!
+//! Must never: know what is said over a connection, keep a connection, or fail for a name server that is down
+//! while an old answer is there. Neighbours: `upstream` and `agent` connect through it, `app` hands it to reqwest.
+
+mod address;
+mod connect;
+mod order;
+mod resolver;
+
+pub use address::{DEFAULT_PORT, PrimaryAddress, PrimaryAddressError};
+pub use connect::{CONNECT_TIMEOUT, Connector, Stream};
+pub use order::{Service, Target};
+pub use resolver::{DiscoveryError, Resolver};

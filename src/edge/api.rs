@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -20,16 +21,21 @@ use crate::admin::Client;
 use crate::control::Role;
 use crate::wire::head::Request;
 
+/// Numbers the connections, so that beats can be told by theirs.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
 impl Edge {
     pub(super) async fn api(self: &Arc<Self>, conn: Conn, request: Request) {
         if self.control.identity.role == Role::Relay && is_the_origins(request.path()) {
             return self.carry(conn, request).await;
         }
         let origin = conn.origin(&request, self);
+        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let client = Client {
             address: origin.address,
             https: origin.https,
             local: false,
+            connection,
         };
         // Only nodes ask many things in a row; for everybody else a connection is a question, so that no
         // listener's request can come second and find no way back to the shards.
@@ -58,6 +64,7 @@ impl Edge {
                 serving.await
             }
         };
+        self.control.connection_closed(connection);
         if let Err(error) = served {
             tracing::debug!(%error, "an API connection broke");
         }

@@ -70,6 +70,7 @@ impl Edge {
         let body = json!({
             "status": if draining { "draining" } else { "ok" },
             "role": self.control.identity.role.as_str(),
+            "node": self.control.identity.id.as_str(),
             "source": self.source_word(),
         });
         (!draining, body)

@@ -10,7 +10,7 @@ use super::health::CORS;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::{Place, Verdict, Visitor};
-use crate::engine::Mount;
+use crate::engine::{Mount, MountState};
 use crate::telemetry::{Class, Opening, refuse};
 use crate::wire::basic::Credentials;
 use crate::wire::head::{Method, Request, Version};
@@ -66,10 +66,34 @@ impl Edge {
         }
     }
 
+    /// The mount once it plays: at once where it does, within [`PATIENCE`] where it has to be fetched first or
+    /// has only just begun.
+    async fn playable(&self, id: &MountId) -> Option<Arc<Mount>> {
+        let engine = &self.control.engine;
+        let mut changes = engine.watch();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let demanded = self.control.demand(id);
+        loop {
+            let mount = engine.mount(id);
+            if let Some(mount) = mount.as_ref().filter(|mount| mount.is_playable()) {
+                return Some(Arc::clone(mount));
+            }
+            let fed = mount.is_some_and(|mount| mount.state() == MountState::Live);
+            if !demanded && !fed {
+                return None;
+            }
+            tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .ok()?
+                .ok()?;
+        }
+    }
+
     /// Asks until there is an answer; those who must wait do so in the order they came.
     async fn place(&self, visitor: &Visitor) -> Verdict {
         let started = Instant::now();
         let first = self.control.place(visitor, started);
+        metrics::histogram!("relayctl_pick_seconds").record(started.elapsed());
         let Place::Wait { .. } = first else {
             return first.verdict();
         };
@@ -108,12 +132,7 @@ impl Edge {
         class: Class,
         reason: &'static str,
     ) {
-        let Some(mount) = self
-            .control
-            .engine
-            .mount(id)
-            .filter(|mount| mount.is_playable())
-        else {
+        let Some(mount) = self.playable(id).await else {
             return self.no_mount(conn, request, id).await;
         };
         let settings = self.mount_config(id);
@@ -183,7 +202,7 @@ impl Edge {
             .at(unix_millis())
             .headers(CORS);
         let answer = answer.header("Cache-Control", "no-store");
-        let answer = answer.header("X-Relayctl-Node", &self.control.identity.name);
+        let answer = answer.header("X-Relayctl-Node", self.control.identity.name.as_str());
         let answer = if request.method == Method::Head {
             answer.head_only()
         } else {
@@ -199,7 +218,7 @@ impl Edge {
             .headers(CORS)
             .header("Cache-Control", "no-store")
             .header("Retry-After", retry_after.to_string())
-            .header("X-Relayctl-Node", &self.control.identity.name)
+            .header("X-Relayctl-Node", self.control.identity.name.as_str())
             .header("X-Relayctl-Reason", reason)
             .body(
                 "text/plain; charset=utf-8",
@@ -263,7 +282,7 @@ impl Edge {
             .header("Expires", "Mon, 26 Jul 1997 05:00:00 GMT")
             .header("Pragma", "no-cache")
             .headers(CORS)
-            .header("X-Relayctl-Node", &self.control.identity.name)
+            .header("X-Relayctl-Node", self.control.identity.name.as_str())
             .header("X-Relayctl-Reason", reason)
             .headers(
                 content

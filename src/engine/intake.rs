@@ -62,6 +62,7 @@ pub enum PushError {
 /// A source's hold on its mount; dropping it gives the mount back, and its listeners are held.
 pub struct Intake {
     framer: Box<dyn Framer>,
+    announced: bool,
     sink: Sink,
     engine: Arc<Engine>,
     generation: u64,
@@ -113,6 +114,7 @@ impl Intake {
         };
         Ok(Self {
             framer,
+            announced: false,
             sink,
             engine,
             generation: taken.generation,
@@ -154,6 +156,11 @@ impl Intake {
         counters.add_skipped(framer.skipped() - skipped);
         sink.mount.note_byte(now);
         sink.apply_title();
+        if !self.announced && self.framer.found() > 0 {
+            // Those who wait for the mount to play look again.
+            self.announced = true;
+            self.engine.announce();
+        }
         if self.framer.lost() >= format::GARBAGE {
             return Err(PushError::Garbage);
         }
@@ -204,6 +211,11 @@ impl Sink {
                 self.writer = Some(self.mount.start_epoch(self.epochs.next(), 0));
             }
             self.mount.set_content(self.content.clone());
+        }
+        if section.params.codec.is_ogg()
+            && let Some(title) = format::ogg::comment_title(&section.header)
+        {
+            self.mount.put_title(title);
         }
         if let Some(writer) = &mut self.writer {
             writer.section(section);

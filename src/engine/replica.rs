@@ -110,7 +110,12 @@ impl Replica {
         } else {
             bytes.get(known..).unwrap_or(&[])
         };
+        let was_empty = end == writer.ring().start();
         writer.append(fresh, 0);
+        if was_empty {
+            // Those who wait for the mount to play look again.
+            self.engine.announce();
+        }
         self.mount.counters.add_received(fresh.len() as u64);
         self.mount.note_byte(now);
     }

@@ -156,6 +156,8 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     push(&mut intake, &frames(0, 5));
     intake.title("one");
     let mut client = listen(&engine, &live(), b"", 1000);
+    // It must be there before more than a burst has come.
+    let mut raw = read(&mut client, 100);
     let mut sent = frames(0, 5);
     for (number, title) in [(5, "two"), (105, "it's; '; three é"), (205, "four")] {
         push(&mut intake, &frames(number, 100));
@@ -166,7 +168,7 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     sent.extend(frames(305, 100));
     drop(intake);
     engine.end(&live());
-    let raw = rest(&mut client);
+    raw.extend(rest(&mut client));
     let (mut audio, mut titles) = (Vec::new(), Vec::new());
     icy::Stripper::new(1000).push(&raw, &mut audio, &mut titles);
     assert!(

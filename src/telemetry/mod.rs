@@ -4,14 +4,13 @@
 
 pub mod access;
 pub mod counters;
-pub mod export;
 pub mod log;
 pub mod session;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::unix_millis;
@@ -110,17 +109,5 @@ impl Telemetry {
 
 /// Counts an answer that was no audio, by its reason: `relayctl_refusals_total{reason}`.
 pub fn refuse(reason: &'static str) {
-    metrics::counter!(export::REFUSALS, "reason" => reason).increment(1);
-}
-
-/// Measures the time from a listener's first byte to ours: `relayctl_first_byte_seconds`.
-pub fn first_byte(took: Duration) {
-    metrics::histogram!(export::FIRST_BYTE).record(took.as_secs_f64());
-}
-
-/// Counts a decision and measures it: `relayctl_picks_total{node,mode}`, `relayctl_pick_seconds`. `node` is the
-/// name of a node, so there are as many series as nodes were ever picked.
-pub fn picked(node: &str, mode: &'static str, took: Duration) {
-    metrics::counter!(export::PICKS, "node" => node.to_owned(), "mode" => mode).increment(1);
-    metrics::histogram!(export::PICK).record(took.as_secs_f64());
+    metrics::counter!("relayctl_refusals_total", "reason" => reason).increment(1);
 }

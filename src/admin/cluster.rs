@@ -1,0 +1,251 @@
+//! The serving side of the wire between nodes: join, beat, feed, stream.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Client;
+use crate::base::ids::{Epoch, MountId, Position};
+use crate::base::wall::unix_millis;
+use crate::control::{Control, MemberError};
+use crate::telemetry::refuse;
+use crate::upstream::probe::Prober;
+use crate::upstream::stream::frames;
+use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult};
+
+/// Longest message that a node may send, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// The table's changes are gathered for this long, so that a hundred beats make one line.
+const GATHER: Duration = Duration::from_millis(300);
+
+/// A line at least this often, so that a dead connection is found out.
+const PING: Duration = Duration::from_secs(1);
+
+/// The routes under `/cluster/v1`.
+pub(super) fn router() -> Router<Arc<Control>> {
+    Router::new()
+        .route("/cluster/v1/join", post(join))
+        .route("/cluster/v1/beat", post(beat))
+        .route("/cluster/v1/feed", get(feed))
+        .route("/cluster/v1/stream/{*mount}", get(stream_of))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
+}
+
+impl IntoResponse for MemberError {
+    fn into_response(self) -> Response {
+        refuse(self.reason());
+        let status =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(json!({"error": self.to_string()}))).into_response()
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> &str {
+    let value = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or("")
+        .trim()
+}
+
+async fn join(
+    State(control): State<Arc<Control>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(request): Json<JoinRequest>,
+) -> Response {
+    let request = match control.join(bearer(&headers), request, client.address) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::warn!(peer = %client.address, %error, "join refused");
+            return error.into_response();
+        }
+    };
+    let url = request.public_urls.first().unwrap_or_default().to_owned();
+    let probe = fetch(&control, &url, &request).await;
+    Json(control.welcome(&request, probe)).into_response()
+}
+
+async fn fetch(control: &Control, url: &str, request: &JoinRequest) -> ProbeResult {
+    let fetched = match Prober::new() {
+        Ok(prober) => prober
+            .fetch(url, &request.id, &control.probe_token())
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let hint =
+        "set --public-url (or RELAYCTL_PUBLIC_URL) on the relay to a URL that works from here";
+    ProbeResult {
+        url: url.to_owned(),
+        ok: fetched.is_ok(),
+        hint: fetched.is_err().then(|| hint.to_owned()),
+        error: fetched.err(),
+    }
+}
+
+async fn beat(
+    State(control): State<Arc<Control>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(beat): Json<Beat>,
+) -> Response {
+    match control.beat(bearer(&headers), beat, client.address, client.connection) {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// The feed of one relay: what it was told, and when.
+struct Feed {
+    control: Arc<Control>,
+    mounts: tokio::sync::watch::Receiver<u64>,
+    table: tokio::sync::watch::Receiver<u64>,
+    told: u64,
+    last_mounts: Option<FeedLine>,
+    last_table: Option<Instant>,
+}
+
+async fn feed(State(control): State<Arc<Control>>, headers: HeaderMap) -> Response {
+    if let Err(error) = control.member(bearer(&headers)) {
+        return error.into_response();
+    }
+    let feed = Feed {
+        mounts: control.engine.watch(),
+        table: control.watch_table(),
+        told: 0,
+        last_mounts: None,
+        last_table: None,
+        control,
+    };
+    let lines = stream::unfold(feed, |mut feed| async move {
+        let lines = feed.next().await;
+        Some((Ok::<_, Infallible>(lines), feed))
+    });
+    (
+        [
+            (header::CONTENT_TYPE, "application/jsonl"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}
+
+impl Feed {
+    /// The next lines: mounts at once, the table gathered, a ping if there is nothing else.
+    async fn next(&mut self) -> Bytes {
+        let ping_at = Instant::now() + PING;
+        loop {
+            let mut lines = self.changed_mounts();
+            let due = self.last_table.is_none_or(|last| last.elapsed() >= GATHER);
+            if due && (self.told == 0 || self.table.has_changed().unwrap_or(false)) {
+                self.table.borrow_and_update();
+                let (told, table) = self.control.table_lines(self.told);
+                self.told = told;
+                self.last_table = Some(Instant::now());
+                lines.extend(table);
+            }
+            if lines.is_empty() && Instant::now() >= ping_at {
+                lines.push(FeedLine::Ping {
+                    unix_millis: unix_millis(),
+                });
+            }
+            if !lines.is_empty() {
+                return encode(&lines);
+            }
+            let gathered = self
+                .last_table
+                .map_or(ping_at, |last| last + GATHER)
+                .min(ping_at);
+            let wake = if due { ping_at } else { gathered };
+            tokio::select! {
+                _ = self.mounts.changed() => {}
+                _ = self.table.changed(), if due => self.table.mark_changed(),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn changed_mounts(&mut self) -> Vec<FeedLine> {
+        self.mounts.borrow_and_update();
+        let line = self.control.mount_line();
+        if self.last_mounts.as_ref() == Some(&line) {
+            return Vec::new();
+        }
+        let first = self.last_mounts.is_none();
+        self.last_mounts = Some(line.clone());
+        if first {
+            vec![self.control.key_line(), line]
+        } else {
+            vec![line]
+        }
+    }
+}
+
+fn encode(lines: &[FeedLine]) -> Bytes {
+    let mut text = Vec::new();
+    for line in lines {
+        // Lines are plain data of ours; one that cannot be written is left out rather than torn.
+        if let Ok(json) = serde_json::to_vec(line) {
+            text.extend(json);
+            text.push(b'\n');
+        }
+    }
+    text.into()
+}
+
+#[derive(Deserialize)]
+struct Ask {
+    epoch: Option<u64>,
+    offset: Option<u64>,
+}
+
+async fn stream_of(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    Path(mount): Path<String>,
+    Query(ask): Query<Ask>,
+) -> Response {
+    if let Err(error) = control.member(bearer(&headers)) {
+        return error.into_response();
+    }
+    let found = MountId::new(&format!("/{mount}"))
+        .ok()
+        .and_then(|id| control.engine.mount(&id));
+    let Some(mount) = found else {
+        return (
+            StatusCode::NOT_FOUND,
+            Json(json!({"error": "no such mount here"})),
+        )
+            .into_response();
+    };
+    let asked = ask.epoch.zip(ask.offset);
+    let position = asked.map(|(epoch, offset)| Position {
+        epoch: Epoch(epoch),
+        offset,
+    });
+    let own = control.identity.id.clone();
+    let path = vec![own.to_string()];
+    let body = frames(mount, own, path, position, CancellationToken::new());
+    (
+        [(header::CONTENT_TYPE, "application/octet-stream")],
+        Body::from_stream(body),
+    )
+        .into_response()
+}

@@ -1,0 +1,72 @@
+//! The report every second, and the last one.
+
+use std::time::{Duration, Instant};
+
+use super::{Agent, Ended, PACE};
+use crate::base::retry::Backoff;
+use crate::control::BEAT_MILLIS;
+use crate::wire::message::{BeatAnswer, NodeState};
+
+/// A last word waits no longer than this.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// Reports until the membership ends. A primary that does not answer is asked again, faster at first:
+    /// the sooner it hears, the sooner its table is whole.
+    pub(super) async fn beat(&self) -> Ended {
+        let mut pace = Backoff::new(PACE.0, Duration::from_millis(BEAT_MILLIS));
+        let mut lost = false;
+        loop {
+            let reported = tokio::select! {
+                () = self.shutdown.cancelled() => return Ended::Shutdown,
+                reported = self.report(NodeState::Ready) => reported,
+            };
+            let wait = match reported {
+                Ok(answer) if answer.rejoin => return Ended::Rejoin,
+                Ok(answer) => {
+                    if std::mem::take(&mut lost) {
+                        tracing::info!("the primary answers again");
+                    }
+                    self.control.set_drained(answer.drain);
+                    pace.reset();
+                    Duration::from_millis(BEAT_MILLIS).mul_f64(0.8 + 0.4 * rand::random::<f64>())
+                }
+                Err(error) if matches!(error.status(), Some(401 | 403)) => return Ended::Rejoin,
+                Err(error) => {
+                    if !std::mem::replace(&mut lost, true) {
+                        tracing::warn!(%error, "the primary does not answer; this relay plays on");
+                    }
+                    pace.next_wait()
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Ended::Shutdown,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn report(&self, state: NodeState) -> Result<BeatAnswer, super::client::AskError> {
+        let (seq, confirmed) = self.control.next_report();
+        let beat = self
+            .control
+            .own_beat(seq, state, confirmed.clone(), Instant::now());
+        let answer = self
+            .client
+            .post("/cluster/v1/beat", &self.client.credential(), &beat)
+            .await;
+        if answer.is_err() {
+            // What was not acknowledged is confirmed with the next beat.
+            self.control.confirm_again(confirmed);
+        }
+        answer
+    }
+
+    /// The last beat: the row leaves the table at once.
+    pub(super) async fn say_goodbye(&self) {
+        let last = tokio::time::timeout(GOODBYE, self.report(NodeState::Gone)).await;
+        if !matches!(last, Ok(Ok(_))) {
+            tracing::warn!("the primary did not hear the goodbye; it will find out within 10 s");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Talking to the primary: one reqwest client, the node's credential, errors in words.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::Config;
+use crate::base::secret::Secret;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long an answer to an ordinary request may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// See the module.
+pub(super) struct Client {
+    http: reqwest::Client,
+    primary: Url,
+    credential: ArcSwap<Secret>,
+}
+
+/// What a request came to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// No answer.
+    #[error("cannot reach {url}: {why}")]
+    Unreachable { url: String, why: String },
+    /// An answer that is none of ours.
+    #[error("{url} answered {status}: {text}")]
+    Refused {
+        url: String,
+        status: u16,
+        text: String,
+    },
+    /// 200 with something else in it.
+    #[error("{url} is no relayctl primary: {why}")]
+    Foreign { url: String, why: String },
+}
+
+impl AskError {
+    /// The status of a refusal.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+impl Client {
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!(
+                "relayctl/",
+                env!("CARGO_PKG_VERSION"),
+                " (Icecast relay)"
+            ))
+            .dns_resolver(std::sync::Arc::new(crate::discovery::Resolver::system()))
+            .build()
+            .context("cannot build the HTTP client")?;
+        Ok(Self {
+            http,
+            primary: config.primary.clone(),
+            credential: ArcSwap::default(),
+        })
+    }
+
+    pub fn set_credential(&self, credential: Secret) {
+        self.credential.store(std::sync::Arc::new(credential));
+    }
+
+    pub fn credential(&self) -> Secret {
+        (**self.credential.load()).clone()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.primary.as_str().trim_end_matches('/'))
+    }
+
+    /// Posts `body` under `bearer` and reads the answer.
+    pub async fn post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        bearer: &Secret,
+        body: &impl Serialize,
+    ) -> Result<A, AskError> {
+        let url = self.url(path);
+        let request = self
+            .http
+            .post(&url)
+            .bearer_auth(bearer.reveal())
+            .json(body)
+            .timeout(ANSWER);
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| unreachable(&url, &error))?;
+        let status = answer.status().as_u16();
+        let bytes = bounded(answer)
+            .await
+            .map_err(|error| unreachable(&url, &error))?;
+        if status != 200 {
+            return Err(AskError::Refused {
+                url,
+                status,
+                text: words(&bytes),
+            });
+        }
+        serde_json::from_slice(&bytes).map_err(|error| AskError::Foreign {
+            url,
+            why: error.to_string(),
+        })
+    }
+
+    /// Opens the feed.
+    pub async fn feed(&self) -> Result<reqwest::Response, AskError> {
+        let url = self.url("/cluster/v1/feed");
+        let asking = self
+            .http
+            .get(&url)
+            .bearer_auth(self.credential().reveal())
+            .send();
+        let answer = tokio::time::timeout(ANSWER, asking).await;
+        let no_answer = || AskError::Unreachable {
+            url: url.clone(),
+            why: "no answer in 10 s".into(),
+        };
+        let answer = answer
+            .map_err(|_| no_answer())?
+            .map_err(|error| unreachable(&url, &error))?;
+        match answer.status().as_u16() {
+            200 => Ok(answer),
+            status => {
+                let text = bounded(answer)
+                    .await
+                    .map(|bytes| words(&bytes))
+                    .unwrap_or_default();
+                Err(AskError::Refused { url, status, text })
+            }
+        }
+    }
+}
+
+async fn bounded(mut answer: reqwest::Response) -> reqwest::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_ANSWER {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+fn words(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let error = json.as_ref().and_then(|json| json.get("error")?.as_str());
+    error.unwrap_or(text.trim()).chars().take(300).collect()
+}
+
+/// The innermost cause says what happened; the outer ones repeat the URL.
+fn unreachable(url: &str, error: &reqwest::Error) -> AskError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    AskError::Unreachable {
+        url: url.to_owned(),
+        why: cause.to_string(),
+    }
+}
+
+/// True for addresses on which a token may travel in clear: loopback, private, link-local.
+pub(super) fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clear_text_only_among_friends() {
+        for friend in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_private(friend.parse().unwrap()), "{friend}");
+        }
+        for stranger in ["8.8.8.8", "2001:db8::1", "172.32.0.1"] {
+            assert!(!is_private(stranger.parse().unwrap()), "{stranger}");
+        }
+    }
+}

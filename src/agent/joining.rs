@@ -1,0 +1,109 @@
+//! Becoming a member, however long it takes.
+
+use std::time::Instant;
+
+use super::client::{AskError, is_private};
+use super::{Agent, PACE};
+use crate::base::retry::Backoff;
+use crate::base::secret::Secret;
+use crate::wire::message::{self, Capabilities, JoinAnswer, JoinRequest};
+
+impl Agent {
+    /// Asks until the primary takes this node in; `None` at the shutdown. What keeps it out is said once
+    /// for each cause, not at every try.
+    pub(super) async fn join(&self) -> Option<Secret> {
+        let mut pace = Backoff::new(PACE.0, PACE.1);
+        let mut said = String::new();
+        loop {
+            let asked = tokio::select! {
+                () = self.shutdown.cancelled() => return None,
+                asked = self.ask_to_join() => asked,
+            };
+            let why = match asked {
+                Ok(answer) => return Some(self.take_answer(&answer)),
+                Err(why) => why,
+            };
+            if why != said {
+                tracing::warn!("not joined yet, trying on: {why}");
+                said = why;
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return None,
+                () = tokio::time::sleep(pace.next_wait()) => {}
+            }
+        }
+    }
+
+    fn take_answer(&self, answer: &JoinAnswer) -> Secret {
+        self.control.joined(answer);
+        let probe = &answer.probe;
+        if probe.ok {
+            tracing::info!(primary = %answer.primary_name, url = answer.public_url, "joined");
+        } else {
+            tracing::warn!(
+                primary = %answer.primary_name,
+                url = probe.url,
+                error = probe.error.as_deref(),
+                "joined, but the primary cannot reach this relay at the URL that listeners would be told, so it \
+                 gets nobody: set --public-url (or RELAYCTL_PUBLIC_URL) to a URL that works from outside"
+            );
+        }
+        answer.credential.clone()
+    }
+
+    async fn ask_to_join(&self) -> Result<JoinAnswer, String> {
+        self.may_send_token().await?;
+        let config = self.control.config();
+        let identity = &self.control.identity;
+        let uptime = Instant::now().saturating_duration_since(self.control.telemetry.started);
+        let request = JoinRequest {
+            v: message::VERSION,
+            id: identity.id.clone(),
+            name: identity.name.clone(),
+            incarnation: identity.incarnation,
+            version: identity.version.to_owned(),
+            public_urls: config.public_urls.clone(),
+            data_port: identity.data_port,
+            capabilities: Capabilities::EMBEDDED,
+            limits: self.control.limits(),
+            weight: config.weight,
+            uptime_millis: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+        };
+        let asked = self
+            .client
+            .post("/cluster/v1/join", &self.config.token, &request)
+            .await;
+        asked.map_err(|error| self.explain(&error))
+    }
+
+    /// In clear the token travels only among friends, unless the operator says so.
+    async fn may_send_token(&self) -> Result<(), String> {
+        if self.config.primary.scheme() == "https" || self.config.insecure_join {
+            return Ok(());
+        }
+        let Some((host, port)) = self.control.origin() else {
+            return Ok(());
+        };
+        let addresses = crate::discovery::Resolver::system()
+            .addresses(&host, port)
+            .await;
+        let addresses = addresses.map_err(|error| error.to_string())?;
+        match addresses.iter().find(|address| !is_private(address.ip())) {
+            None => Ok(()),
+            Some(address) => Err(format!(
+                "{host} is {}, which is no private address, and the token would travel in clear: use an https:// \
+                 URL, or allow it with --insecure-join",
+                address.ip()
+            )),
+        }
+    }
+
+    fn explain(&self, error: &AskError) -> String {
+        if self.config.assumed_port && matches!(error, AskError::Unreachable { .. }) {
+            return format!(
+                "{error}; a relayctl primary listens on 8000: name the port (`RelayPort`, or RELAYCTL_PRIMARY)"
+            );
+        }
+        error.to_string()
+    }
+}

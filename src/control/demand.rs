@@ -1,0 +1,81 @@
+//! Mounts that are pulled only while somebody listens.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::Control;
+use crate::base::ids::MountId;
+
+/// A mount that nobody has listened to for this long is let go.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Who asked for what, and when last.
+#[derive(Default)]
+pub(super) struct Demand {
+    asked: Mutex<HashMap<MountId, Instant>>,
+    changed: Notify,
+}
+
+impl Demand {
+    fn asked(&self) -> MutexGuard<'_, HashMap<MountId, Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Control {
+    /// Somebody wants `mount`. True if it may come: then wait until it plays.
+    pub fn demand(&self, mount: &MountId) -> bool {
+        let offered = self
+            .carried
+            .borrow()
+            .iter()
+            .any(|info| info.mount == *mount)
+            || self
+                .offered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(mount);
+        if offered {
+            self.demand.asked().insert(mount.clone(), Instant::now());
+            self.demand.changed.notify_waiters();
+        }
+        offered
+    }
+
+    /// True while a mount is wanted.
+    pub fn is_demanded(&self, mount: &MountId) -> bool {
+        self.demand.asked().contains_key(mount)
+    }
+
+    /// Names a mount that a foreign upstream brings as soon as it is wanted.
+    pub fn offer(&self, mount: MountId) {
+        self.offered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(mount);
+    }
+
+    /// Completes when a mount begins or ceases to be wanted.
+    pub async fn demand_changed(&self) {
+        self.demand.changed.notified().await;
+    }
+
+    /// Lets go of what nobody listens to any more.
+    pub(super) fn settle_demand(&self, now: Instant) {
+        let mut ceased = false;
+        self.demand.asked().retain(|mount, asked| {
+            if self.telemetry.mount(mount).listeners() > 0 {
+                *asked = now;
+            }
+            let stays = now.saturating_duration_since(*asked) < LINGER;
+            ceased |= !stays;
+            stays
+        });
+        if ceased {
+            self.demand.changed.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! How busy this node is: what its own row and its beats say.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Control, Role};
+use crate::base::ids::MountId;
+use crate::base::wall::unix_millis;
+use crate::engine::{self, Mount};
+use crate::wire::message::{self, Beat, Capabilities, Limits, MountBeat, NodeState};
+
+/// Shortest time between two measurements: below it the last figures hold.
+const SPAN: Duration = Duration::from_millis(500);
+
+/// Children that a primary feeds, that a relay feeds.
+const MAX_CHILDREN: (u32, u32) = (16, 16);
+
+/// The last measurement.
+#[derive(Default)]
+pub(super) struct Meter(Mutex<Measured>);
+
+#[derive(Default)]
+struct Measured {
+    at: Option<Instant>,
+    sent: u64,
+    cpu: Option<Ticks>,
+    bandwidth_bits: u64,
+    cpu_ratio: f64,
+}
+
+/// Processor time of the machine, in clock ticks.
+#[derive(Clone, Copy)]
+struct Ticks {
+    busy: u64,
+    all: u64,
+}
+
+impl Meter {
+    /// Bits a second sent and the machine's busy share, over the last half second or more.
+    fn measure(&self, sent: u64, now: Instant) -> (u64, f64) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = last.at.map(|at| now.saturating_duration_since(at));
+        if span.is_some_and(|span| span < SPAN) {
+            return (last.bandwidth_bits, last.cpu_ratio);
+        }
+        let cpu = read_ticks();
+        if let Some(span) = span {
+            let bits = sent.saturating_sub(last.sent).saturating_mul(8);
+            last.bandwidth_bits = (u128::from(bits) * 1000 / span.as_millis().max(1))
+                .try_into()
+                .unwrap_or(u64::MAX);
+        }
+        if let (Some(before), Some(cpu)) = (last.cpu, cpu) {
+            let all = cpu.all.saturating_sub(before.all).max(1);
+            last.cpu_ratio = cpu.busy.saturating_sub(before.busy) as f64 / all as f64;
+        }
+        last.at = Some(now);
+        last.sent = sent;
+        last.cpu = cpu;
+        (last.bandwidth_bits, last.cpu_ratio)
+    }
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)).
+fn read_ticks() -> Option<Ticks> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields = text.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = fields
+        .split_whitespace()
+        .take(8)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let all: u64 = ticks.iter().sum();
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    Some(Ticks {
+        busy: all - idle,
+        all,
+    })
+}
+
+impl Control {
+    /// This node's report, number `seq`.
+    pub fn own_beat(&self, seq: u64, state: NodeState, confirmed: Vec<u64>, now: Instant) -> Beat {
+        let config = self.config();
+        let mounts = self.own_mounts();
+        let listeners = self.telemetry.listeners();
+        let sent = self
+            .telemetry
+            .mounts()
+            .iter()
+            .map(|(_, counters)| counters.sent_bytes())
+            .sum();
+        let (bandwidth_bits, cpu_ratio) = self.meter.measure(sent, now);
+        let uptime = now.saturating_duration_since(self.telemetry.started);
+        Beat {
+            v: message::VERSION,
+            id: self.identity.id.clone(),
+            incarnation: self.identity.incarnation,
+            seq,
+            sent_unix_millis: unix_millis(),
+            name: self.identity.name.clone(),
+            public_urls: config.public_urls.clone(),
+            data_port: self.identity.data_port,
+            limits: self.limits(),
+            weight: config.weight,
+            version: self.identity.version.to_owned(),
+            state: if self.is_draining() && state == NodeState::Ready {
+                NodeState::Draining
+            } else {
+                state
+            },
+            uptime_millis: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            cpu_ratio,
+            bandwidth_bits,
+            descriptors_left: None,
+            mounts,
+            on_demand: config.on_demand,
+            full: listeners >= config.max_listeners,
+            listeners,
+            confirmed,
+            parent: self.parent(),
+            capabilities: Capabilities::EMBEDDED,
+        }
+    }
+
+    /// This node's own limits.
+    pub fn limits(&self) -> Limits {
+        let config = self.config.load();
+        let (primary, relay) = MAX_CHILDREN;
+        Limits {
+            max_listeners: config.max_listeners,
+            max_bandwidth: config.max_bandwidth,
+            max_children: if self.identity.role == Role::Primary {
+                primary
+            } else {
+                relay
+            },
+        }
+    }
+
+    fn own_mounts(&self) -> Vec<MountBeat> {
+        let live: BTreeMap<MountId, _> = self
+            .engine
+            .mounts()
+            .into_iter()
+            .map(|m| (m.id.clone(), m))
+            .collect();
+        live.values()
+            .take(message::MAX_MOUNTS)
+            .map(|mount| mount_beat(mount))
+            .collect()
+    }
+}
+
+fn mount_beat(mount: &Mount) -> MountBeat {
+    let ring = mount.ring();
+    MountBeat {
+        mount: mount.id.clone(),
+        listeners: mount.counters.listeners(),
+        sent_bytes: mount.counters.sent_bytes(),
+        epoch: ring.epoch(),
+        offset: ring.end(),
+        bitrate: mount.bitrate(),
+        content_type: mount.content().content_type.clone(),
+        state: state_of(mount),
+    }
+}
+
+/// The mount's state as nodes name it.
+pub(super) fn state_of(mount: &Mount) -> message::MountState {
+    match mount.state() {
+        _ if !mount.is_playable() => message::MountState::Waiting,
+        engine::MountState::Live => message::MountState::Live,
+        engine::MountState::Held => message::MountState::Held,
+        engine::MountState::Ended => message::MountState::Idle,
+    }
+}

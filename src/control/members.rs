@@ -1,0 +1,329 @@
+//! The primary's side of the cluster: who joins, who beats, what everybody hears.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::{Control, Role};
+use crate::base::ids::NodeId;
+use crate::base::wall::unix_millis;
+use crate::cluster::access::AccessError;
+use crate::cluster::keys::CredentialError;
+use crate::cluster::table::{Effect, Event, Probe, Refusal, refusal};
+use crate::wire::message::{
+    self, Beat, BeatAnswer, FeedLine, JoinAnswer, JoinRequest, MessageError, MountInfo, NodeState,
+    ProbeResult,
+};
+
+/// Milliseconds between two beats.
+pub const BEAT_MILLIS: u64 = 1000;
+
+/// Why a node is turned away.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// This node is a relay.
+    #[error("this node is no primary")]
+    NoPrimary,
+    /// The join token.
+    #[error(transparent)]
+    Token(#[from] AccessError),
+    /// The node's credential.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The credential is another node's.
+    #[error("this credential is of node `{0}`: a node reports for itself only")]
+    Foreign(NodeId),
+    /// The message.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The table.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The token store could not be saved.
+    #[error("the primary cannot save its tokens: {0}")]
+    Store(String),
+}
+
+impl MemberError {
+    /// The status to answer.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::NoPrimary => 421,
+            Self::Token(_) | Self::Credential(_) => 401,
+            Self::Foreign(_) => 403,
+            Self::Message(_) => 400,
+            Self::Refused(_) => 409,
+            Self::Store(_) => 503,
+        }
+    }
+
+    /// The reason in `relayctl_refusals_total`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoPrimary => "no_primary",
+            Self::Token(_) => "join_token",
+            Self::Credential(_) => "credential",
+            Self::Foreign(_) => "foreign_credential",
+            Self::Message(_) => "bad_message",
+            Self::Refused(_) => "member",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
+/// A public URL that wants to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeOrder {
+    /// Whose.
+    pub id: NodeId,
+    /// Where.
+    pub url: String,
+}
+
+impl Control {
+    /// A node asks to be a member: its request with its URLs filled in, to be probed and then welcomed by
+    /// [`Self::welcome`].
+    ///
+    /// # Errors
+    /// See [`MemberError`]; each has its status.
+    pub fn join(
+        &self,
+        token: &str,
+        mut request: JoinRequest,
+        seen: IpAddr,
+    ) -> Result<JoinRequest, MemberError> {
+        self.only_primary()?;
+        request.check()?;
+        let changed = self.tokens().join(token, &request.id)?;
+        if changed {
+            self.save_tokens().map_err(MemberError::Store)?;
+        }
+        if request.public_urls.first().is_none() {
+            let address = SocketAddr::new(seen, request.data_port);
+            request.public_urls.http = Some(format!("http://{address}"));
+        }
+        let event = Event::Joined {
+            request: request.clone(),
+            seen,
+        };
+        self.checked_step(event)?;
+        Ok(request)
+    }
+
+    /// The answer to a node that has joined and whose URL was fetched.
+    pub fn welcome(&self, request: &JoinRequest, probe: ProbeResult) -> JoinAnswer {
+        let outcome = match (&probe.error, probe.ok) {
+            (_, true) => Probe::Fine,
+            (Some(error), false) => Probe::Failed(error.clone()),
+            (None, false) => Probe::Failed("no answer".into()),
+        };
+        self.probed(&request.id, probe.url.clone(), outcome);
+        JoinAnswer {
+            v: message::VERSION,
+            id: request.id.clone(),
+            credential: self.secrets.credential(&request.id),
+            primary_id: self.identity.id.clone(),
+            primary_name: self.identity.name.clone(),
+            cluster_keys: self.keys.load().to_wire(),
+            beat_millis: BEAT_MILLIS,
+            public_url: request.public_urls.first().unwrap_or_default().to_owned(),
+            probe,
+            unix_millis: unix_millis(),
+        }
+    }
+
+    /// A node's report; `connection` is unlike every other one of this process.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub fn beat(
+        &self,
+        credential: &str,
+        mut beat: Beat,
+        seen: IpAddr,
+        connection: u64,
+    ) -> Result<BeatAnswer, MemberError> {
+        self.only_primary()?;
+        let id = self.secrets.verify(credential)?;
+        if id != beat.id {
+            return Err(MemberError::Foreign(id));
+        }
+        beat.check()?;
+        for mount in &beat.mounts {
+            self.engine.epochs().raise(mount.epoch);
+        }
+        if beat.public_urls.first().is_none() {
+            beat.public_urls.http =
+                Some(format!("http://{}", SocketAddr::new(seen, beat.data_port)));
+        }
+        let (seq, gone) = (beat.seq, beat.state == NodeState::Gone);
+        let confirmed = std::mem::take(&mut beat.confirmed);
+        self.checked_step(Event::Beat {
+            beat: beat.clone(),
+            seen,
+            connection,
+        })?;
+        self.connections().insert(connection, id.clone());
+        self.balance_beat(&beat, &confirmed);
+        if gone {
+            self.step(Event::Leave(id.clone()));
+        }
+        Ok(BeatAnswer {
+            v: message::VERSION,
+            ack: seq,
+            table_version: self.snapshot().version,
+            rejoin: false,
+            drain: self.table().is_drained(&id),
+            keys_version: self.keys_version(),
+            unix_millis: unix_millis(),
+        })
+    }
+
+    /// A connection has ended; if beats came by it, its node is suspect at once.
+    pub fn connection_closed(&self, connection: u64) {
+        let known = self.connections().remove(&connection);
+        if let Some(id) = known {
+            self.step(Event::ConnectionLost { id, connection });
+        }
+    }
+
+    /// What came of fetching a public URL.
+    pub fn probed(&self, id: &NodeId, url: String, outcome: Probe) {
+        self.step(Event::Probed {
+            id: id.clone(),
+            url,
+            outcome,
+        });
+    }
+
+    /// Whose credential this is.
+    ///
+    /// # Errors
+    /// Where it is nobody's.
+    pub fn member(&self, credential: &str) -> Result<NodeId, MemberError> {
+        self.only_primary()?;
+        Ok(self.secrets.verify(credential)?)
+    }
+
+    /// The mounts as the feed tells them, always the whole list.
+    pub fn mount_line(&self) -> FeedLine {
+        let info = |mount: std::sync::Arc<crate::engine::Mount>| {
+            let content = mount.content();
+            MountInfo {
+                mount: mount.id.clone(),
+                content_type: content.content_type.clone(),
+                state: super::load::state_of(&mount),
+                epoch: mount.ring().epoch(),
+                bitrate: mount.bitrate(),
+                headers: content.headers.clone(),
+            }
+        };
+        let mounts = self
+            .engine
+            .mounts()
+            .into_iter()
+            .take(message::MAX_MOUNTS)
+            .map(info)
+            .collect();
+        FeedLine::Mounts {
+            v: message::VERSION,
+            complete: true,
+            mounts,
+        }
+    }
+
+    /// The keys as the feed tells them.
+    pub fn key_line(&self) -> FeedLine {
+        FeedLine::Keys {
+            version: self.keys_version(),
+            keys: self.keys.load().to_wire(),
+        }
+    }
+
+    /// The table's changes since `version` as lines of the feed, and the version they lead to.
+    pub fn table_lines(&self, since: u64) -> (u64, Vec<FeedLine>) {
+        let changes = self.table().changes_since(since, Instant::now());
+        let mut lines: Vec<FeedLine> = changes
+            .gone
+            .into_iter()
+            .map(|id| FeedLine::NodeGone { id })
+            .collect();
+        lines.insert(
+            0,
+            FeedLine::Nodes {
+                version: changes.version,
+                complete: changes.complete,
+                panic: changes.panic,
+                nodes: changes.nodes,
+            },
+        );
+        (changes.version, lines)
+    }
+
+    fn only_primary(&self) -> Result<(), MemberError> {
+        if self.identity.role == Role::Primary {
+            Ok(())
+        } else {
+            Err(MemberError::NoPrimary)
+        }
+    }
+
+    fn keys_version(&self) -> u64 {
+        self.keys.load().current().map_or(0, u64::from)
+    }
+
+    fn checked_step(&self, event: Event) -> Result<(), MemberError> {
+        let effects = self.step(event);
+        refusal(&effects).map_or(Ok(()), |refusal| Err(MemberError::Refused(refusal.clone())))
+    }
+
+    /// One event into the table; its effects are carried out and its snapshot published.
+    pub(super) fn step(&self, event: Event) -> Vec<Effect> {
+        let effects = {
+            let mut table = self.table();
+            let effects = table.step(Instant::now(), event);
+            self.publish(table.snapshot());
+            effects
+        };
+        for effect in &effects {
+            self.carry_out(effect);
+        }
+        effects
+    }
+
+    fn carry_out(&self, effect: &Effect) {
+        match effect {
+            Effect::Probe { id, url, .. } => {
+                // A full queue means that probes lag; the table asks again in five seconds.
+                let _ = self.probe_orders.try_send(ProbeOrder {
+                    id: id.clone(),
+                    url: url.clone(),
+                });
+            }
+            Effect::Changed {
+                name,
+                from,
+                to,
+                why,
+                ..
+            } => {
+                let from = from.map_or("new", |state| state.as_str());
+                tracing::info!(node = %name, from, to = to.as_str(), why = why.as_deref(), "node changed");
+            }
+            Effect::Gone { id, name } => {
+                tracing::info!(node = %name, %id, "node left the table");
+                self.forget_node(id);
+            }
+            Effect::DrainsChanged => self.save_drains(),
+            Effect::ClockJumped(gap) => {
+                tracing::warn!(?gap, "this node was away: all deadlines begin anew");
+            }
+            Effect::Panic(true) => {
+                tracing::error!(
+                    "fewer than half of the relays can be reached: suspicions are ignored"
+                );
+            }
+            Effect::Panic(false) => tracing::info!("enough relays can be reached again"),
+            Effect::Accepted(_) | Effect::Refused(..) => {}
+        }
+    }
+}

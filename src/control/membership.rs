@@ -1,0 +1,82 @@
+//! A relay's side of the cluster: what it has heard.
+
+use std::time::Instant;
+
+use super::Control;
+use crate::base::ids::NodeId;
+use crate::cluster::keys::KeyRing;
+use crate::wire::message::{FeedLine, JoinAnswer, MountInfo};
+
+impl Control {
+    /// The primary took this node in.
+    pub fn joined(&self, answer: &JoinAnswer) {
+        self.take_keys(&answer.cluster_keys);
+        *self
+            .parent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer.primary_id.clone());
+    }
+
+    /// A line of the feed. Lines about mounts are for the pulls, see [`Self::carried`].
+    pub fn heard(&self, line: FeedLine) {
+        match line {
+            FeedLine::Keys { keys, .. } => self.take_keys(&keys),
+            FeedLine::Mounts {
+                complete: true,
+                mounts,
+                ..
+            } => {
+                self.carried
+                    .send_if_modified(|known| std::mem::replace(known, mounts.clone()) != mounts);
+            }
+            line => {
+                let mut copy = self
+                    .copy
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                if copy.apply(line, Instant::now()) {
+                    self.publish(copy.snapshot());
+                }
+            }
+        }
+    }
+
+    /// The primary's mounts as last heard whole. A list that broke off never gets here, so none is removed
+    /// by one.
+    pub fn carried(&self) -> tokio::sync::watch::Receiver<Vec<MountInfo>> {
+        self.carried.subscribe()
+    }
+
+    /// The node that this one pulls from.
+    pub fn parent(&self) -> Option<NodeId> {
+        self.parent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Where the origin is: sources and titles that land here are carried there.
+    pub fn set_origin(&self, host: String, port: u16) {
+        self.origin.store(std::sync::Arc::new(Some((host, port))));
+    }
+
+    /// Where the origin is, for a relay.
+    pub fn origin(&self) -> Option<(String, u16)> {
+        (**self.origin.load()).clone()
+    }
+
+    fn take_keys(&self, keys: &[crate::wire::message::ClusterKey]) {
+        match KeyRing::from_wire(keys) {
+            Ok(ring) => self.keys.store(std::sync::Arc::new(ring)),
+            Err(error) => tracing::warn!(%error, "the primary sent no usable keys"),
+        }
+    }
+
+    /// True once a whole table was heard.
+    pub(super) fn has_table(&self) -> bool {
+        self.copy
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_complete()
+    }
+}
