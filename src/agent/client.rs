@@ -11,6 +11,7 @@ use url::Url;
 
 use super::Config;
 use crate::base::secret::Secret;
+use crate::discovery::Resolver;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -24,7 +25,7 @@ const MAX_ANSWER: usize = 1 << 20;
 /// See the module.
 pub(super) struct Client {
     http: reqwest::Client,
-    primary: Url,
+    primary: ArcSwap<Url>,
     credential: ArcSwap<Secret>,
 }
 
@@ -57,7 +58,7 @@ impl AskError {
 }
 
 impl Client {
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, resolver: &Resolver) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
@@ -67,12 +68,12 @@ impl Client {
                 env!("CARGO_PKG_VERSION"),
                 " (Icecast relay)"
             ))
-            .dns_resolver(std::sync::Arc::new(crate::discovery::Resolver::system()))
+            .dns_resolver(std::sync::Arc::new(resolver.clone()))
             .build()
             .context("cannot build the HTTP client")?;
         Ok(Self {
             http,
-            primary: config.primary.clone(),
+            primary: ArcSwap::from_pointee(config.primary.clone()),
             credential: ArcSwap::default(),
         })
     }
@@ -85,8 +86,21 @@ impl Client {
         (**self.credential.load()).clone()
     }
 
+    /// Asks there from now on.
+    pub fn turn_to(&self, primary: Url) {
+        self.primary.store(std::sync::Arc::new(primary));
+    }
+
+    /// The primary's base URL.
+    pub fn primary(&self) -> Url {
+        (**self.primary.load()).clone()
+    }
+
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.primary.as_str().trim_end_matches('/'))
+        format!(
+            "{}{path}",
+            self.primary.load().as_str().trim_end_matches('/')
+        )
     }
 
     /// Posts `body` under `bearer` and reads the answer.

@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
+use url::Url;
+
 use super::client::{AskError, is_private};
 use super::{Agent, PACE};
 use crate::base::retry::Backoff;
 use crate::base::secret::Secret;
+use crate::discovery::PrimaryAddress;
 use crate::wire::message::{self, Capabilities, JoinAnswer, JoinRequest};
 
 impl Agent {
@@ -17,7 +20,7 @@ impl Agent {
         loop {
             let asked = tokio::select! {
                 () = self.shutdown.cancelled() => return None,
-                asked = self.ask_to_join() => asked,
+                asked = self.ask_everywhere() => asked,
             };
             let why = match asked {
                 Ok(answer) => return Some(self.take_answer(&answer)),
@@ -49,6 +52,34 @@ impl Agent {
             );
         }
         answer.credential.clone()
+    }
+
+    /// Asks at every place that the primary's name leads to, until one takes this node in.
+    async fn ask_everywhere(&self) -> Result<JoinAnswer, String> {
+        let mut why = String::new();
+        for place in self.places().await {
+            self.turn_to(place);
+            match self.ask_to_join().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    /// The targets of the name's SRV records where the URL has no port, else the URL itself (all of whose
+    /// addresses are tried when connecting).
+    async fn places(&self) -> Vec<Url> {
+        let primary = &self.config.primary;
+        let address = primary
+            .as_str()
+            .trim_end_matches('/')
+            .parse::<PrimaryAddress>();
+        let Ok(address) = address else {
+            return vec![primary.clone()];
+        };
+        let urls = self.resolver.base_urls(&address).await;
+        urls.iter().filter_map(|url| Url::parse(url).ok()).collect()
     }
 
     async fn ask_to_join(&self) -> Result<JoinAnswer, String> {
@@ -84,9 +115,7 @@ impl Agent {
         let Some((host, port)) = self.control.origin() else {
             return Ok(());
         };
-        let addresses = crate::discovery::Resolver::system()
-            .addresses(&host, port)
-            .await;
+        let addresses = self.resolver.addresses(&host, port).await;
         let addresses = addresses.map_err(|error| error.to_string())?;
         match addresses.iter().find(|address| !is_private(address.ip())) {
             None => Ok(()),

@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::base::secret::Secret;
 use crate::control::Control;
+use crate::discovery::Resolver;
 use client::Client;
 pub use probes::probe;
 
@@ -48,6 +49,7 @@ pub struct Agent {
     config: Config,
     control: Arc<Control>,
     client: Client,
+    resolver: Resolver,
     shutdown: CancellationToken,
 }
 
@@ -76,21 +78,29 @@ impl Agent {
              `relayctl token show join`",
             config.primary
         );
-        let host = config
-            .primary
+        let resolver = Resolver::system();
+        let client = Client::new(&config, &resolver)?;
+        let agent = Self {
+            config,
+            control,
+            client,
+            resolver,
+            shutdown,
+        };
+        agent.turn_to(agent.config.primary.clone());
+        Ok(agent)
+    }
+
+    /// Takes one of the primary's addresses for the primary.
+    fn turn_to(&self, primary: Url) {
+        let host = primary
             .host_str()
             .unwrap_or("")
             .trim_matches(['[', ']'])
             .to_owned();
-        let port = config.primary.port_or_known_default().unwrap_or(80);
-        control.set_origin(host, port);
-        let client = Client::new(&config)?;
-        Ok(Self {
-            config,
-            control,
-            client,
-            shutdown,
-        })
+        self.control
+            .set_origin(host, primary.port_or_known_default().unwrap_or(80));
+        self.client.turn_to(primary);
     }
 
     /// Joins, and stays a member until the shutdown; what it pulls goes on whatever the primary's control

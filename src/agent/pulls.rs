@@ -43,7 +43,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
 impl Agent {
     fn parents(&self) -> Vec<Parent> {
         vec![Parent {
-            url: self.config.primary.to_string(),
+            url: self.client.primary().to_string(),
             credential: self.client.credential(),
             node: self
                 .control

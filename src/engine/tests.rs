@@ -144,7 +144,8 @@ fn a_listener_gets_head_burst_and_what_comes() {
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<fanout::State>(&text).unwrap(), state);
     client.shutdown(Shutdown::Both).unwrap();
-    eventually("the session closes", || engine.telemetry.listeners() == 0);
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(engine.telemetry.listeners(), 0);
     assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);
     engine.stop();
 }
