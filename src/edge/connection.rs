@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,8 +38,8 @@ pub(super) struct Conn {
     pub peer: SocketAddr,
     /// Who connected, by the PROXY protocol of a trusted peer.
     pub client: SocketAddr,
-    /// True once a head was answered on this connection.
-    pub reused: bool,
+    /// When it was accepted.
+    pub accepted: Instant,
 }
 
 /// What came first.
@@ -56,7 +57,7 @@ impl Conn {
             buffer: BytesMut::new(),
             peer,
             client: peer,
-            reused: false,
+            accepted: Instant::now(),
         }
     }
 
@@ -120,8 +121,7 @@ impl Edge {
     }
 
     /// Hands a request to its owner; the connection comes back where another request may follow.
-    async fn dispatch(self: &Arc<Self>, mut conn: Conn, request: Request) -> Option<Conn> {
-        conn.reused = true;
+    async fn dispatch(self: &Arc<Self>, conn: Conn, request: Request) -> Option<Conn> {
         match route::route(&request, &self.control.config().default_mount) {
             Route::Health(path) => self.health(conn, &request, path).await,
             Route::Page => self.page(conn, &request).await,

@@ -10,7 +10,7 @@ use super::health::CORS;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::{Place, Verdict, Visitor};
-use crate::engine::{Mount, MountState};
+use crate::engine::{Listener, Mount, MountState};
 use crate::telemetry::{Class, Opening, refuse};
 use crate::wire::basic::Credentials;
 use crate::wire::head::{Method, Request, Version};
@@ -145,25 +145,35 @@ impl Edge {
         }
         let metaint = self.metaint(request, &mount);
         let head = self.audio_head(request, &mount, metaint, reason);
-        let session = self
-            .control
-            .telemetry
-            .open(opening(request, id, address, class));
+        let most = self.control.config().max_listeners;
+        let opening = opening(request, id, address, class);
+        let Some(session) = self.control.telemetry.open_within(opening, most) else {
+            refuse("full");
+            return conn.answer(&self.busy(request, 10, "full")).await;
+        };
         if let Some(key) = request.headers.get("x-playback-session-id")
             && self.playbacks.supersede(key, session.record())
         {
             self.control.engine.sweep();
         }
+        let accepted = conn.accepted;
         let socket = match conn.stream.into_std() {
             Ok(socket) => socket,
             Err(error) => return tracing::warn!(%error, "a listener's socket is unusable"),
         };
-        let longest = settings.max_listener_duration;
-        let engine = &self.control.engine;
-        if engine
-            .listen(mount, socket, head.into(), metaint, session, longest)
-            .is_err()
-        {
+        let ends_at = settings
+            .max_listener_duration
+            .map(|longest| Instant::now() + longest);
+        let listener = Listener {
+            socket,
+            mount,
+            head: head.into(),
+            metaint,
+            session,
+            accepted,
+            ends_at,
+        };
+        if self.control.engine.listen(listener).is_err() {
             refuse("shard_full");
         }
     }

@@ -11,19 +11,18 @@ mod replica;
 pub mod ring;
 
 use std::collections::HashMap;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::base::ids::{Epoch, MountId};
 use crate::base::wall::unix_millis;
-use crate::telemetry::{Session, Telemetry};
-use fanout::{Listener, Shards};
+use crate::telemetry::Telemetry;
+pub use fanout::Listener;
+use fanout::Shards;
 pub use intake::{Intake, Offer, OpenError, PushError};
 pub use mount::{Content, Feeder, Mount, MountState};
 pub use replica::Replica;
@@ -264,31 +263,13 @@ impl Engine {
         self.announce();
     }
 
-    /// Hands a listener's socket over to the least loaded shard: first `head` (the answer's, whole), then the
-    /// burst, then what comes. `metaint` is 0 where the client asked for no metadata, and for Ogg.
+    /// Hands a listener's socket over to the least loaded shard: first the answer's head, then the burst, then
+    /// what comes.
     ///
     /// # Errors
     /// [`Busy`] where the shard's queue is full; the socket is closed then.
-    pub fn listen(
-        &self,
-        mount: Arc<Mount>,
-        socket: TcpStream,
-        head: Bytes,
-        metaint: u32,
-        session: Session,
-        longest: Option<Duration>,
-    ) -> Result<(), Busy> {
-        let burst = self.config.load().burst;
-        let ends_at = longest.map(|duration| Instant::now() + duration);
-        self.shards.attach(Listener {
-            socket,
-            head,
-            metaint,
-            session,
-            mount,
-            burst,
-            ends_at,
-        })
+    pub fn listen(&self, listener: Listener) -> Result<(), Busy> {
+        self.shards.attach(listener, self.config.load().burst)
     }
 
     /// Makes the shards look for sessions that were kicked.

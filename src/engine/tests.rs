@@ -1,7 +1,9 @@
 //! The engine whole: frames in, sockets out, bytes compared.
 
 use std::io::Read;
-use std::net::{IpAddr, Shutdown, TcpListener};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+
+use bytes::Bytes;
 
 use super::*;
 use crate::engine::format::{Codec, Params, Section};
@@ -90,16 +92,16 @@ fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32)
         class: Class::Listener,
     });
     let mount = engine.mount(id).unwrap();
-    engine
-        .listen(
-            mount,
-            socket,
-            Bytes::from_static(head),
-            metaint,
-            session,
-            None,
-        )
-        .unwrap();
+    let listener = Listener {
+        socket,
+        mount,
+        head: Bytes::from_static(head),
+        metaint,
+        session,
+        accepted: Instant::now(),
+        ends_at: None,
+    };
+    engine.listen(listener).unwrap();
     client
 }
 

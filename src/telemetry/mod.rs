@@ -28,6 +28,7 @@ pub struct Telemetry {
     pub started: Instant,
     mounts: RwLock<HashMap<MountId, Arc<MountCounters>>>,
     sessions: Mutex<HashMap<ListenerId, Arc<SessionRecord>>>,
+    open_listeners: AtomicU64,
     next_session: AtomicU64,
     sink: SessionSink,
 }
@@ -40,6 +41,7 @@ impl Telemetry {
             started: Instant::now(),
             mounts: RwLock::default(),
             sessions: Mutex::default(),
+            open_listeners: AtomicU64::new(0),
             next_session: AtomicU64::new(1),
             sink,
         })
@@ -71,12 +73,31 @@ impl Telemetry {
 
     /// Listeners now, on all mounts.
     pub fn listeners(&self) -> u64 {
-        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
-        mounts.values().map(|counters| counters.listeners()).sum()
+        self.open_listeners.load(Ordering::Relaxed)
     }
 
-    /// Opens a session. It is counted from here until the guard is dropped.
+    /// Opens a session, if it is a listener's only while fewer than `most` are open: exact, however many come
+    /// at once. It is counted from here until the guard is dropped.
+    pub fn open_within(self: &Arc<Self>, opening: Opening, most: u64) -> Option<Session> {
+        if opening.class != Class::Listener {
+            return Some(self.open(opening));
+        }
+        let below = |open: u64| (open < most).then_some(open + 1);
+        self.open_listeners
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
+            .ok()?;
+        Some(self.enter(opening))
+    }
+
+    /// Opens a session without a limit.
     pub fn open(self: &Arc<Self>, opening: Opening) -> Session {
+        if opening.class == Class::Listener {
+            self.open_listeners.fetch_add(1, Ordering::Relaxed);
+        }
+        self.enter(opening)
+    }
+
+    fn enter(self: &Arc<Self>, opening: Opening) -> Session {
         let id = ListenerId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let counters = self.mount(&opening.mount);
         let record = Arc::new(SessionRecord::new(id, opening));
@@ -98,6 +119,9 @@ impl Telemetry {
     }
 
     fn close(&self, record: &SessionRecord, reason: EndReason) {
+        if record.class == Class::Listener {
+            self.open_listeners.fetch_sub(1, Ordering::Relaxed);
+        }
         self.lock_sessions().remove(&record.id);
         (self.sink)(record, reason);
     }

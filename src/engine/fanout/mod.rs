@@ -40,19 +40,26 @@ pub struct Config {
 }
 
 /// A listener on its way into a shard.
-pub(super) struct Listener {
+pub struct Listener {
+    /// The client.
     pub socket: TcpStream,
-    pub head: Bytes,
-    pub metaint: u32,
-    pub session: Session,
+    /// What it listens to.
     pub mount: Arc<Mount>,
-    pub burst: Burst,
+    /// The answer's head, whole.
+    pub head: Bytes,
+    /// Audio bytes between metadata blocks; 0 where the client asked for none, and for Ogg.
+    pub metaint: u32,
+    /// Its place in the count.
+    pub session: Session,
+    /// When its connection was accepted.
+    pub accepted: Instant,
+    /// When its session ends at the latest.
     pub ends_at: Option<Instant>,
 }
 
 /// What a shard is told.
 enum Command {
-    Attach(Box<Listener>),
+    Attach(Box<Listener>, Burst),
     Reconfigure(Config),
     Sweep,
     /// Report the listeners' states.
@@ -91,14 +98,16 @@ impl Shards {
     }
 
     /// Gives a listener to the shard that holds the fewest.
-    pub fn attach(&self, listener: Listener) -> Result<(), Busy> {
+    pub fn attach(&self, listener: Listener, burst: Burst) -> Result<(), Busy> {
         let least = self
             .handles
             .iter()
             .min_by_key(|h| h.listeners.load(Ordering::Relaxed))
             .ok_or(Busy)?;
         least.listeners.fetch_add(1, Ordering::Relaxed);
-        let sent = least.inbox.try_send(Command::Attach(Box::new(listener)));
+        let sent = least
+            .inbox
+            .try_send(Command::Attach(Box::new(listener), burst));
         if sent.is_err() {
             least.listeners.fetch_sub(1, Ordering::Relaxed);
             return Err(Busy);

@@ -108,7 +108,7 @@ impl Shard {
     fn take_commands(&mut self, now: Instant) -> Result<(), ()> {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Attach(listener)) => self.attach(*listener, now),
+                Ok(Command::Attach(listener, burst)) => self.attach(*listener, burst, now),
                 Ok(Command::Reconfigure(config)) => self.config = config,
                 Ok(Command::Sweep) => self.sweep(),
                 Ok(Command::States(report)) => {
@@ -126,14 +126,14 @@ impl Shard {
         }
     }
 
-    fn attach(&mut self, listener: Listener, now: Instant) {
+    fn attach(&mut self, listener: Listener, burst: Burst, now: Instant) {
         let Listener {
             socket,
+            mount,
             head,
             metaint,
             session,
-            mount,
-            burst,
+            accepted,
             ends_at,
         } = listener;
         let _ = socket.set_nodelay(true);
@@ -181,6 +181,7 @@ impl Shard {
         }
         self.visit(key, now);
         if let Some(entry) = self.entries.get(key) {
+            metrics::histogram!("relayctl_first_byte_seconds").record(accepted.elapsed());
             // Newcomers of one moment are spread over the tick, so that the load stays flat.
             let share = (key as u32 % 16) + 1;
             let delay = self.delay_of(entry) * share / 16;
