@@ -19,6 +19,19 @@ use crate::settings::data_dir::DataDir;
 /// Name of the socket in the data directory.
 pub const SOCKET_FILE: &str = "relayctl.sock";
 
+/// Name of the file beside it that says where this machine reaches the data port.
+pub const URL_FILE: &str = "url";
+
+/// Writes [`URL_FILE`], for `relayctl health` and scripts where the port is a free one.
+pub(super) fn tell(data_dir: &DataDir, url: &str) {
+    if !data_dir.is_writable() {
+        return;
+    }
+    if let Err(error) = data_dir.write(URL_FILE, format!("{url}\n").as_bytes()) {
+        tracing::debug!(%error, "the node's URL is not kept");
+    }
+}
+
 /// Opens the socket (mode 0600) and serves the router on it. The lock on the data directory makes sure
 /// that an old socket file belongs to nobody.
 ///

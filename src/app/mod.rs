@@ -7,7 +7,8 @@ mod limits;
 mod local;
 mod node;
 mod reload;
+pub mod rendered;
 mod signals;
 
-pub use local::SOCKET_FILE;
+pub use local::{SOCKET_FILE, URL_FILE};
 pub use node::{Launch, Node, run};

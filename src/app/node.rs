@@ -137,6 +137,7 @@ impl Node {
             tasks: TaskTracker::new(),
             shutdown,
         };
+        local::tell(&node.data_dir, &local_url(address));
         node.open_ports(listener, settings);
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);

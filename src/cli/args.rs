@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// One static binary that turns any number of machines into one radio station.
 #[derive(Debug, Parser)]
@@ -23,6 +24,30 @@ pub enum Command {
     Join(JoinFlags),
     /// Primary or relay by what the environment says; prints which, and why
     Run(JoinFlags),
+    /// Primary, relays and a source on loopback; prints what to paste into a player
+    Demo(DemoFlags),
+    /// Print the configuration of another server, from the same settings
+    Render(RenderFlags),
+    /// Read every setting, say what is wrong, change nothing
+    Check(CheckFlags),
+    /// One screen: health, source, nodes, mounts
+    Status(StatusFlags),
+    /// List nodes, mounts, listeners or the last picks
+    Get(GetFlags),
+    /// End one listener's connection
+    Kick(KickFlags),
+    /// Exit 0 if a node is healthy, 1 if not
+    Health(HealthFlags),
+    /// Make, show, list and revoke tokens
+    Token(TokenFlags),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
     /// Print the version
     Version,
 }
@@ -123,5 +148,247 @@ impl JoinFlags {
             flags.push(("insecure_join", "true".into()));
         }
         flags
+    }
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoFlags {
+    /// How many relays
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub relays: u8,
+}
+
+/// Flags of `render`.
+#[derive(Debug, Args)]
+pub struct RenderFlags {
+    /// Which server
+    pub kind: RenderKind,
+    /// Write the file, whole or not at all, instead of printing it
+    #[arg(long, value_name = "FILE", conflicts_with = "diff")]
+    pub out: Option<PathBuf>,
+    /// Print the difference from this file; exit 5 if there is one
+    #[arg(long, value_name = "FILE")]
+    pub diff: Option<PathBuf>,
+    /// Role of the rendered server, instead of the one that `run` would choose
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<RoleWord>,
+    /// Settings file (YAML)
+    #[arg(long, value_name = "FILE", env = "RELAYCTL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Data directory of the node, where its passwords lie
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+}
+
+/// A server that there is a file for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RenderKind {
+    /// icecast.xml
+    Icecast,
+    /// sc_serv.conf
+    Shoutcast,
+    /// haproxy.cfg
+    Haproxy,
+}
+
+/// A node's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleWord {
+    /// Takes the sources
+    Primary,
+    /// Pulls from the primary
+    Relay,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckFlags {
+    /// Settings file (YAML)
+    #[arg(long, value_name = "FILE", env = "RELAYCTL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// How to print it
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Form,
+}
+
+/// Forms of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people
+    Table,
+    /// For people with wide terminals
+    Wide,
+    /// For programs; stable
+    Json,
+}
+
+/// Where the node is that a client command asks.
+#[derive(Debug, Default, Args)]
+pub struct Target {
+    /// URL of the node (else RELAYCTL_ADDR), with the token of RELAYCTL_API_TOKEN; without it the node of
+    /// this machine is asked over its own socket
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub addr: Option<String>,
+    /// Data directory of a node of this machine
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusFlags {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+    /// How to print it
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Form,
+    /// Print it again whenever it changes
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Flags of `get`.
+#[derive(Debug, Args)]
+pub struct GetFlags {
+    /// What to list
+    pub what: Listing,
+    /// How to print it
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Form,
+    /// Print it again whenever it changes
+    #[arg(long)]
+    pub watch: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// The primary and its relays
+    Nodes,
+    /// What is carried
+    Mounts,
+    /// Who listens, on all nodes
+    Listeners,
+    /// The last decisions and their reasons
+    Picks,
+}
+
+impl Listing {
+    /// The word in the API's path and answer.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Mounts => "mounts",
+            Self::Listeners => "listeners",
+            Self::Picks => "picks",
+        }
+    }
+}
+
+/// Flags of `kick`.
+#[derive(Debug, Args)]
+pub struct KickFlags {
+    /// Id of the listener, as `get listeners` prints it
+    pub listener: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+pub struct HealthFlags {
+    /// URL to ask; default RELAYCTL_ADDR, else the node of this machine
+    pub url: Option<String>,
+    /// Data directory of a node of this machine
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub data_dir: Option<String>,
+}
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+pub struct TokenFlags {
+    /// What to do
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a secret that this machine's node was given or made
+    Show {
+        /// Which
+        secret: SecretWord,
+        /// Settings file (YAML)
+        #[arg(long, value_name = "FILE", env = "RELAYCTL_CONFIG")]
+        config: Option<PathBuf>,
+        /// Data directory of the node
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<String>,
+    },
+    /// Make a token; it is shown this once
+    Create {
+        /// What it permits: one join, reading, or everything
+        #[arg(long)]
+        scope: Scope,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        target: Target,
+    },
+    /// List the tokens without their secrets
+    List {
+        /// How to print it
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Form,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        target: Target,
+    },
+    /// Make a token worthless
+    Revoke {
+        /// Id of the token, as `token list` prints it
+        id: String,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        target: Target,
+    },
+}
+
+/// A secret of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SecretWord {
+    /// Password of sources
+    Source,
+    /// Password of the administrator
+    Admin,
+    /// Token that relays join with
+    Join,
+}
+
+/// What a token permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// One relay may join, once
+    Join,
+    /// Metrics, nodes, mounts, picks
+    Read,
+    /// Everything
+    Admin,
+}
+
+impl Scope {
+    /// The word in the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
     }
 }

@@ -3,11 +3,23 @@
 //! Must never: hold a rule or a connection of the data plane. Below it: everything.
 
 mod args;
+mod check;
+mod client;
+mod demo;
+mod health;
+mod list;
 mod node;
+mod not_yet;
+mod place;
+mod print;
+mod render;
+mod status;
+mod table;
+mod token;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command};
 
@@ -46,6 +58,14 @@ impl Failure {
             error: error.into(),
         }
     }
+
+    /// A failure that is a sentence.
+    pub fn said(exit: Exit, sentence: impl std::fmt::Display) -> Self {
+        Self {
+            exit,
+            error: anyhow::anyhow!("{sentence}"),
+        }
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -64,7 +84,10 @@ pub type Outcome = Result<Exit, Failure>;
 pub fn main() -> ExitCode {
     // TLS between nodes needs one provider for the whole process; a second call finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_yet::refuse(&error),
+    };
     match run(cli.command) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
@@ -74,14 +97,34 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The words of the command line, for completions, the manual page and the tests of the documents.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 fn run(command: Command) -> Outcome {
     match command {
         Command::Primary(flags) => node::primary(&flags),
         Command::Join(flags) => node::join(&flags),
         Command::Run(flags) => node::run(&flags),
-        Command::Version => {
-            println!("relayctl {}", env!("CARGO_PKG_VERSION"));
-            Ok(Exit::Fine)
+        Command::Demo(flags) => demo::run(&flags),
+        Command::Render(flags) => render::run(&flags),
+        Command::Check(flags) => check::run(&flags),
+        Command::Status(flags) => status::run(&flags),
+        Command::Get(flags) => list::get(&flags),
+        Command::Kick(flags) => list::kick(&flags),
+        Command::Health(flags) => health::run(&flags),
+        Command::Token(flags) => token::run(&flags.command),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut self::command(), "relayctl", &mut text);
+            print::bytes(&text)
         }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(self::command()).render(&mut text)?;
+            print::bytes(&text)
+        }
+        Command::Version => print::text(&format!("relayctl {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -93,6 +93,7 @@ fn start(
     reason: String,
     primary: Option<Primary>,
 ) -> Outcome {
+    super::demo::end_with_parent();
     let settings = &loaded.settings;
     log::start(settings.log.name(), settings.log_format.name())?;
     for note in &loaded.report.notes {

@@ -1,0 +1,232 @@
+//! The configuration of other servers from our settings: what `relayctl render` prints, and what a running
+//! node keeps up to date in its data directory.
+
+use std::path::Path;
+
+use url::Url;
+
+use crate::base::ids::MountId;
+use crate::base::secret::Secret;
+use crate::render::{
+    Balancer, Limits, Paths, RenderMount, RenderNode, Role, RunAs, Scheme, Station, Timeouts,
+    Upstream,
+};
+use crate::settings::types::{Mount, Primary, Settings};
+
+/// What only a running node or its data directory knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// The data port in use, where the settings ask for a free one.
+    pub port: Option<u16>,
+    /// On a relay the primary's mounts; none where there is no such list, then the settings' own count.
+    pub mounts: Option<Vec<MountId>>,
+    /// The nodes of the table; the settings' own list wins.
+    pub nodes: Vec<RenderNode>,
+    /// The passwords; an empty one is not known.
+    pub passwords: Passwords,
+}
+
+/// The passwords that rendered files hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Passwords {
+    /// User `source`.
+    pub source: Secret,
+    /// User `admin`.
+    pub admin: Secret,
+    /// User `relay`.
+    pub relay: Secret,
+}
+
+/// The station as a server in the role of this node sees it. `primary` is whom a relay pulls from.
+///
+/// # Errors
+/// A sentence, where an address of a server in the settings cannot be read.
+pub fn station(
+    settings: &Settings,
+    role: Role,
+    primary: Option<&Primary>,
+    data_dir: &Path,
+    known: &Known,
+) -> Result<Station, String> {
+    let port = known.port.unwrap_or(settings.bind.port);
+    let defaults = Limits::default();
+    Ok(Station {
+        role,
+        bind: settings.bind.address,
+        port,
+        public_host: settings.public.host.clone().unwrap_or_default(),
+        public_urls: settings
+            .public
+            .urls(port)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        // Other servers take v1 sources on the next port and nowhere else.
+        shoutcast_mount: settings
+            .shoutcast
+            .port
+            .filter(|v1| Some(*v1) == port.checked_add(1))
+            .map(|_| settings.shoutcast.mount.path().to_owned()),
+        paths: Paths {
+            data: absolute(data_dir),
+            logs: settings.render.log_dir.clone(),
+            icecast: settings.render.icecast.base_dir.clone(),
+        },
+        run_as: run_as(settings),
+        source_password: known.passwords.source.clone(),
+        admin_password: known.passwords.admin.clone(),
+        relay_password: known.passwords.relay.clone(),
+        location: settings.station.location.clone(),
+        admin_contact: settings.station.admin_email.clone(),
+        limits: Limits {
+            max_listeners: settings
+                .limits
+                .max_listeners
+                .unwrap_or(defaults.max_listeners),
+            sources: settings.limits.max_sources,
+            clients: settings.render.icecast.clients,
+            queue_size: settings.render.icecast.queue_size.0,
+            burst: settings.audio.burst_bytes.0,
+        },
+        timeouts: Timeouts {
+            client: settings.render.icecast.client_timeout,
+            header: settings.render.icecast.header_timeout,
+            source: settings.audio.source_timeout,
+        },
+        master_update_interval: settings.render.icecast.master_update_interval,
+        mounts: mounts(settings, known),
+        upstream: primary.map(|primary| upstream(&primary.url, settings.pull.on_demand)),
+        nodes: nodes(settings, known)?,
+        balancer: Balancer {
+            bind: settings.render.haproxy.bind.address,
+            port: settings.render.haproxy.bind.port,
+            source_port: settings.render.haproxy.source_port,
+            stats_port: settings.render.haproxy.stats_port,
+        },
+        hold: settings.audio.hold,
+    })
+}
+
+/// A rendered server runs from a folder of its own.
+fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+fn run_as(settings: &Settings) -> Option<RunAs> {
+    let icecast = &settings.render.icecast;
+    let user = icecast.user.clone()?;
+    let group = icecast.group.clone().unwrap_or_else(|| user.clone());
+    Some(RunAs { user, group })
+}
+
+fn mounts(settings: &Settings, known: &Known) -> Vec<RenderMount> {
+    let own = |id: &MountId| settings.mounts.iter().find(|mount| mount.id == *id);
+    match &known.mounts {
+        Some(list) => list
+            .iter()
+            .map(|id| own(id).map_or_else(|| RenderMount::at(id.path()), mount))
+            .collect(),
+        None => settings.mounts.iter().map(mount).collect(),
+    }
+}
+
+fn mount(mount: &Mount) -> RenderMount {
+    RenderMount {
+        path: mount.id.path().to_owned(),
+        content_type: mount.content_type.clone(),
+        max_listeners: mount.max_listeners,
+        max_listener_duration: mount.max_listener_duration,
+        fallback: mount.fallback.as_ref().map(|id| id.path().to_owned()),
+        fallback_override: mount.fallback_override,
+        intro: mount.intro.clone(),
+        burst: mount.burst.map(|burst| burst.0),
+        name: mount.name.clone(),
+        description: mount.description.clone(),
+        genre: mount.genre.clone(),
+        url: mount.url.clone(),
+        public: mount.public,
+        hidden: mount.hidden,
+        password: mount.password.clone().unwrap_or_default(),
+    }
+}
+
+fn upstream(url: &Url, on_demand: bool) -> Upstream {
+    Upstream {
+        scheme: match url.scheme() {
+            "https" => Scheme::Https,
+            _ => Scheme::Http,
+        },
+        host: bare_host(url),
+        port: url.port_or_known_default().unwrap_or(80),
+        on_demand,
+    }
+}
+
+/// The host of a URL, an IPv6 address without its brackets.
+fn bare_host(url: &Url) -> String {
+    url.host_str()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned()
+}
+
+/// The servers of the settings, else the table.
+fn nodes(settings: &Settings, known: &Known) -> Result<Vec<RenderNode>, String> {
+    let haproxy = &settings.render.haproxy;
+    let source = match &haproxy.source_server {
+        Some(text) => Some(server("haproxy.source_server", text)?),
+        None => None,
+    };
+    let mut nodes = Vec::new();
+    for text in &haproxy.servers {
+        let (host, port) = server("haproxy.servers", text)?;
+        let takes_sources = source.as_ref() == Some(&(host.clone(), port));
+        nodes.push(RenderNode {
+            name: format!("{}-{port}", host.replace(':', "-")),
+            role: if takes_sources {
+                Role::Primary
+            } else {
+                Role::Relay
+            },
+            host,
+            port,
+            max_listeners: None,
+        });
+    }
+    if nodes.is_empty() {
+        nodes = known.nodes.clone();
+    }
+    if let Some((host, port)) = source
+        && !nodes
+            .iter()
+            .any(|node| node.host == host && node.port == port)
+    {
+        for node in &mut nodes {
+            node.role = Role::Relay;
+        }
+        nodes.push(RenderNode {
+            name: "source-server".into(),
+            role: Role::Primary,
+            host,
+            port,
+            max_listeners: None,
+        });
+    }
+    Ok(nodes)
+}
+
+fn server(key: &str, text: &str) -> Result<(String, u16), String> {
+    Url::parse(&format!("http://{text}/"))
+        .ok()
+        .filter(|url| url.path() == "/" && url.query().is_none() && url.username().is_empty())
+        .and_then(|url| {
+            let host = bare_host(&url);
+            // `Url` leaves the scheme's own port out.
+            Some((host, url.port_or_known_default()?))
+        })
+        .filter(|_| {
+            text.trim_end_matches(|c: char| c.is_ascii_digit())
+                .ends_with(':')
+        })
+        .ok_or_else(|| format!("`{key}`: `{text}` is no `host:port`"))
+}

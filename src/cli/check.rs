@@ -1,0 +1,72 @@
+//! `relayctl check`: every setting as a node would have it. Changes nothing.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::args::{CheckFlags, Form};
+use super::{Exit, Outcome, node, print};
+use crate::settings::{self, Problem, SettingsError, Sources, role};
+
+/// Prints the report, or every problem.
+pub(super) fn run(flags: &CheckFlags) -> Outcome {
+    let sources = Sources {
+        file: flags.config.clone(),
+        environment: node::environment(),
+        flags: Vec::new(),
+    };
+    let loaded = match settings::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(error) => return problems(&error, flags.output),
+    };
+    let choice = match role::choose_role(&sources.environment, &loaded.settings) {
+        Ok(choice) => choice,
+        Err(sentence) => return problem(&sentence, flags.output),
+    };
+    if flags.output == Form::Json {
+        let mut report = serde_json::to_value(&loaded.report)?;
+        if let Some(object) = report.as_object_mut() {
+            object.insert("role".into(), json!(choice.role.name()));
+            object.insert("reason".into(), json!(choice.reason));
+            object.insert("problems".into(), json!([]));
+        }
+        return print::json(&report);
+    }
+    let mut text = loaded.report.to_string();
+    let _ = writeln!(
+        text,
+        "`relayctl run` would be a {}: {}",
+        choice.role, choice.reason
+    );
+    print::text(&text)
+}
+
+fn problems(error: &SettingsError, form: Form) -> Outcome {
+    if form == Form::Json {
+        let entry = |problem: &Problem| {
+            json!({
+                "key": problem.key,
+                "origin": problem.origin.to_string(),
+                "what": problem.what,
+                "hint": problem.hint,
+            })
+        };
+        let list: Vec<_> = error.problems.iter().map(entry).collect();
+        print::json(&json!({ "problems": list }))?;
+    } else {
+        for problem in &error.problems {
+            eprintln!("relayctl: {problem}");
+        }
+    }
+    Ok(Exit::Usage)
+}
+
+fn problem(sentence: &str, form: Form) -> Outcome {
+    if form == Form::Json {
+        let entry = json!({"key": "role", "origin": "", "what": sentence, "hint": ""});
+        print::json(&json!({ "problems": [entry] }))?;
+    } else {
+        eprintln!("relayctl: {sentence}");
+    }
+    Ok(Exit::Usage)
+}

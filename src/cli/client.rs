@@ -1,0 +1,243 @@
+//! Asking a node: over its own socket in the data directory, or by URL with a token.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::args::Target;
+use super::place::{self, Found};
+use super::{Exit, Failure, node, token};
+use crate::app::SOCKET_FILE;
+
+/// A list of listeners asks every node, which takes its time.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The API's answers are lists of what a cluster has; more than this is none of ours.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// A node to ask.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+    /// For people.
+    named: String,
+}
+
+/// What is done to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// Read it.
+    Get,
+    /// Make something there.
+    Post,
+    /// Take it away.
+    Delete,
+}
+
+impl Client {
+    /// The node that `target`, the environment or this machine names.
+    ///
+    /// # Errors
+    /// Where there is none, or more than one.
+    pub fn new(target: &Target) -> Result<Self, Failure> {
+        let environment = node::environment();
+        let named = || place::variable(&environment, "RELAYCTL_ADDR").map(str::to_owned);
+        let address = match (&target.addr, &target.data_dir) {
+            (Some(address), _) => Some(address.clone()),
+            (None, Some(_)) => None,
+            (None, None) => named(),
+        };
+        if let Some(address) = address {
+            let base = with_scheme(address.trim()).trim_end_matches('/').to_owned();
+            return Ok(Self {
+                http: plain(TIMEOUT)?,
+                named: format!("`{base}`"),
+                base,
+                token: place::variable(&environment, "RELAYCTL_API_TOKEN").map(str::to_owned),
+            });
+        }
+        let socket = socket(target.data_dir.as_deref())?;
+        Ok(Self {
+            http: reqwest::Client::builder()
+                .unix_socket(socket.clone())
+                .timeout(TIMEOUT)
+                .no_proxy()
+                .build()?,
+            base: "http://relayctl".into(),
+            token: None,
+            named: format!("the node's socket `{}`", socket.display()),
+        })
+    }
+
+    /// One question, one answer. A path begins with `/`.
+    ///
+    /// # Errors
+    /// [`Exit::Unreachable`], [`Exit::Denied`], or what the node says.
+    pub fn ask(&self, verb: Verb, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        block_on(self.exchange(verb, path, body))?
+    }
+
+    async fn exchange(
+        &self,
+        verb: Verb,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let url = format!("{}{path}", self.base);
+        let mut request = match verb {
+            Verb::Get => self.http.get(url),
+            Verb::Post => self.http.post(url),
+            Verb::Delete => self.http.delete(url),
+        };
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|error| self.broken(error))?;
+        let status = answer.status();
+        let bytes = read(answer).await.map_err(|error| self.broken(error))?;
+        let value: Option<Value> = serde_json::from_slice(&bytes).ok();
+        if status.is_success() {
+            return match value {
+                Some(value) => Ok(value),
+                None if bytes.is_empty() => Ok(Value::Null),
+                None => Err(Failure::said(
+                    Exit::Failed,
+                    format!(
+                        "{} answers `{path}` with no JSON: is it relayctl?",
+                        self.named
+                    ),
+                )),
+            };
+        }
+        let said = sentence(value.as_ref(), &bytes);
+        Err(match status.as_u16() {
+            401 | 403 => Failure::said(Exit::Denied, self.denied(&said)),
+            code => Failure::said(
+                Exit::Failed,
+                format!("{} answers {code} to `{path}`{}", self.named, colon(&said)),
+            ),
+        })
+    }
+
+    fn denied(&self, said: &str) -> String {
+        let hint = match &self.token {
+            None => {
+                "set RELAYCTL_API_TOKEN to a token of the right scope, which \
+                 `relayctl token create --scope read|admin` makes on the node's machine"
+            }
+            Some(_) => "is RELAYCTL_API_TOKEN of the right scope, and not revoked?",
+        };
+        format!("{} does not allow it{}; {hint}", self.named, colon(said))
+    }
+
+    fn broken(&self, error: impl Into<anyhow::Error>) -> Failure {
+        Failure::said(
+            Exit::Unreachable,
+            format!("cannot reach {}: {:#}", self.named, short(error.into())),
+        )
+    }
+}
+
+async fn read(mut answer: reqwest::Response) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        anyhow::ensure!(
+            bytes.len() + chunk.len() <= MAX_ANSWER,
+            "the answer is longer than {MAX_ANSWER} bytes"
+        );
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// What an error answer says: the API's field, else its text.
+fn sentence(value: Option<&Value>, bytes: &[u8]) -> String {
+    let field = |name| value?.get(name)?.as_str().map(str::to_owned);
+    let text = field("error")
+        .or_else(|| field("message"))
+        .unwrap_or_else(|| String::from_utf8_lossy(bytes).trim().to_owned());
+    super::table::clean(&text).chars().take(400).collect()
+}
+
+fn colon(said: &str) -> String {
+    if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
+    }
+}
+
+/// The socket of the one node that runs here.
+fn socket(data_dir: Option<&str>) -> Result<PathBuf, Failure> {
+    let (places, _) = place::places(data_dir);
+    match places.find(place::lives) {
+        Found::One(place) => return Ok(place.join(SOCKET_FILE)),
+        Found::Several(several) => return Err(token::ambiguous(&several)),
+        Found::Nowhere => {}
+    }
+    let path = places.first.join(SOCKET_FILE);
+    let refused = std::os::unix::net::UnixStream::connect(&path).err();
+    if refused.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        return Err(Failure::said(
+            Exit::Denied,
+            format!(
+                "`{}` belongs to another user: ask as that user or as root, or by --addr and a token",
+                path.display()
+            ),
+        ));
+    }
+    Err(Failure::said(
+        Exit::Unreachable,
+        format!(
+            "no node runs here, looked for its socket in {}: start one (`relayctl primary`), or name one \
+             by --data-dir or --addr",
+            places.listed()
+        ),
+    ))
+}
+
+/// A client for any URL.
+pub(super) fn plain(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+/// Runs one question to its end.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}
+
+/// The last reason of a chain: `connection refused` rather than how we came there.
+pub(super) fn short(error: anyhow::Error) -> anyhow::Error {
+    match error.chain().last() {
+        Some(last) => anyhow::anyhow!("{last}"),
+        None => error,
+    }
+}
+
+/// `http` where no scheme is written.
+pub(super) fn with_scheme(text: &str) -> String {
+    if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    }
+}
+
+/// A word as a part of a path.
+pub(super) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}

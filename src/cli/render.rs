@@ -1,0 +1,134 @@
+//! `relayctl render`: the configuration of another server from this node's settings.
+
+use std::path::Path;
+
+use super::args::{RenderFlags, RenderKind, RoleWord, Target};
+use super::client::{Client, Verb};
+use super::place::{self, Found, Places};
+use super::{Exit, Failure, Outcome, node, print, token};
+use crate::app::rendered::{self, Known, Passwords};
+use crate::base::ids::MountId;
+use crate::base::secret::Secret;
+use crate::render::write::{diff, write_atomic};
+use crate::render::{Kind, RenderError, Renderer, Role, Station};
+use crate::settings::secrets::{ADMIN_FILE, RELAY_FILE, SOURCE_FILE};
+use crate::settings::types::Settings;
+use crate::settings::{Loaded, Sources, role};
+
+/// Prints it, writes it, or shows how it differs.
+pub(super) fn run(flags: &RenderFlags) -> Outcome {
+    let data_dir: Vec<_> = flags
+        .data_dir
+        .iter()
+        .map(|dir| ("data_dir", dir.clone()))
+        .collect();
+    let (sources, loaded) = node::load(flags.config.clone(), data_dir)?;
+    let station = station(flags, &sources, &loaded)?;
+    let renderer = Renderer::new(loaded.settings.render.templates.as_deref())?;
+    let kind = match flags.kind {
+        RenderKind::Icecast => Kind::Icecast,
+        RenderKind::Shoutcast => Kind::Shoutcast,
+        RenderKind::Haproxy => Kind::Haproxy,
+    };
+    let old = match (&flags.diff, &flags.out) {
+        (Some(file), _) => Some(read(file)?),
+        (None, Some(file)) if file.exists() => Some(read(file)?),
+        _ => None,
+    };
+    let text = renderer
+        .render_replacing(kind, &station, old.as_deref())
+        .map_err(|error| hinted(error, &station))?;
+    if let (Some(file), Some(old)) = (&flags.diff, &old) {
+        return match diff(old, &text, &file.display().to_string(), "rendered") {
+            Some(difference) => print::text(&difference).map(|_| Exit::Found),
+            None => Ok(Exit::Fine),
+        };
+    }
+    let Some(file) = &flags.out else {
+        return print::text(&text);
+    };
+    write_atomic(file, &text, 0o600).map_err(|error| {
+        Failure::said(
+            Exit::Failed,
+            format!("cannot write `{}`: {error}", file.display()),
+        )
+    })?;
+    Ok(Exit::Fine)
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| {
+        Failure::said(
+            Exit::Failed,
+            format!("cannot read `{}`: {error}", file.display()),
+        )
+    })
+}
+
+fn station(flags: &RenderFlags, sources: &Sources, loaded: &Loaded) -> Result<Station, Failure> {
+    let settings = &loaded.settings;
+    let usage = |sentence: String| Failure::said(Exit::Usage, sentence);
+    let choice = role::choose_role(&sources.environment, settings).map_err(usage)?;
+    let role = match (flags.role, choice.role) {
+        (Some(RoleWord::Primary), _) | (None, role::Role::Primary) => Role::Primary,
+        (Some(RoleWord::Relay), _) | (None, role::Role::Relay) => Role::Relay,
+    };
+    let places = Places::new(None, &sources.environment, Some(settings));
+    let live = match places.find(place::lives) {
+        Found::One(place) => Some(place),
+        Found::Nowhere => None,
+        Found::Several(several) => return Err(token::ambiguous(&several)),
+    };
+    let place = live.clone().unwrap_or_else(|| places.first.clone());
+    let mut known = Known {
+        passwords: passwords(settings, &place)?,
+        ..Known::default()
+    };
+    if let Some(live) = live.filter(|_| role == Role::Relay && settings.mounts.is_empty()) {
+        known.mounts = Some(running_mounts(&live)?);
+    }
+    rendered::station(settings, role, choice.primary.as_ref(), &place, &known).map_err(usage)
+}
+
+/// What was given, else what the node keeps.
+fn passwords(settings: &Settings, place: &Path) -> Result<Passwords, Failure> {
+    let one = |given: &Option<Secret>, file: &str| match given {
+        Some(given) => Ok(given.clone()),
+        None => token::kept(place, file).map(Option::unwrap_or_default),
+    };
+    Ok(Passwords {
+        source: one(&settings.given.source, SOURCE_FILE)?,
+        admin: one(&settings.given.admin, ADMIN_FILE)?,
+        relay: one(&settings.given.relay, RELAY_FILE)?,
+    })
+}
+
+/// What the node in `place` carries now.
+fn running_mounts(place: &Path) -> Result<Vec<MountId>, Failure> {
+    let target = Target {
+        addr: None,
+        data_dir: Some(place.display().to_string()),
+    };
+    let answer = Client::new(&target)?.ask(Verb::Get, "/api/v1/mounts", None)?;
+    let list = answer.get("mounts").and_then(|list| list.as_array());
+    Ok(list
+        .into_iter()
+        .flatten()
+        .filter_map(|mount| mount.get("name")?.as_str()?.parse().ok())
+        .collect())
+}
+
+/// A password that nobody has made yet has another way out than to invent one.
+fn hinted(error: RenderError, station: &Station) -> Failure {
+    let missing = station.source_password.is_empty() || station.admin_password.is_empty();
+    let about_password =
+        matches!(&error, RenderError::Value { key, .. } if key.ends_with("_password"));
+    if missing && about_password {
+        let hint = format!(
+            "{error}; or start the node once, which makes it and keeps it in `{}`",
+            station.paths.data.display()
+        );
+        return Failure::said(Exit::Failed, hint);
+    }
+    error.into()
+}

@@ -1,0 +1,91 @@
+//! `relayctl status`: one screen of what a node and its cluster do.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::{Form, StatusFlags};
+use super::client::{Client, Verb};
+use super::{Failure, Outcome, list, table};
+
+/// Prints it.
+pub(super) fn run(flags: &StatusFlags) -> Outcome {
+    let client = Client::new(&flags.target)?;
+    list::watched(flags.watch, || {
+        let state = look(&client)?;
+        Ok(match flags.output {
+            Form::Json if flags.watch => format!("{state}\n"),
+            Form::Json => format!("{state:#}\n"),
+            form => screen(&state, form == Form::Wide),
+        })
+    })
+}
+
+fn look(client: &Client) -> Result<Value, Failure> {
+    let mut state = json!({});
+    for what in ["nodes", "mounts"] {
+        let answer = client.ask(Verb::Get, &format!("/api/v1/{what}"), None)?;
+        let rows = answer.get(what).cloned().unwrap_or_else(|| json!([]));
+        if let Some(state) = state.as_object_mut() {
+            state.insert(what.into(), rows);
+        }
+    }
+    Ok(state)
+}
+
+fn screen(state: &Value, wide: bool) -> String {
+    let rows = |what: &str| {
+        let rows = state.get(what).and_then(Value::as_array);
+        rows.map_or(&[] as &[Value], Vec::as_slice)
+    };
+    let is = |row: &&Value, field: &str, word: &str| {
+        row.get(field).and_then(Value::as_str) == Some(word)
+    };
+    let nodes = rows("nodes");
+    let mounts = rows("mounts");
+    let ready = nodes.iter().filter(|n| is(n, "state", "ready")).count();
+    let live = mounts.iter().filter(|m| is(m, "state", "live")).count();
+    let listeners: u64 = nodes
+        .iter()
+        .filter(|node| !is(node, "state", "dead"))
+        .filter_map(|node| node.get("listeners")?.as_u64())
+        .sum();
+    let source = match (live, mounts.len()) {
+        (0, 0) => "no source yet".to_owned(),
+        (0, _) => "source lost".to_owned(),
+        (live, all) => format!("{live} of {all} mounts live"),
+    };
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{ready} of {} nodes ready, {source}, {listeners} listeners\n",
+        nodes.len()
+    );
+    text.push_str(&table::listing("nodes", state, wide));
+    text.push('\n');
+    text.push_str(&table::listing("mounts", state, wide));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_counts() {
+        let state = json!({
+            "nodes": [
+                {"name": "a", "role": "primary", "state": "ready", "listeners": 1},
+                {"name": "b", "role": "relay", "state": "suspect", "listeners": 3},
+                {"name": "c", "role": "relay", "state": "dead", "listeners": 9},
+            ],
+            "mounts": [{"name": "/live.mp3", "state": "live"}, {"name": "/x", "state": "held"}],
+        });
+        let text = screen(&state, false);
+        assert!(
+            text.starts_with("1 of 3 nodes ready, 1 of 2 mounts live, 4 listeners\n\nNAME"),
+            "{text}"
+        );
+        assert!(screen(&json!({}), false).starts_with("0 of 0 nodes ready, no source yet"));
+    }
+}
