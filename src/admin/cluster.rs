@@ -5,22 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use futures_util::stream;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Client;
-use crate::base::ids::{Epoch, MountId, Position};
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
 use crate::telemetry::refuse;
+use crate::upstream::Ask;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
 use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult};
@@ -210,39 +209,27 @@ fn encode(lines: &[FeedLine]) -> Bytes {
     text.into()
 }
 
-#[derive(Deserialize)]
-struct Ask {
-    epoch: Option<u64>,
-    offset: Option<u64>,
-}
-
-async fn stream_of(
-    State(control): State<Arc<Control>>,
-    headers: HeaderMap,
-    Path(mount): Path<String>,
-    Query(ask): Query<Ask>,
-) -> Response {
+async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri: Uri) -> Response {
     if let Err(error) = control.member(bearer(&headers)) {
         return error.into_response();
     }
-    let found = MountId::new(&format!("/{mount}"))
-        .ok()
-        .and_then(|id| control.engine.mount(&id));
-    let Some(mount) = found else {
+    let ask = match Ask::parse(uri.path(), uri.query()) {
+        Ok(ask) => ask,
+        Err(error) => {
+            let body = Json(json!({"error": error.to_string()}));
+            return (StatusCode::BAD_REQUEST, body).into_response();
+        }
+    };
+    let Some(mount) = control.engine.mount(&ask.mount) else {
         return (
             StatusCode::NOT_FOUND,
             Json(json!({"error": "no such mount here"})),
         )
             .into_response();
     };
-    let asked = ask.epoch.zip(ask.offset);
-    let position = asked.map(|(epoch, offset)| Position {
-        epoch: Epoch(epoch),
-        offset,
-    });
     let own = control.identity.id.clone();
-    let path = vec![own.to_string()];
-    let body = frames(mount, own, path, position, CancellationToken::new());
+    let path = control.pulls.path(&mount.id);
+    let body = frames(mount, own, path, ask.position, CancellationToken::new());
     (
         [(header::CONTENT_TYPE, "application/octet-stream")],
         Body::from_stream(body),

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Agent;
 use crate::base::ids::MountId;
-use crate::upstream::pull::{self, Parent};
+use crate::discovery::Connector;
+use crate::upstream::pull::{self, Finished, Parent};
 use crate::wire::message::{MountInfo, MountState};
 
 struct Pull {
     cancel: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Finished>,
 }
 
 /// Starts and ends pulls as the primary's list says, until the shutdown.
@@ -81,15 +82,15 @@ impl Agent {
         for mount in wanted {
             if !pulls.contains_key(mount) {
                 let cancel = self.shutdown.child_token();
-                let engine = Arc::clone(&self.control.engine);
-                let own = self.control.identity.id.clone();
-                let pulling = pull::run(
-                    engine,
-                    mount.clone(),
-                    parents.subscribe(),
-                    own,
-                    cancel.clone(),
-                );
+                let pulling = pull::Pull {
+                    engine: Arc::clone(&self.control.engine),
+                    connector: Connector::new(self.resolver.clone()),
+                    pulls: self.control.pulls.clone(),
+                    mount: mount.clone(),
+                    own: self.control.identity.id.clone(),
+                    pace: pull::Pace::default(),
+                };
+                let pulling = pulling.run(parents.subscribe(), cancel.clone());
                 pulls.insert(
                     mount.clone(),
                     Pull {

@@ -29,6 +29,7 @@ use crate::cluster::snapshot::Snapshot;
 use crate::cluster::table::{Event, Table};
 use crate::engine::Engine;
 use crate::telemetry::Telemetry;
+use crate::upstream::Pulls;
 use crate::wire::message::{MountInfo, NodeState, PublicUrls};
 pub use access::Remembered;
 pub use identity::{Identity, Role};
@@ -88,6 +89,8 @@ pub struct Control {
     pub engine: Arc<Engine>,
     /// The counts.
     pub telemetry: Arc<Telemetry>,
+    /// What is pulled from other nodes.
+    pub pulls: Pulls,
     config: ArcSwap<Config>,
     draining: AtomicBool,
     meter: load::Meter,
@@ -156,6 +159,7 @@ impl Control {
             identity: parts.identity,
             engine: parts.engine,
             telemetry: parts.telemetry,
+            pulls: Pulls::default(),
             config: ArcSwap::from_pointee(parts.config),
             draining: AtomicBool::new(false),
             meter: load::Meter::default(),

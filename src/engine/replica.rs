@@ -67,20 +67,31 @@ impl Replica {
 
     /// A section begins (or began, before the window) at `offset`.
     pub fn section(&mut self, offset: u64, section: Section) {
-        if let Some(writer) = &mut self.writer {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        // Another parent says again what is known, or is behind.
+        let known = writer.ring().with_indexes(|i| {
+            i.sections.back().is_some_and(|last| {
+                last.offset > offset || (last.offset == offset && *last.section == section)
+            })
+        });
+        if !known {
             writer.section_at(offset, Arc::new(section));
+            self.engine.announce();
         }
-        self.engine.announce();
     }
 
-    /// A title is in effect from `offset`.
+    /// A title is in effect from `offset`. At one offset the last one holds.
     pub fn title(&mut self, offset: u64, text: &str) {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        let known = writer
-            .ring()
-            .with_indexes(|i| i.titles.back().is_some_and(|m| m.offset >= offset));
+        let known = writer.ring().with_indexes(|i| {
+            i.titles.back().is_some_and(|last| {
+                last.offset > offset || (last.offset == offset && *last.text == *text)
+            })
+        });
         if !known {
             writer.title_at(offset, text);
         }

@@ -1,0 +1,235 @@
+//! One connection's frames, put into the engine in their order.
+
+use std::future::pending;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::pull::{Left, Parent, Pull};
+use super::pulls::{PullGuard, PullState};
+use super::report::Report;
+use super::stream::codec_of;
+use crate::base::ids::Epoch;
+use crate::base::wall::unix_millis;
+use crate::engine::format::{Params, Section, normalise_content_type};
+use crate::engine::ring::TimeMark;
+use crate::engine::{Content, Feeder, Replica};
+use crate::wire::frame::{EndReason, Frame, Head, SectionFrame};
+use crate::wire::icy::clean_field;
+
+/// Most nodes that the bytes may have come through.
+const MAX_PATH: usize = 64;
+
+/// See the module.
+pub(super) struct Playing<'a> {
+    pull: &'a Pull,
+    parent: &'a Parent,
+    address: Option<IpAddr>,
+    /// From the first head on; without a replica while the parent has no audio itself.
+    guard: Option<PullGuard>,
+    replica: Option<Replica>,
+    from_origin: bool,
+    /// Since when the parent's edge has been before our own.
+    behind_since: Option<Instant>,
+}
+
+impl<'a> Playing<'a> {
+    pub(super) fn new(pull: &'a Pull, parent: &'a Parent, address: Option<IpAddr>) -> Self {
+        Self {
+            pull,
+            parent,
+            address,
+            guard: None,
+            replica: None,
+            from_origin: false,
+            behind_since: None,
+        }
+    }
+
+    /// Completes when the mount was taken away.
+    pub(super) async fn evicted(&self) {
+        match &self.replica {
+            Some(replica) => replica.evicted().cancelled().await,
+            None => pending().await,
+        }
+    }
+
+    /// True if the parent has been behind this node for longer than a parent may be silent.
+    pub(super) fn is_outrun(&self, now: Instant) -> bool {
+        let silence = self.pull.pace.silence;
+        self.behind_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= silence)
+    }
+
+    /// Takes one frame.
+    pub(super) fn take(&mut self, frame: Frame, report: &mut Report) -> Result<(), Left> {
+        if self.guard.is_none() && !matches!(frame, Frame::Head(_) | Frame::End { .. }) {
+            return Err(self.failed("sent audio before its head"));
+        }
+        let now = std::time::Instant::now();
+        match frame {
+            Frame::Head(head) => self.head(head, report)?,
+            Frame::Data { offset, bytes } => {
+                if let Some(replica) = &mut self.replica {
+                    replica.data(offset, &bytes, now);
+                }
+            }
+            Frame::Title { offset, text } => {
+                if let Some(replica) = self.at(offset) {
+                    replica.title(offset, &text);
+                }
+            }
+            Frame::Section { offset, section } => {
+                if let Some(replica) = self.at(offset) {
+                    replica.section(offset, section_of(section));
+                }
+            }
+            Frame::Time {
+                offset,
+                media_micros,
+                wall_millis,
+            } => self.time(TimeMark {
+                offset,
+                media_micros,
+                wall_millis,
+            }),
+            Frame::Position {
+                epoch,
+                live_edge,
+                starved_millis,
+            } => self.position(Epoch(epoch), live_edge, starved_millis),
+            Frame::End { reason } => return Err(self.ended(reason)),
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, head: Head, report: &mut Report) -> Result<(), Left> {
+        if head.mount != self.pull.mount.to_string() {
+            return Err(self.failed("answered with another mount"));
+        }
+        if head.path.len() > MAX_PATH {
+            return Err(self.failed("has the mount through too many nodes"));
+        }
+        if head.path.iter().any(|node| node == self.pull.own.as_str()) {
+            return Err(self.failed("has the mount through this very node"));
+        }
+        let epoch = Epoch(head.epoch);
+        let ours = self.pull.position().map(|at| at.epoch);
+        if epoch != Epoch(0) && ours.is_some_and(|ours| epoch < ours) {
+            return Err(self.failed("is still at an earlier epoch"));
+        }
+        self.from_origin = head.path.len() == 1;
+        let state = PullState {
+            parent: self.parent.node.clone(),
+            path: head.path.clone(),
+            epoch,
+            live_edge: head.start,
+            ..PullState::default()
+        };
+        match &self.guard {
+            Some(guard) => guard.update(|entry| *entry = state),
+            None => self.guard = Some(self.pull.pulls.enter(&self.pull.mount, state)),
+        }
+        // A parent that waits for its own first byte: what we have is kept until it has more.
+        if epoch == Epoch(0) {
+            return Ok(());
+        }
+        self.begin(epoch, head)?;
+        let text = format!("pulling from `{}`", self.parent.node);
+        report.fine(&self.pull.mount, text);
+        Ok(())
+    }
+
+    fn begin(&mut self, epoch: Epoch, head: Head) -> Result<(), Left> {
+        let replica = match &mut self.replica {
+            Some(replica) => replica,
+            None => {
+                let feeder = Feeder {
+                    address: self.address,
+                    agent: self.parent.node.clone(),
+                    since_unix_millis: unix_millis(),
+                };
+                let opened = self.pull.engine.open_replica(&self.pull.mount, feeder);
+                let opened = opened.map_err(|error| self.parent.failed(error.to_string()))?;
+                self.replica.insert(opened)
+            }
+        };
+        let carried = |name: &str| name.starts_with("icy-") || name.starts_with("ice-");
+        let headers = head.headers.into_iter();
+        let content = Content {
+            content_type: clean_field(&normalise_content_type(&head.content_type)),
+            headers: headers
+                .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                .filter(|(name, _)| carried(name))
+                .collect(),
+        };
+        replica.begin(epoch, head.start, content);
+        Ok(())
+    }
+
+    /// The replica, gone on to `offset` if that lies beyond its end: a parent says what is at an offset after
+    /// the bytes before it, so those are lost.
+    fn at(&mut self, offset: u64) -> Option<&mut Replica> {
+        let replica = self.replica.as_mut()?;
+        if replica.position().is_some_and(|at| at.offset < offset) {
+            replica.data(offset, &[], std::time::Instant::now());
+        }
+        Some(replica)
+    }
+
+    fn time(&mut self, mark: TimeMark) {
+        if let Some(replica) = self.at(mark.offset) {
+            // An older one is known, and must not set our clock back.
+            if replica
+                .position()
+                .is_some_and(|at| at.offset == mark.offset)
+            {
+                replica.time(mark);
+            }
+        }
+    }
+
+    fn position(&mut self, epoch: Epoch, live_edge: u64, starved_millis: u64) {
+        if let Some(guard) = &self.guard {
+            guard.update(|entry| {
+                entry.epoch = epoch;
+                entry.live_edge = live_edge;
+                entry.starved = std::time::Duration::from_millis(starved_millis);
+            });
+        }
+        let ours = self.replica.as_ref().and_then(Replica::position);
+        let behind = ours.is_some_and(|at| at.epoch == epoch && live_edge < at.offset);
+        self.behind_since = match self.behind_since {
+            Some(since) if behind => Some(since),
+            _ => behind.then(Instant::now),
+        };
+    }
+
+    fn ended(&self, reason: EndReason) -> Left {
+        match reason {
+            // A relay says so too when it has only lost its own parents; others may still have the mount.
+            EndReason::Ended if self.from_origin => Left::Ended,
+            EndReason::Ended => self.failed("has lost the mount"),
+            EndReason::EpochChanged => Left::EpochChanged,
+            EndReason::Gone => Left::Gone,
+            EndReason::Shutdown => self.failed("shuts down"),
+        }
+    }
+
+    fn failed(&self, why: &str) -> Left {
+        self.parent.failed(why.to_owned())
+    }
+}
+
+fn section_of(frame: SectionFrame) -> Section {
+    Section {
+        params: Params {
+            codec: codec_of(&frame.codec),
+            sample_rate: frame.sample_rate,
+            channels: frame.channels,
+            profile: frame.profile,
+        },
+        bitrate: frame.bitrate,
+        header: frame.header,
+    }
+}

@@ -1,0 +1,342 @@
+//! Pulls over real sockets: cut, restarted, silent, ended, and passed on.
+
+use std::sync::atomic::Ordering;
+
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::upstream::testing::{
+    FRAME, Peer, bytes_of, connector, end_of, engine, engine_of, eventually, live, mp3, push,
+    source,
+};
+
+/// A relay that pulls.
+struct Relay {
+    engine: Arc<Engine>,
+    pulls: Pulls,
+    parents: watch::Sender<Vec<Parent>>,
+    cancel: CancellationToken,
+    task: JoinHandle<Finished>,
+}
+
+impl Relay {
+    fn start(peers: &[&Arc<Peer>]) -> Self {
+        let engine = engine();
+        let pulls = Pulls::default();
+        let cancel = CancellationToken::new();
+        let (parents, list) = watch::channel(peers.iter().map(|p| p.parent()).collect());
+        let pull = Pull {
+            engine: Arc::clone(&engine),
+            connector: connector(),
+            pulls: pulls.clone(),
+            mount: live(),
+            own: "relay".parse().unwrap(),
+            pace: Pace {
+                silence: Duration::from_secs(2),
+                floor: Duration::from_millis(10),
+                ceiling: Duration::from_millis(50),
+                ..Pace::default()
+            },
+        };
+        Self {
+            engine,
+            pulls,
+            parents,
+            task: tokio::spawn(pull.run(list, cancel.clone())),
+            cancel,
+        }
+    }
+
+    async fn has(&self, origin: &Engine) {
+        let end = end_of(origin);
+        assert!(end > 0);
+        eventually("the relay has it all", || end_of(&self.engine) == end).await;
+    }
+
+    fn parent(&self) -> Option<String> {
+        self.pulls.state(&live()).map(|state| state.parent)
+    }
+
+    fn assert_equal(&self, origin: &Engine) {
+        let ours = self.engine.mount(&live()).unwrap();
+        let theirs = origin.mount(&live()).unwrap();
+        assert_eq!(ours.ring().epoch(), theirs.ring().epoch());
+        let start = ours.ring().start();
+        assert_eq!(
+            bytes_of(&ours.ring(), start),
+            bytes_of(&theirs.ring(), start)
+        );
+    }
+
+    fn gap(&self) -> u64 {
+        self.engine.mount(&live()).unwrap().counters.gap_bytes()
+    }
+}
+
+#[tokio::test]
+async fn a_parent_that_is_cut_and_comes_back_leaves_no_gap() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 100));
+    let peer = Peer::start("origin", &origin).await;
+    *peer.cuts.lock().unwrap() = vec![30_000, 1, 7_001, 20_000, 411, 5_000];
+    let relay = Relay::start(&[&peer]);
+    relay.has(&origin).await;
+    for round in 0..5 {
+        peer.cut_all();
+        push(&mut intake, &mp3(100 + round * 50, 50));
+        intake.title(&format!("Title {round}"));
+        relay.has(&origin).await;
+    }
+    let mount = relay.engine.mount(&live()).unwrap();
+    eventually("the title and a connection", || {
+        mount.title().as_deref() == Some("Title 4") && relay.parent().is_some()
+    })
+    .await;
+    relay.assert_equal(&origin);
+    assert_eq!((relay.gap(), relay.engine.mounts().len()), (0, 1));
+    assert_eq!(mount.ring().start(), 0);
+    assert_eq!(mount.content().header("icy-name"), Some("Test"));
+    // Every byte came once: each request after the first that brought any asked for what was next.
+    assert_eq!(mount.counters.received_bytes(), end_of(&origin));
+    let asked = peer.requests();
+    assert!(asked.len() >= 7, "{asked:?}");
+    assert_eq!(asked[0], "/cluster/v1/stream/live.mp3");
+    let last = asked.last().unwrap();
+    assert!(
+        last.contains(&format!("epoch={}&offset=", mount.ring().epoch())),
+        "{last}"
+    );
+    let state = relay.pulls.state(&live()).unwrap();
+    assert_eq!(
+        (state.parent.as_str(), state.path),
+        ("origin", vec!["origin".to_owned()])
+    );
+    relay.cancel.cancel();
+    assert_eq!(relay.task.await.unwrap(), Finished::Cancelled);
+    assert_eq!(relay.pulls.state(&live()), None);
+    assert_eq!(mount.state(), MountState::Held);
+}
+
+#[tokio::test]
+async fn a_parent_that_restarts_brings_a_new_epoch() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 100));
+    let peer = Peer::start("origin", &origin).await;
+    let relay = Relay::start(&[&peer]);
+    relay.has(&origin).await;
+    let first = relay.engine.mount(&live()).unwrap().ring();
+    // The parent is away with all its memory, and there again before its source.
+    let reborn = engine();
+    reborn.epochs().raise(first.epoch());
+    *peer.engine.lock().unwrap() = Arc::clone(&reborn);
+    peer.cut_all();
+    let asked = peer.requests().len();
+    eventually("asked again", || peer.requests().len() > asked + 1).await;
+    assert_eq!(
+        relay.engine.mount(&live()).unwrap().ring().epoch(),
+        first.epoch()
+    );
+    let mut again = source(&reborn);
+    push(&mut again, &mp3(500, 40));
+    let epoch = reborn.mount(&live()).unwrap().ring().epoch();
+    eventually("the new epoch", || {
+        relay.engine.mount(&live()).unwrap().ring().epoch() == epoch
+    })
+    .await;
+    relay.has(&reborn).await;
+    relay.assert_equal(&reborn);
+    assert_eq!(relay.gap(), 0);
+    assert_eq!(first.closed(), crate::engine::ring::Closed::Replaced);
+}
+
+#[tokio::test]
+async fn the_source_of_a_live_parent_changes_its_parameters() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let peer = Peer::start("origin", &origin).await;
+    let relay = Relay::start(&[&peer]);
+    relay.has(&origin).await;
+    drop(intake);
+    let mut other = source(&origin);
+    push(
+        &mut other,
+        include_bytes!("../../../tests/fixtures/mono22.mp3"),
+    );
+    let epoch = origin.mount(&live()).unwrap().ring().epoch();
+    eventually("the new epoch", || {
+        relay.engine.mount(&live()).unwrap().ring().epoch() == epoch
+    })
+    .await;
+    relay.has(&origin).await;
+    relay.assert_equal(&origin);
+    assert_eq!(peer.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn what_has_left_the_parents_ring_is_counted() {
+    let origin = engine_of(128 * 1024);
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 100));
+    let peer = Peer::start("origin", &origin).await;
+    let relay = Relay::start(&[&peer]);
+    relay.has(&origin).await;
+    let before = end_of(&relay.engine);
+    relay.parents.send_replace(vec![]);
+    eventually("left", || relay.parent().is_none()).await;
+    for round in 0..20 {
+        push(&mut intake, &mp3(100 + round * 100, 100));
+    }
+    let ring = origin.mount(&live()).unwrap().ring();
+    let edge = ring.edge_from(ring.start()).unwrap();
+    relay.parents.send_replace(vec![peer.parent()]);
+    relay.has(&origin).await;
+    assert!(edge > before);
+    assert_eq!(relay.gap(), edge - before);
+    assert_eq!(edge % FRAME as u64, 0);
+    relay.assert_equal(&origin);
+}
+
+#[tokio::test]
+async fn an_end_at_the_origin_is_final() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let peer = Peer::start("origin", &origin).await;
+    let relay = Relay::start(&[&peer]);
+    relay.has(&origin).await;
+    let mount = relay.engine.mount(&live()).unwrap();
+    let end = end_of(&origin);
+    origin.end(&live());
+    assert_eq!(relay.task.await.unwrap(), Finished::Ended);
+    assert_eq!(
+        (mount.state(), mount.ring().end()),
+        (MountState::Ended, end)
+    );
+    assert!(relay.engine.mount(&live()).is_none());
+}
+
+#[tokio::test]
+async fn an_end_at_a_relay_is_not() {
+    let (middle, origin) = (engine(), engine());
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let first = Peer::start("origin", &origin).await;
+    let between = Relay::start(&[&first]);
+    between.has(&origin).await;
+    let second = Peer::start("between", &between.engine).await;
+    *second.path.lock().unwrap() = between.pulls.path(&live());
+    let relay = Relay::start(&[&second, &first]);
+    relay.has(&origin).await;
+    assert_eq!(relay.pulls.path(&live()), ["origin", "between"]);
+    between.cancel.cancel();
+    *second.engine.lock().unwrap() = middle;
+    between.engine.end(&live());
+    eventually("the other parent", || {
+        relay.parent().as_deref() == Some("origin")
+    })
+    .await;
+    push(&mut intake, &mp3(20, 20));
+    relay.has(&origin).await;
+    relay.assert_equal(&origin);
+    assert_eq!(relay.gap(), 0);
+}
+
+#[tokio::test]
+async fn silent_looping_and_refusing_parents_are_left_for_the_next() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let mute = Peer::start("mute", &origin).await;
+    mute.mute.store(true, Ordering::SeqCst);
+    let looping = Peer::start("looping", &origin).await;
+    *looping.path.lock().unwrap() = vec!["relay".into()];
+    let empty = Peer::start("empty", &engine()).await;
+    let good = Peer::start("good", &origin).await;
+    let relay = Relay::start(&[&looping, &empty, &mute, &good]);
+    relay.has(&origin).await;
+    assert_eq!(relay.parent().as_deref(), Some("good"));
+    for peer in [&looping, &empty, &mute, &good] {
+        assert_eq!(peer.requests().len(), 1, "{}", peer.node);
+    }
+    // One that goes silent later is left too.
+    mute.mute.store(false, Ordering::SeqCst);
+    relay
+        .parents
+        .send_replace(vec![mute.parent(), good.parent()]);
+    eventually("reassigned", || relay.parent().as_deref() == Some("mute")).await;
+    assert_eq!(relay.gap(), 0);
+}
+
+#[tokio::test]
+async fn a_list_that_grows_behind_the_parent_disturbs_nothing() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let (one, two) = (
+        Peer::start("one", &origin).await,
+        Peer::start("two", &origin).await,
+    );
+    let relay = Relay::start(&[&one]);
+    relay.has(&origin).await;
+    relay.parents.send_replace(vec![one.parent(), two.parent()]);
+    push(&mut intake, &mp3(20, 20));
+    relay.has(&origin).await;
+    assert_eq!((one.requests().len(), two.requests().len()), (1, 0));
+    relay.parents.send_replace(vec![two.parent()]);
+    push(&mut intake, &mp3(40, 20));
+    relay.has(&origin).await;
+    eventually("moved", || relay.parent().as_deref() == Some("two")).await;
+    assert_eq!(relay.gap(), 0);
+    relay.assert_equal(&origin);
+}
+
+#[tokio::test]
+async fn one_who_takes_the_mount_over_ends_the_pull() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let peer = Peer::start("origin", &origin).await;
+    let relay = Relay::start(&[&peer]);
+    relay.has(&origin).await;
+    let _local = source(&relay.engine);
+    assert_eq!(relay.task.await.unwrap(), Finished::Evicted);
+}
+
+#[test]
+fn turns_are_taken_and_waits_grow() {
+    let pace = Pace::default();
+    let mut turn = Turn::new(&pace);
+    let parent = Parent {
+        url: String::new(),
+        credential: Secret::default(),
+        node: String::new(),
+    };
+    let failed = parent.failed(String::new());
+    let now = Instant::now();
+    let mut waits = Vec::new();
+    let mut indexes = Vec::new();
+    for _ in 0..14 {
+        waits.push(turn.after(&failed, false, 2, now));
+        indexes.push(turn.index);
+    }
+    assert_eq!(indexes[..4], [1, 0, 1, 0]);
+    for (round, wait) in waits.chunks(2).enumerate() {
+        let full = Duration::from_millis((100 << round).min(5000));
+        let second = wait[1].unwrap();
+        assert_eq!(wait[0], None);
+        assert!(second >= full / 2 && second <= full, "{round}: {second:?}");
+    }
+    assert_eq!(turn.after(&failed, true, 2, now), None);
+    assert!(turn.after(&failed, false, 2, now).unwrap() <= pace.floor);
+    // A change of the epoch is followed at once, a storm of them is not.
+    assert_eq!(turn.after(&Left::EpochChanged, true, 1, now), None);
+    assert!(turn.after(&Left::EpochChanged, false, 1, now).is_some());
+    assert!(turn.after(&Left::Gone, false, 1, now).is_some());
+    assert!(turn.fresh);
+    turn.index = 1;
+    assert_eq!(turn.after(&Left::Reassigned, false, 2, now), None);
+    assert_eq!(turn.index, 0);
+}

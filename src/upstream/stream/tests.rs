@@ -1,0 +1,441 @@
+//! The stream's bytes and their order, and that a child's ring equals its parent's.
+
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::ids::MountId;
+use crate::engine::ring::TimeMark;
+use crate::engine::{Content, Engine, Feeder, Intake};
+use crate::upstream::playing::Playing;
+use crate::upstream::pull::{Left, Pace, Parent, Pull};
+use crate::upstream::pulls::Pulls;
+use crate::upstream::report::Report;
+use crate::upstream::testing::{
+    FRAME, bytes_of, connector, engine, engine_of, live, mp3, push, source,
+};
+use crate::wire::frame::FrameDecoder;
+
+fn own() -> NodeId {
+    "origin".parse().unwrap()
+}
+
+type Body = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>> + Send>>;
+
+fn body(engine: &Arc<Engine>, ask: Option<Position>) -> Body {
+    let mount = engine.mount(&live()).unwrap();
+    Box::pin(frames(mount, own(), vec![], ask, CancellationToken::new()))
+}
+
+/// What is ready now.
+fn ready(body: &mut Body) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(Some(bytes)) = body.next().now_or_never() {
+        out.extend_from_slice(&bytes.unwrap());
+    }
+    out
+}
+
+fn read(bytes: &[u8]) -> Vec<Frame> {
+    let mut decoder = FrameDecoder::new();
+    decoder.push(bytes);
+    std::iter::from_fn(|| decoder.next_frame().unwrap()).collect()
+}
+
+fn word(frame: &Frame) -> String {
+    match frame {
+        Frame::Head(head) => format!("head {}", head.start),
+        Frame::Data { offset, bytes } => format!("data {offset}+{}", bytes.len()),
+        Frame::Title { offset, text } => format!("title {offset} {text}"),
+        Frame::Section { offset, section } => format!("section {offset} {}", section.codec),
+        Frame::Time { offset, .. } => format!("time {offset}"),
+        Frame::Position { live_edge, .. } => format!("position {live_edge}"),
+        Frame::End { reason } => format!("end {reason:?}"),
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<String> {
+    read(bytes).iter().map(word).collect()
+}
+
+/// A mount with one frame more than `count`: the framer holds the last one back until it sees the next.
+fn playing(engine: &Arc<Engine>, count: u32) -> Intake {
+    let mut intake = source(engine);
+    push(&mut intake, &mp3(0, count));
+    intake
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_order_from_the_beginning() {
+    let engine = engine();
+    let mut intake = playing(&engine, 20);
+    let end = engine.mount(&live()).unwrap().ring().end();
+    assert!(end >= 19 * FRAME as u64, "{end}");
+    intake.title("One");
+    let mut body = body(&engine, None);
+    let first = ready(&mut body);
+    let frames = read(&first);
+    let Frame::Head(head) = &frames[0] else {
+        panic!("{:?}", frames[0])
+    };
+    assert_eq!(head.version, PROTOCOL);
+    assert_eq!((head.mount.as_str(), head.start), ("/live.mp3", 0));
+    assert_eq!(head.content_type, "audio/mpeg");
+    assert_eq!(head.headers, [("icy-name".to_owned(), "Test".to_owned())]);
+    assert_eq!(head.path, ["origin"]);
+    let edge = 11 * FRAME;
+    assert_eq!(
+        words(&first)[1..],
+        [
+            "section 0 mp3".to_owned(),
+            format!("position {end}"),
+            "time 0".to_owned(),
+            format!("data 0+{edge}"),
+            format!("time {edge}"),
+            format!("data {edge}+{}", end - edge as u64),
+            format!("title {end} One"),
+        ]
+    );
+    intake.title("Two");
+    assert_eq!(words(&ready(&mut body)), [format!("title {end} Two")]);
+    tokio::time::advance(POSITION_EVERY).await;
+    assert_eq!(words(&ready(&mut body)), [format!("position {end}")]);
+    engine.end(&live());
+    assert_eq!(words(&ready(&mut body)), ["end Ended"]);
+    assert!(body.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_a_position_with_what_is_in_effect() {
+    let engine = engine();
+    let mut intake = playing(&engine, 2);
+    intake.title("One");
+    push(&mut intake, &mp3(2, 30));
+    let ring = engine.mount(&live()).unwrap().ring();
+    let (epoch, end) = (ring.epoch(), ring.end());
+    let title = ring.with_indexes(|i| i.titles[0].offset);
+    let at = |offset| {
+        let position = Some(Position { epoch, offset });
+        words(&ready(&mut body(&engine, position)))
+    };
+    let expected = [
+        format!("head {}", end - 5),
+        "section 0 mp3".into(),
+        format!("title {title} One"),
+        format!("position {end}"),
+        format!("data {}+5", end - 5),
+    ];
+    assert_eq!(at(end - 5), expected);
+    // At the edge, and in the parent's future: nothing but waiting.
+    for offset in [end, end + 1000] {
+        let got = at(offset);
+        assert_eq!((got.len(), &got[0]), (4, &format!("head {offset}")));
+    }
+    let other = Some(Position {
+        epoch: Epoch(epoch.0 + 1),
+        offset: end,
+    });
+    assert_eq!(words(&ready(&mut body(&engine, other)))[0], "head 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_say_why() {
+    let engine = engine();
+    let intake = playing(&engine, 5);
+    let mut first = body(&engine, None);
+    ready(&mut first);
+    drop(intake);
+    let mut other = source(&engine);
+    push(
+        &mut other,
+        include_bytes!("../../../tests/fixtures/mono22.mp3"),
+    );
+    assert_eq!(words(&ready(&mut first)), ["end EpochChanged"]);
+    assert!(first.next().await.is_none());
+    let shutdown = CancellationToken::new();
+    let mount = engine.mount(&live()).unwrap();
+    let mut body: Body = Box::pin(frames(mount, own(), vec![], None, shutdown.clone()));
+    ready(&mut body);
+    shutdown.cancel();
+    assert_eq!(words(&ready(&mut body)), ["end Shutdown"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_falls_out_of_the_window_goes_on_at_an_edge() {
+    let engine = engine_of(128 * 1024);
+    let mut intake = playing(&engine, 10);
+    let mut body = body(&engine, None);
+    ready(&mut body);
+    for from in 0..20 {
+        push(&mut intake, &mp3(10 + from * 100, 100));
+    }
+    let ring = engine.mount(&live()).unwrap().ring();
+    let edge = ring.edge_from(ring.start()).unwrap();
+    let got = words(&ready(&mut body));
+    assert!(
+        got[0].starts_with(&format!("time {edge}")),
+        "{:?}",
+        &got[..3]
+    );
+    assert!(
+        got[1].starts_with(&format!("data {edge}+")),
+        "{:?}",
+        &got[..3]
+    );
+}
+
+/// A child that is fed by hand.
+struct Child {
+    pull: Pull,
+    parent: Parent,
+}
+
+impl Child {
+    fn new() -> Self {
+        let pull = Pull {
+            engine: engine(),
+            connector: connector(),
+            pulls: Pulls::default(),
+            mount: live(),
+            own: "child".parse().unwrap(),
+            pace: Pace::default(),
+        };
+        let parent = Parent {
+            url: "http://127.0.0.1:1".into(),
+            credential: crate::base::secret::Secret::new("x"),
+            node: "origin".into(),
+        };
+        Self { pull, parent }
+    }
+}
+
+type Known = (Vec<(u64, Section)>, Vec<(u64, String)>, Vec<TimeMark>);
+
+/// What holds at each offset, whatever was said twice.
+fn known(ring: &Ring) -> Known {
+    ring.with_indexes(|i| {
+        let sections = i.sections.iter();
+        let mut titles: Vec<(u64, String)> = Vec::new();
+        for mark in &i.titles {
+            titles.retain(|(offset, _)| *offset != mark.offset);
+            titles.push((mark.offset, mark.text.to_string()));
+        }
+        (
+            sections.map(|m| (m.offset, (*m.section).clone())).collect(),
+            titles,
+            i.times.iter().copied().collect(),
+        )
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(usize),
+    Title(String),
+    /// The source goes and comes back; with other parameters if true.
+    Replace(bool),
+    Deliver(usize),
+    Cut,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1_usize..5_000).prop_map(Step::Push),
+        2 => "[a-c]{0,2}".prop_map(Step::Title),
+        1 => any::<bool>().prop_map(Step::Replace),
+        6 => (1_usize..3_000).prop_map(Step::Deliver),
+        2 => Just(Step::Cut),
+    ]
+}
+
+/// The source's side of the law.
+struct Origin {
+    engine: Arc<Engine>,
+    intake: Option<Intake>,
+    audio: Vec<u8>,
+    at: usize,
+}
+
+impl Origin {
+    fn new() -> Self {
+        let engine = engine();
+        let intake = Some(source(&engine));
+        Self {
+            engine,
+            intake,
+            audio: mp3(0, 400),
+            at: 0,
+        }
+    }
+
+    fn push(&mut self, count: usize) {
+        let end = (self.at + count).min(self.audio.len());
+        let intake = self.intake.as_mut().unwrap();
+        push(intake, &self.audio[self.at..end]);
+        self.at = end;
+    }
+
+    fn replace(&mut self, other: bool) {
+        self.intake = None;
+        let mut intake = source(&self.engine);
+        if other {
+            push(
+                &mut intake,
+                include_bytes!("../../../tests/fixtures/mono22.mp3"),
+            );
+        }
+        self.intake = Some(intake);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn a_childs_ring_equals_its_parents(
+        steps in prop::collection::vec(step(), 1..60),
+        chunk in 1_usize..700,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut origin, child) = (Origin::new(), Child::new());
+            origin.push(3000);
+            let mut report = Report::default();
+            let mut body = body(&origin.engine, None);
+            let (mut wire, mut decoder) = (Vec::new(), FrameDecoder::new());
+            let mut playing = Playing::new(&child.pull, &child.parent, None);
+            let finish = [Step::Deliver(usize::MAX), Step::Cut, Step::Deliver(usize::MAX)];
+            for step in steps.into_iter().chain(finish) {
+                let mut again = false;
+                match step {
+                    Step::Push(count) => origin.push(count),
+                    Step::Title(title) => origin.intake.as_mut().unwrap().title(&title),
+                    Step::Replace(other) => origin.replace(other),
+                    Step::Cut => again = true,
+                    Step::Deliver(count) => {
+                        wire.extend(ready(&mut body));
+                        let rest = wire.split_off(count.min(wire.len()));
+                        for part in wire.chunks(chunk) {
+                            decoder.push(part);
+                            while let Some(frame) = decoder.next_frame().unwrap() {
+                                match playing.take(frame, &mut report) {
+                                    Ok(()) => {}
+                                    Err(Left::EpochChanged) => again = true,
+                                    Err(left) => panic!("{left}"),
+                                }
+                            }
+                        }
+                        wire = rest;
+                    }
+                }
+                if again {
+                    drop(playing);
+                    playing = Playing::new(&child.pull, &child.parent, None);
+                    wire.clear();
+                    decoder = FrameDecoder::new();
+                    body = super::tests::body(&origin.engine, child.pull.position());
+                }
+            }
+            // The last cut may have met a change of the epoch.
+            let end = origin.engine.mount(&live()).unwrap();
+            let copy = child.pull.engine.mount(&live()).unwrap();
+            prop_assert_eq!(copy.counters.gap_bytes(), 0);
+            prop_assert_eq!(copy.content(), end.content());
+            let (ours, theirs) = (copy.ring(), end.ring());
+            prop_assert_eq!((ours.epoch(), ours.start(), ours.end()), (theirs.epoch(), theirs.start(), theirs.end()));
+            prop_assert_eq!(bytes_of(&ours, 0), bytes_of(&theirs, 0));
+            prop_assert_eq!(known(&ours), known(&theirs));
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn a_gap_is_counted_where_the_parent_goes_on() {
+    let child = Child::new();
+    let mut report = Report::default();
+    let mut playing = Playing::new(&child.pull, &child.parent, None);
+    let head = |start| {
+        Frame::Head(Head {
+            version: PROTOCOL,
+            mount: live().to_string(),
+            epoch: 7,
+            start,
+            content_type: "audio/mpeg".into(),
+            path: vec!["origin".into()],
+            ..Head::default()
+        })
+    };
+    let data = |offset, bytes: &'static [u8]| Frame::Data {
+        offset,
+        bytes: Bytes::from_static(bytes),
+    };
+    let time = |offset, media_micros| Frame::Time {
+        offset,
+        media_micros,
+        wall_millis: 0,
+    };
+    let mut take = |frame| playing.take(frame, &mut report);
+    take(head(100)).unwrap();
+    take(time(100, 5)).unwrap();
+    take(data(100, b"abcdef")).unwrap();
+    // Said again by another parent that starts earlier: known, and the clock stays.
+    take(head(100)).unwrap();
+    take(time(100, 1)).unwrap();
+    take(data(102, b"cdefgh")).unwrap();
+    let mount = child.pull.engine.mount(&live()).unwrap();
+    let ring = mount.ring();
+    assert_eq!(bytes_of(&ring, 100), b"abcdefgh");
+    assert_eq!((ring.media_micros(), mount.counters.gap_bytes()), (5, 0));
+    take(time(150, 9)).unwrap();
+    assert_eq!((ring.start(), ring.end()), (150, 150));
+    take(data(150, b"xy")).unwrap();
+    assert_eq!(mount.counters.gap_bytes(), 42);
+    assert_eq!(bytes_of(&ring, 150), b"xy");
+    assert_eq!(mount.counters.received_bytes(), 10);
+}
+
+#[tokio::test]
+async fn heads_that_are_refused() {
+    let child = Child::new();
+    let engine = Arc::clone(&child.pull.engine);
+    let feeder = Feeder {
+        address: None,
+        agent: String::new(),
+        since_unix_millis: 0,
+    };
+    let mut replica = engine.open_replica(&live(), feeder).unwrap();
+    replica.begin(Epoch(9), 0, Content::default());
+    drop(replica);
+    let good = Head {
+        mount: live().to_string(),
+        epoch: 9,
+        path: vec!["origin".into()],
+        ..Head::default()
+    };
+    let refuse = |change: fn(&mut Head)| {
+        let mut head = good.clone();
+        change(&mut head);
+        let mut playing = Playing::new(&child.pull, &child.parent, None);
+        let taken = playing.take(Frame::Head(head), &mut Report::default());
+        taken.err().map(|left| left.to_string()).unwrap_or_default()
+    };
+    let other: MountId = "/other".parse().unwrap();
+    assert_eq!(other.to_string(), "/other");
+    assert_eq!(refuse(|_| ()), "");
+    assert!(refuse(|h| h.mount = "/other".into()).ends_with("another mount"));
+    assert!(refuse(|h| h.path = vec!["a".into(), "child".into()]).ends_with("this very node"));
+    assert!(refuse(|h| h.path = vec!["a".into(); 65]).ends_with("too many nodes"));
+    assert!(refuse(|h| h.epoch = 8).ends_with("earlier epoch"));
+    // One that waits itself takes nothing from us.
+    assert_eq!(refuse(|h| h.epoch = 0), "");
+    assert_eq!(engine.mount(&live()).unwrap().ring().epoch(), Epoch(9));
+    let mut playing = Playing::new(&child.pull, &child.parent, None);
+    let early = Frame::Title {
+        offset: 0,
+        text: "x".into(),
+    };
+    assert!(playing.take(early, &mut Report::default()).is_err());
+}
