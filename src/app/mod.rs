@@ -3,12 +3,15 @@
 //! Must never: hold a rule. Below it everything; above it only `cli`.
 
 mod configs;
+mod keeper;
 mod limits;
 mod local;
+mod names;
 mod node;
 mod reload;
 pub mod rendered;
 mod signals;
 
+pub use keeper::RENDERED_DIR;
 pub use local::{SOCKET_FILE, URL_FILE};
 pub use node::{Launch, Node, run};

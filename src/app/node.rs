@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::keeper::Keeper;
+use super::names::{host_name, local_url};
+use super::rendered::Passwords;
 use super::signals::Word;
 use super::{configs, limits, local, reload, signals};
-use crate::base::ids::{Epoch, NodeId};
+use crate::base::ids::Epoch;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, Identity, Parts, ProbeOrder, Remembered, Role};
 use crate::edge::{Edge, Kind, bind};
@@ -60,6 +63,7 @@ pub struct Node {
     edge: Arc<Edge>,
     data_dir: Arc<DataDir>,
     access_log: Arc<AccessLog>,
+    settings: watch::Sender<Settings>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -134,6 +138,7 @@ impl Node {
             edge,
             data_dir,
             access_log,
+            settings: watch::Sender::new(settings.clone()),
             tasks: TaskTracker::new(),
             shutdown,
         };
@@ -142,6 +147,7 @@ impl Node {
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
         node.spawn_keepers();
+        node.spawn_rendering(&launch);
         node.spawn_cluster(&launch, probes)?;
         Ok(node)
     }
@@ -189,6 +195,27 @@ impl Node {
                 }
             }
         });
+    }
+
+    /// Files for other servers.
+    fn spawn_rendering(&self, launch: &Launch) {
+        let keeper = Keeper {
+            control: Arc::clone(&self.control),
+            data_dir: Arc::clone(&self.data_dir),
+            role: match launch.role {
+                Role::Primary => crate::render::Role::Primary,
+                Role::Relay => crate::render::Role::Relay,
+            },
+            primary: launch.primary.clone(),
+            passwords: Passwords {
+                source: self.secrets.source.clone(),
+                admin: self.secrets.admin.clone(),
+                relay: self.secrets.relay.clone(),
+            },
+            port: self.address.port(),
+            settings: self.settings.subscribe(),
+        };
+        self.tasks.spawn(keeper.run(self.shutdown.clone()));
     }
 
     /// The node's part in its cluster.
@@ -252,6 +279,7 @@ impl Node {
         self.control
             .reconfigure(configs::control(settings, &self.secrets, urls, descriptors));
         self.access_log.reopen();
+        self.settings.send_replace(settings.clone());
     }
 
     /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
@@ -342,30 +370,4 @@ fn file_name(path: &Path) -> &str {
     path.file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("")
-}
-
-/// Where this very machine reaches the port.
-fn local_url(address: SocketAddr) -> String {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    format!("http://{address}")
-}
-
-/// The host's name as far as it is a node name.
-fn host_name() -> NodeId {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let clean = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-            c
-        } else {
-            '-'
-        }
-    };
-    let clean: String = name.chars().map(clean).take(64).collect();
-    clean.parse().unwrap_or_else(|_| NodeId::random())
 }

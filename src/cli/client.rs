@@ -78,7 +78,16 @@ impl Client {
     /// # Errors
     /// [`Exit::Unreachable`], [`Exit::Denied`], or what the node says.
     pub fn ask(&self, verb: Verb, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        block_on(self.exchange(verb, path, body))?
+        let (answer, _) = block_on(self.exchange(verb, path, body))??;
+        Ok(answer)
+    }
+
+    /// One page of a list, and the path of the next one.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn page(&self, path: &str) -> Result<(Value, Option<String>), Failure> {
+        block_on(self.exchange(Verb::Get, path, None))?
     }
 
     async fn exchange(
@@ -86,7 +95,7 @@ impl Client {
         verb: Verb,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<(Value, Option<String>), Failure> {
         let url = format!("{}{path}", self.base);
         let mut request = match verb {
             Verb::Get => self.http.get(url),
@@ -101,12 +110,14 @@ impl Client {
         }
         let answer = request.send().await.map_err(|error| self.broken(error))?;
         let status = answer.status();
+        let link = answer.headers().get("link");
+        let next = link.and_then(|link| next_page(link.to_str().ok()?));
         let bytes = read(answer).await.map_err(|error| self.broken(error))?;
         let value: Option<Value> = serde_json::from_slice(&bytes).ok();
         if status.is_success() {
             return match value {
-                Some(value) => Ok(value),
-                None if bytes.is_empty() => Ok(Value::Null),
+                Some(value) => Ok((value, next)),
+                None if bytes.is_empty() => Ok((Value::Null, None)),
                 None => Err(Failure::said(
                     Exit::Failed,
                     format!(
@@ -157,12 +168,21 @@ async fn read(mut answer: reqwest::Response) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What an error answer says: the API's field, else its text.
+/// The path in `</path?after=9>; rel="next"`.
+fn next_page(link: &str) -> Option<String> {
+    let (target, rest) = link.split_once('>')?;
+    let path = target.trim().strip_prefix('<')?;
+    (rest.contains("rel=\"next\"") && path.starts_with('/')).then(|| path.to_owned())
+}
+
+/// What an error answer says: the API's fields, else its text.
 fn sentence(value: Option<&Value>, bytes: &[u8]) -> String {
-    let field = |name| value?.get(name)?.as_str().map(str::to_owned);
-    let text = field("error")
-        .or_else(|| field("message"))
-        .unwrap_or_else(|| String::from_utf8_lossy(bytes).trim().to_owned());
+    let field = |name| value?.get(name)?.as_str();
+    let text = match (field("error"), field("hint")) {
+        (Some(error), Some(hint)) if !hint.is_empty() => format!("{error}; {hint}"),
+        (Some(error), _) => error.to_owned(),
+        _ => String::from_utf8_lossy(bytes).trim().to_owned(),
+    };
     super::table::clean(&text).chars().take(400).collect()
 }
 

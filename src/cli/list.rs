@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::{Form, GetFlags, KickFlags, Listing};
 use super::client::{Client, Verb, segment};
@@ -27,8 +27,8 @@ pub(super) fn get(flags: &GetFlags) -> Outcome {
 
 /// `relayctl kick`.
 pub(super) fn kick(flags: &KickFlags) -> Outcome {
-    let path = format!("/api/v1/listeners/{}", segment(&flags.listener));
-    Client::new(&flags.target)?.ask(Verb::Delete, &path, None)?;
+    let path = format!("/api/v1/listeners/{}/kick", segment(&flags.listener));
+    Client::new(&flags.target)?.ask(Verb::Post, &path, None)?;
     print::text(&format!(
         "listener {} ended\n",
         table::clean(&flags.listener)
@@ -37,38 +37,25 @@ pub(super) fn kick(flags: &KickFlags) -> Outcome {
 
 /// The whole list, page after page.
 fn all(client: &Client, what: Listing) -> Result<Value, Failure> {
-    let path = format!("/api/v1/{}", what.word());
-    let mut answer = client.ask(Verb::Get, &path, None)?;
-    while let Some(next) = next_page(&answer) {
-        let query = format!("{path}?after={}", segment(&next));
-        let page = client.ask(Verb::Get, &query, None)?;
+    let (mut answer, mut next) = client.page(&format!("/api/v1/{}", what.word()))?;
+    while let Some(path) = next {
+        let (page, after) = client.page(&path)?;
         if !append(&mut answer, page, what.word()) {
             break;
         }
+        next = after;
     }
     Ok(answer)
 }
 
-fn next_page(answer: &Value) -> Option<String> {
-    match answer.get("next")? {
-        Value::String(next) if !next.is_empty() => Some(next.clone()),
-        Value::Number(next) => Some(next.to_string()),
-        _ => None,
-    }
-}
-
 /// False where the page brought nothing.
 fn append(answer: &mut Value, mut page: Value, what: &str) -> bool {
-    let next = page.get_mut("next").map_or(Value::Null, Value::take);
     let Some(Value::Array(more)) = page.get_mut(what).map(Value::take) else {
         return false;
     };
     let brought = !more.is_empty();
     if let Some(list) = answer.get_mut(what).and_then(Value::as_array_mut) {
         list.extend(more);
-    }
-    if let Some(object) = answer.as_object_mut() {
-        object.insert("next".into(), if brought { next } else { json!(null) });
     }
     brought
 }

@@ -1,0 +1,279 @@
+//! Keeps the rendered files of a running node's role up to date in its data directory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::{Glob, GlobSetBuilder};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::rendered::{self, Known, Passwords};
+use crate::base::ids::MountId;
+use crate::cluster::snapshot::{NodeView, State};
+use crate::control::Control;
+use crate::render::write::{Written, write_atomic};
+use crate::render::{Kind, RenderError, RenderNode, Renderer, Role, Station};
+use crate::settings::data_dir::DataDir;
+use crate::settings::types::{Primary, Settings};
+use crate::wire::message::NodeRole;
+
+/// Folder of the data directory with the files.
+pub const RENDERED_DIR: &str = "rendered";
+
+/// Between two looks: a table that moves every second is looked at no more often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What the files are made from, and where they go.
+pub(super) struct Keeper {
+    /// Mounts and nodes.
+    pub control: Arc<Control>,
+    /// The directory that `rendered/` is in.
+    pub data_dir: Arc<DataDir>,
+    /// This node's role.
+    pub role: Role,
+    /// Whom a relay pulls from.
+    pub primary: Option<Primary>,
+    /// This node's own.
+    pub passwords: Passwords,
+    /// The data port.
+    pub port: u16,
+    /// The settings, as they are reloaded.
+    pub settings: watch::Receiver<Settings>,
+}
+
+/// What was done last, so that nothing is done or said twice.
+#[derive(Default)]
+struct Last {
+    station: Option<Station>,
+    templates: Option<PathBuf>,
+    said: Vec<String>,
+}
+
+impl Keeper {
+    /// Until `shutdown`. In a read-only data directory there is nothing to do.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        if !self.data_dir.is_writable() {
+            return;
+        }
+        let mut carried = self.control.carried();
+        let mut table = self.control.watch_table();
+        let mut last = Last::default();
+        loop {
+            self.keep(&mut last).await;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = async {
+                    tokio::time::sleep(LOOK).await;
+                    tokio::select! {
+                        changed = self.settings.changed() => changed,
+                        changed = carried.changed() => changed,
+                        changed = table.changed() => changed,
+                    }
+                } => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn keep(&self, last: &mut Last) {
+        let settings = self.settings.borrow().clone();
+        let templates = settings.render.templates.clone();
+        let station = match self.station(&settings) {
+            Ok(station) => station,
+            Err(sentence) => return last.say(sentence),
+        };
+        if last.station.as_ref() == Some(&station) && last.templates == templates {
+            return;
+        }
+        last.station = Some(station.clone());
+        last.templates = templates.clone();
+        let folder = self.data_dir.path().join(RENDERED_DIR);
+        // The disk is waited for, and must not be by a thread that others wait for.
+        let written = tokio::task::spawn_blocking(move || write(&folder, templates, &station));
+        let mut sentences = written.await.unwrap_or_default();
+        sentences.retain(|sentence| !last.said.contains(sentence));
+        for sentence in sentences {
+            last.say(sentence);
+        }
+    }
+
+    fn station(&self, settings: &Settings) -> Result<Station, String> {
+        let known = Known {
+            port: Some(self.port),
+            mounts: self.mounts(settings),
+            nodes: nodes(&self.control.snapshot().nodes),
+            passwords: self.passwords.clone(),
+        };
+        let primary = self.primary.as_ref();
+        rendered::station(settings, self.role, primary, self.data_dir.path(), &known)
+    }
+
+    /// On a relay the primary's mounts as far as it carries them; none before it knows any.
+    fn mounts(&self, settings: &Settings) -> Option<Vec<MountId>> {
+        if self.role == Role::Primary {
+            return None;
+        }
+        let mut globs = GlobSetBuilder::new();
+        for glob in settings
+            .pull
+            .mounts
+            .iter()
+            .filter_map(|text| Glob::new(text).ok())
+        {
+            globs.add(glob);
+        }
+        let globs = globs.build().ok()?;
+        let carried = self.control.carried();
+        let mut mounts: Vec<MountId> = carried
+            .borrow()
+            .iter()
+            .map(|info| info.mount.clone())
+            .filter(|mount| globs.is_match(mount.to_string()))
+            .collect();
+        mounts.sort();
+        (!mounts.is_empty()).then_some(mounts)
+    }
+}
+
+impl Last {
+    fn say(&mut self, sentence: String) {
+        if self.said.contains(&sentence) {
+            return;
+        }
+        tracing::warn!("rendered files: {sentence}");
+        // What was said long ago may be said again.
+        if self.said.len() > 100 {
+            self.said.clear();
+        }
+        self.said.push(sentence);
+    }
+}
+
+/// The nodes that HAProxy may send to: all but the dead, as far as they are reached by plain http.
+fn nodes(table: &[Arc<NodeView>]) -> Vec<RenderNode> {
+    let node = |view: &Arc<NodeView>| {
+        let url = Url::parse(view.public_urls.http.as_deref()?).ok()?;
+        Some(RenderNode {
+            name: view.name.to_string(),
+            role: match view.role {
+                NodeRole::Primary => Role::Primary,
+                NodeRole::Relay => Role::Relay,
+            },
+            host: url.host_str()?.trim_matches(['[', ']']).to_owned(),
+            port: url.port_or_known_default()?,
+            max_listeners: u32::try_from(view.limits.max_listeners).ok(),
+        })
+    };
+    table
+        .iter()
+        .filter(|view| view.state != State::Dead)
+        .filter_map(node)
+        .collect()
+}
+
+/// Renders and writes every file; a file that cannot be made stays as it was. Gives sentences for people.
+fn write(folder: &std::path::Path, templates: Option<PathBuf>, station: &Station) -> Vec<String> {
+    let renderer = match Renderer::new(templates.as_deref()) {
+        Ok(renderer) => renderer,
+        Err(error) => return vec![error.to_string()],
+    };
+    if let Err(error) = make_folder(folder) {
+        return vec![format!("cannot make `{}`: {error}", folder.display())];
+    }
+    let mut sentences = Vec::new();
+    for kind in Kind::ALL {
+        let path = folder.join(kind.file_name());
+        let old = std::fs::read_to_string(&path).ok();
+        let text = match renderer.render_replacing(kind, station, old.as_deref()) {
+            Ok(text) => text,
+            Err(RenderError::NoMounts) => {
+                sentences.push("none yet: this relay has not heard of any mount".to_owned());
+                continue;
+            }
+            Err(error) => {
+                sentences.push(format!("no {}: {error}", kind.file_name()));
+                continue;
+            }
+        };
+        match write_atomic(&path, &text, 0o600) {
+            Ok(Written::Changed) => tracing::debug!(path = %path.display(), "rendered"),
+            Ok(Written::Unchanged) => {}
+            Err(error) => sentences.push(format!("cannot write `{}`: {error}", path.display())),
+        }
+    }
+    sentences
+}
+
+fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::base::secret::Secret;
+    use crate::render::RenderMount;
+
+    fn primary() -> Station {
+        Station {
+            source_password: Secret::new("s3cret"),
+            admin_password: Secret::new("adm1n"),
+            ..Station::default()
+        }
+    }
+
+    #[test]
+    fn all_three_private_and_only_on_change() {
+        let scene = tempfile::tempdir().unwrap();
+        let folder = scene.path().join(RENDERED_DIR);
+        assert_eq!(write(&folder, None, &primary()), Vec::<String>::new());
+        let mut times = Vec::new();
+        for kind in Kind::ALL {
+            let meta = std::fs::metadata(folder.join(kind.file_name())).unwrap();
+            assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+            times.push(meta.modified().unwrap());
+        }
+        assert_eq!(times.len(), 3);
+        write(&folder, None, &primary());
+        for (kind, time) in Kind::ALL.into_iter().zip(times) {
+            let meta = std::fs::metadata(folder.join(kind.file_name())).unwrap();
+            assert_eq!(meta.modified().unwrap(), time, "{kind}");
+        }
+        let mut more = primary();
+        more.mounts.push(RenderMount::at("/live.mp3"));
+        write(&folder, None, &more);
+        let text = std::fs::read_to_string(folder.join("icecast.xml")).unwrap();
+        assert!(text.contains("/live.mp3"), "{text}");
+    }
+
+    #[test]
+    fn a_relay_without_mounts_says_so_and_keeps_what_is_there() {
+        let scene = tempfile::tempdir().unwrap();
+        let folder = scene.path().join(RENDERED_DIR);
+        write(&folder, None, &primary());
+        let old = std::fs::read_to_string(folder.join("icecast.xml")).unwrap();
+        let relay = Station {
+            role: Role::Relay,
+            ..primary()
+        };
+        let sentences = write(&folder, None, &relay);
+        assert!(
+            sentences
+                .iter()
+                .any(|s| s.contains("has not heard of any mount"))
+        );
+        let new = std::fs::read_to_string(folder.join("icecast.xml")).unwrap();
+        assert_eq!(old, new);
+    }
+}
