@@ -145,7 +145,8 @@ impl Last {
         if self.said.contains(&sentence) {
             return;
         }
-        tracing::warn!("rendered files: {sentence}");
+        // Nobody may want these files: what is missing for them is no warning.
+        tracing::info!("rendered files: {sentence}");
         // What was said long ago may be said again.
         if self.said.len() > 100 {
             self.said.clear();
