@@ -13,15 +13,14 @@ use axum::{Extension, Json, Router};
 use futures_util::stream;
 use serde_json::json;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Client;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
 use crate::telemetry::refuse;
-use crate::upstream::Ask;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
+use crate::upstream::Ask;
 use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult};
 
 /// Longest message that a node may send, in bytes.
@@ -133,8 +132,11 @@ async fn feed(State(control): State<Arc<Control>>, headers: HeaderMap) -> Respon
         control,
     };
     let lines = stream::unfold(feed, |mut feed| async move {
-        let lines = feed.next().await;
-        Some((Ok::<_, Infallible>(lines), feed))
+        let stopping = feed.control.stopping();
+        tokio::select! {
+            () = stopping.cancelled() => None,
+            lines = feed.next() => Some((Ok::<_, Infallible>(lines), feed)),
+        }
     });
     (
         [
@@ -216,23 +218,14 @@ async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri:
     let ask = match Ask::parse(uri.path(), uri.query()) {
         Ok(ask) => ask,
         Err(error) => {
-            let body = Json(json!({"error": error.to_string()}));
-            return (StatusCode::BAD_REQUEST, body).into_response();
+            return (StatusCode::BAD_REQUEST, Json(json!({"error": error.to_string()}))).into_response();
         }
     };
     let Some(mount) = control.engine.mount(&ask.mount) else {
-        return (
-            StatusCode::NOT_FOUND,
-            Json(json!({"error": "no such mount here"})),
-        )
-            .into_response();
+        return (StatusCode::NOT_FOUND, Json(json!({"error": "no such mount here"}))).into_response();
     };
     let own = control.identity.id.clone();
-    let path = control.pulls.path(&mount.id);
-    let body = frames(mount, own, path, ask.position, CancellationToken::new());
-    (
-        [(header::CONTENT_TYPE, "application/octet-stream")],
-        Body::from_stream(body),
-    )
-        .into_response()
+    let path = control.pulls.path(&ask.mount);
+    let body = frames(mount, own, path, ask.position, control.stopping());
+    ([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(body)).into_response()
 }

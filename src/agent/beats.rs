@@ -55,9 +55,8 @@ impl Agent {
             .client
             .post("/cluster/v1/beat", &self.client.credential(), &beat)
             .await;
-        if answer.is_err() {
-            // What was not acknowledged is confirmed with the next beat.
-            self.control.confirm_again(confirmed);
+        if answer.is_ok() {
+            self.control.acknowledged(&confirmed);
         }
         answer
     }

@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::base::secret::Secret;
 use crate::control::Control;
-use crate::discovery::Resolver;
+use crate::discovery::{Connector, Resolver};
 use client::Client;
 pub use probes::probe;
 
@@ -50,6 +50,7 @@ pub struct Agent {
     control: Arc<Control>,
     client: Client,
     resolver: Resolver,
+    connector: Connector,
     shutdown: CancellationToken,
 }
 
@@ -80,13 +81,8 @@ impl Agent {
         );
         let resolver = Resolver::system();
         let client = Client::new(&config, &resolver)?;
-        let agent = Self {
-            config,
-            control,
-            client,
-            resolver,
-            shutdown,
-        };
+        let connector = Connector::new(resolver.clone());
+        let agent = Self { config, control, client, resolver, connector, shutdown };
         agent.turn_to(agent.config.primary.clone());
         Ok(agent)
     }

@@ -9,13 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Agent;
 use crate::base::ids::MountId;
-use crate::discovery::Connector;
-use crate::upstream::pull::{self, Finished, Parent};
+use crate::upstream::pull::{self, Parent};
 use crate::wire::message::{MountInfo, MountState};
 
 struct Pull {
     cancel: CancellationToken,
-    task: JoinHandle<Finished>,
+    task: JoinHandle<pull::Finished>,
 }
 
 /// Starts and ends pulls as the primary's list says, until the shutdown.
@@ -82,22 +81,16 @@ impl Agent {
         for mount in wanted {
             if !pulls.contains_key(mount) {
                 let cancel = self.shutdown.child_token();
-                let pulling = pull::Pull {
+                let pull = pull::Pull {
                     engine: Arc::clone(&self.control.engine),
-                    connector: Connector::new(self.resolver.clone()),
+                    connector: self.connector.clone(),
                     pulls: self.control.pulls.clone(),
                     mount: mount.clone(),
                     own: self.control.identity.id.clone(),
                     pace: pull::Pace::default(),
                 };
-                let pulling = pulling.run(parents.subscribe(), cancel.clone());
-                pulls.insert(
-                    mount.clone(),
-                    Pull {
-                        cancel,
-                        task: tokio::spawn(pulling),
-                    },
-                );
+                let pulling = pull.run(parents.subscribe(), cancel.clone());
+                pulls.insert(mount.clone(), Pull { cancel, task: tokio::spawn(pulling) });
             }
         }
     }

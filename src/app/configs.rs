@@ -15,7 +15,7 @@ use crate::settings::choices;
 use crate::settings::secrets::Secrets;
 use crate::settings::types::{Primary, Settings};
 use crate::wire::message::PublicUrls;
-use crate::{agent, control, edge};
+use crate::{agent, balancer, control, edge};
 
 /// Descriptors that are kept for everything but listeners.
 const KEPT_DESCRIPTORS: u64 = 512;
@@ -77,6 +77,12 @@ pub(super) fn control(
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
         weight: settings.limits.weight,
         on_demand: settings.pull.on_demand,
+        serve: match settings.serve {
+            choices::Serve::Auto => balancer::Serve::Auto,
+            choices::Serve::Always => balancer::Serve::Always,
+            choices::Serve::Never => balancer::Serve::Never,
+        },
+        strategy: settings.strategy.name().parse().unwrap_or_default(),
         location: settings.station.location.clone(),
         admin_contact: settings.station.admin_email.clone(),
         metrics_open: match settings.metrics_open {

@@ -113,7 +113,8 @@ impl Node {
         let telemetry = Telemetry::new(Box::new(move |record, reason| sink.write(record, reason)));
         let engine = Engine::start(configs::engine(settings), Arc::clone(&telemetry))?;
         engine.epochs().raise(persisted_epoch(&data_dir));
-        let parts = parts(
+        let shutdown = CancellationToken::new();
+        let mut parts = parts(
             &launch,
             &secrets,
             address.port(),
@@ -121,9 +122,9 @@ impl Node {
             engine,
             telemetry,
         );
+        parts.stopping = shutdown.clone();
         let (control, probes) = Control::new(parts);
         let control = Arc::new(control);
-        let shutdown = CancellationToken::new();
         let router = admin::router(Arc::clone(&control));
         let edge = Edge::new(
             configs::edge(settings),
@@ -325,6 +326,7 @@ fn parts(
     };
     let kept = Arc::clone(data_dir);
     Parts {
+        stopping: CancellationToken::new(),
         identity,
         config: configs::control(settings, secrets, urls, limits::raise_descriptors()),
         engine,

@@ -8,6 +8,7 @@ use crate::base::ids::NodeId;
 use crate::base::wall::unix_millis;
 use crate::cluster::access::AccessError;
 use crate::cluster::keys::CredentialError;
+use crate::cluster::snapshot::State;
 use crate::cluster::table::{Effect, Event, Probe, Refusal, refusal};
 use crate::wire::message::{
     self, Beat, BeatAnswer, FeedLine, JoinAnswer, JoinRequest, MessageError, MountInfo, NodeState,
@@ -156,14 +157,13 @@ impl Control {
                 Some(format!("http://{}", SocketAddr::new(seen, beat.data_port)));
         }
         let (seq, gone) = (beat.seq, beat.state == NodeState::Gone);
-        let confirmed = std::mem::take(&mut beat.confirmed);
         self.checked_step(Event::Beat {
             beat: beat.clone(),
             seen,
             connection,
         })?;
         self.connections().insert(connection, id.clone());
-        self.balance_beat(&beat, &confirmed);
+        self.balancer().on_beat(&beat, Instant::now());
         if gone {
             self.step(Event::Leave(id.clone()));
         }
@@ -299,19 +299,16 @@ impl Control {
                     url: url.clone(),
                 });
             }
-            Effect::Changed {
-                name,
-                from,
-                to,
-                why,
-                ..
-            } => {
+            Effect::Changed { id, name, from, to, why } => {
+                if *to == State::Dead {
+                    self.balancer().on_gone(id);
+                }
                 let from = from.map_or("new", |state| state.as_str());
                 tracing::info!(node = %name, from, to = to.as_str(), why = why.as_deref(), "node changed");
             }
             Effect::Gone { id, name } => {
                 tracing::info!(node = %name, %id, "node left the table");
-                self.forget_node(id);
+                self.balancer().on_gone(id);
             }
             Effect::DrainsChanged => self.save_drains(),
             Effect::ClockJumped(gap) => {

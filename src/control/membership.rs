@@ -1,11 +1,14 @@
 //! A relay's side of the cluster: what it has heard.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Control;
 use crate::base::ids::NodeId;
 use crate::cluster::keys::KeyRing;
 use crate::wire::message::{FeedLine, JoinAnswer, MountInfo};
+
+/// A primary that was not heard for this long is gone, as a silent relay is dead for it.
+const ORPHANED: Duration = Duration::from_secs(10);
 
 impl Control {
     /// The primary took this node in.
@@ -19,6 +22,7 @@ impl Control {
 
     /// A line of the feed. Lines about mounts are for the pulls, see [`Self::carried`].
     pub fn heard(&self, line: FeedLine) {
+        *self.heard_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
         match line {
             FeedLine::Keys { keys, .. } => self.take_keys(&keys),
             FeedLine::Mounts {
@@ -67,9 +71,18 @@ impl Control {
 
     fn take_keys(&self, keys: &[crate::wire::message::ClusterKey]) {
         match KeyRing::from_wire(keys) {
-            Ok(ring) => self.keys.store(std::sync::Arc::new(ring)),
+            Ok(ring) => {
+                self.balancer().set_keys(ring.clone());
+                self.keys.store(std::sync::Arc::new(ring));
+            }
             Err(error) => tracing::warn!(%error, "the primary sent no usable keys"),
         }
+    }
+
+    /// True while the primary has been silent for as long as makes a node dead.
+    pub(super) fn is_orphan(&self, now: Instant) -> bool {
+        let heard = *self.heard_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        heard.is_none_or(|at| now.saturating_duration_since(at) >= ORPHANED)
     }
 
     /// True once a whole table was heard.

@@ -11,6 +11,7 @@ mod load;
 mod members;
 mod membership;
 mod placing;
+mod probing;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,9 +20,12 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::balancer::{self, Balancer, Strategy};
 use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
+use crate::base::wall::unix_millis;
 use crate::cluster::access::TokenStore;
 use crate::cluster::copy::TableCopy;
 use crate::cluster::keys::{ClusterSecrets, KeyRing};
@@ -57,6 +61,10 @@ pub struct Config {
     pub max_bandwidth: u64,
     /// Share of newcomers beside other relays, 100 is usual.
     pub weight: u32,
+    /// Whether a primary serves listeners itself.
+    pub serve: crate::balancer::Serve,
+    /// How a relay is chosen.
+    pub strategy: Strategy,
     /// A relay pulls a mount only while somebody listens.
     pub on_demand: bool,
     /// Shown by the Icecast-compatible statistics.
@@ -89,7 +97,7 @@ pub struct Control {
     pub engine: Arc<Engine>,
     /// The counts.
     pub telemetry: Arc<Telemetry>,
-    /// What is pulled from other nodes.
+    /// The pulls that feed this node's mounts.
     pub pulls: Pulls,
     config: ArcSwap<Config>,
     draining: AtomicBool,
@@ -104,11 +112,14 @@ pub struct Control {
     tokens: Mutex<TokenStore>,
     secrets: ClusterSecrets,
     keys: ArcSwap<KeyRing>,
+    balancer: Mutex<Balancer>,
     /// Which connections carry beats, and whose.
     connections: Mutex<HashMap<u64, NodeId>>,
     probe_orders: mpsc::Sender<ProbeOrder>,
     carried: watch::Sender<Vec<MountInfo>>,
     parent: Mutex<Option<NodeId>>,
+    /// When the primary was heard last.
+    heard_at: Mutex<Option<Instant>>,
     origin: ArcSwap<Option<(String, u16)>>,
     demand: demand::Demand,
     /// Mounts that foreign upstreams bring on demand.
@@ -116,6 +127,7 @@ pub struct Control {
     /// The operator drains this node at the primary.
     drained: AtomicBool,
     reports: AtomicU64,
+    stopping: CancellationToken,
 }
 
 /// What a node is made of.
@@ -138,6 +150,8 @@ pub struct Parts {
     pub join_tokens: Vec<Secret>,
     /// Where it keeps things.
     pub store: Store,
+    /// Cancelled when the node goes down.
+    pub stopping: CancellationToken,
 }
 
 /// Probes that may wait at once.
@@ -155,6 +169,8 @@ impl Control {
             Role::Primary => parts.secrets.ring.clone(),
             Role::Relay => KeyRing::default(),
         };
+        let mut balancer = Balancer::new(balancer_config(&parts.config), parts.identity.incarnation);
+        balancer.set_keys(keys.clone());
         let control = Self {
             identity: parts.identity,
             engine: parts.engine,
@@ -171,15 +187,18 @@ impl Control {
             tokens: Mutex::new(tokens),
             secrets: parts.secrets,
             keys: ArcSwap::from_pointee(keys),
+            balancer: Mutex::new(balancer),
             connections: Mutex::default(),
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
             parent: Mutex::default(),
+            heard_at: Mutex::default(),
             origin: ArcSwap::from_pointee(None),
             demand: demand::Demand::default(),
             offered: Mutex::default(),
             drained: AtomicBool::new(false),
             reports: AtomicU64::new(0),
+            stopping: parts.stopping,
         };
         (control, orders)
     }
@@ -194,10 +213,16 @@ impl Control {
         self.published.subscribe()
     }
 
+    /// Cancelled when the node goes down.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
     /// What must happen a few times a second.
     pub fn tick(&self, now: Instant) {
         self.engine.tick(now);
         self.settle_demand(now);
+        self.balancer().tick(now, unix_millis());
         if self.identity.role == Role::Primary {
             let own = self.own_beat(0, NodeState::Ready, Vec::new(), now);
             self.step(Event::Own(own));
@@ -214,6 +239,10 @@ impl Control {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn balancer(&self) -> MutexGuard<'_, Balancer> {
+        self.balancer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tokens(&self) -> MutexGuard<'_, TokenStore> {
@@ -233,6 +262,7 @@ impl Control {
 
     /// Takes new settings.
     pub fn reconfigure(&self, config: Config) {
+        self.balancer().set_config(balancer_config(&config));
         self.config.store(Arc::new(config));
     }
 
@@ -258,4 +288,8 @@ impl Control {
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::Relaxed);
     }
+}
+
+fn balancer_config(config: &Config) -> balancer::Config {
+    balancer::Config { strategy: config.strategy, ..balancer::Config::default() }
 }

@@ -1,11 +1,15 @@
-//! Where a newcomer goes.
+//! Where a newcomer goes: the balancer's decision, with what it needs to know gathered here.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::{Control, Role};
-use crate::base::ids::MountId;
+use crate::balancer::{self, Decision, OwnState, Pick};
+use crate::base::ids::{MountId, NodeId};
+use crate::base::wall::unix_millis;
 use crate::telemetry::Class;
+use crate::wire::message::NodeRole;
 
 /// Somebody at the door.
 #[derive(Debug, Clone)]
@@ -22,12 +26,12 @@ pub struct Visitor {
     pub agent: String,
     /// `X-Playback-Session-Id`.
     pub session: Option<String>,
-    /// Our token, if it brings one.
-    pub token: Option<String>,
     /// False for HEAD, probes and relays: they take no place.
     pub reserves: bool,
     /// Who it is.
     pub class: Class,
+    /// Nodes that did not answer when it asked before.
+    pub avoid: Vec<NodeId>,
 }
 
 /// What becomes of a newcomer.
@@ -42,10 +46,14 @@ pub enum Verdict {
     Redirect {
         /// The whole URL.
         location: String,
-        /// The node's name.
-        node: String,
+        /// The node.
+        node: NodeId,
+        /// Its name.
+        name: String,
         /// Why there.
         reason: &'static str,
+        /// Connect to it first: nobody else vouches for it.
+        check_first: bool,
     },
     /// Nobody carries the mount.
     NoMount,
@@ -75,43 +83,113 @@ impl Place {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Now(verdict) => verdict,
-            Self::Wait { .. } => Verdict::Refuse {
-                retry_after: 5,
-                reason: "join-bucket",
-            },
+            Self::Wait { .. } => Verdict::Refuse { retry_after: 5, reason: "pacing" },
         }
     }
 }
 
 impl Control {
-    /// See the module.
-    pub fn place(&self, _visitor: &Visitor, _now: Instant) -> Place {
-        Place::Now(Verdict::Serve {
-            reason: "primary-serves",
-        })
+    /// See the module. `waited` is how long it has stood in line.
+    pub fn place(&self, visitor: &Visitor, waited: Duration, now: Instant) -> Place {
+        if visitor.class == Class::Relay {
+            // A foreign server that relays us asked for this very node.
+            return Place::Now(Verdict::Serve { reason: "relay-login" });
+        }
+        if visitor.class == Class::Probe {
+            return Place::Now(Verdict::Serve { reason: "probe" });
+        }
+        let snapshot = self.snapshot();
+        let here = self.engine.mount(&visitor.mount);
+        let elsewhere = snapshot.nodes.iter().any(|node| node.mounts.contains_key(&visitor.mount));
+        let can_serve = here.is_some() || self.is_offered(&visitor.mount);
+        if !can_serve && !elsewhere {
+            return Place::Now(Verdict::NoMount);
+        }
+        let ask = balancer::Ask {
+            mount: &visitor.mount,
+            bitrate: here.map_or(0, |mount| mount.bitrate()),
+            https: visitor.https,
+            address: visitor.address,
+            agent: &visitor.agent,
+            session: visitor.session.as_deref(),
+            reserves: visitor.reserves,
+            target: &visitor.target,
+            waited,
+            avoid: &visitor.avoid,
+            now,
+            unix_millis: unix_millis(),
+            random: rand::random(),
+        };
+        let own = self.own_state(can_serve, now);
+        let decision = self.balancer().decide(&ask, &snapshot, &own);
+        self.note(&decision, visitor.reserves);
+        place(decision, &snapshot)
     }
 
-    /// The number of the next beat, and the reservations that it confirms.
+    fn own_state(&self, can_serve: bool, now: Instant) -> OwnState {
+        let config = self.config.load();
+        let listeners = self.telemetry.listeners();
+        let full = listeners >= config.max_listeners || self.over_bandwidth();
+        OwnState {
+            id: self.identity.id.clone(),
+            role: match self.identity.role {
+                Role::Primary => NodeRole::Primary,
+                Role::Relay => NodeRole::Relay,
+            },
+            serve: config.serve,
+            can_serve,
+            full,
+            hard_full: listeners >= config.max_listeners,
+            draining: self.is_draining(),
+            primary_gone: self.identity.role == Role::Relay && self.is_orphan(now),
+            uptime: now.saturating_duration_since(self.telemetry.started),
+        }
+    }
+
+    /// True where one more listener would break the committed bandwidth.
+    fn over_bandwidth(&self) -> bool {
+        let most = self.config.load().max_bandwidth;
+        if most == 0 {
+            return false;
+        }
+        let committed: u64 = self
+            .engine
+            .mounts()
+            .iter()
+            .map(|mount| mount.counters.listeners().saturating_mul(mount.bitrate()))
+            .sum();
+        committed >= most
+    }
+
+    fn note(&self, decision: &Decision, counts: bool) {
+        let node = match decision {
+            Decision::Serve { .. } => self.identity.name.to_string(),
+            Decision::Redirect { node, .. } => {
+                self.snapshot().find(node).map_or_else(|| node.to_string(), |view| view.name.to_string())
+            }
+            Decision::Wait { .. } | Decision::Refuse { .. } => return,
+        };
+        if counts {
+            metrics::counter!("relayctl_picks_total", "node" => node, "mode" => decision.mode()).increment(1);
+        }
+    }
+
+    /// The last decisions, newest first.
+    pub fn picks(&self) -> Vec<Pick> {
+        self.balancer().picks().rev().cloned().collect()
+    }
+
+    /// The number of the next beat, and the reservations that it confirms: those of the primary's tokens
+    /// whose listeners are here.
     pub fn next_report(&self) -> (u64, Vec<u64>) {
-        (
-            self.reports
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-                + 1,
-            Vec::new(),
-        )
+        let seq = self.reports.fetch_add(1, Ordering::Relaxed) + 1;
+        let confirmed = self.parent().map(|primary| self.balancer().confirmed_for(&primary));
+        (seq, confirmed.unwrap_or_default())
     }
 
-    /// A beat was not acknowledged: what it confirmed goes with the next.
-    pub fn confirm_again(&self, _confirmed: Vec<u64>) {}
-
-    /// Marks a request as a probe of ours.
-    pub fn probe_token(&self) -> String {
-        String::new()
-    }
-
-    /// True for a token that the primary signed for its probe.
-    pub fn is_probe(&self, _token: Option<&str>) -> bool {
-        false
+    /// The primary has heard these.
+    pub fn acknowledged(&self, confirmed: &[u64]) {
+        self.balancer().acknowledged(confirmed);
     }
 
     /// Why this node takes no listeners now; `None` where it does.
@@ -122,10 +200,17 @@ impl Control {
         let waits = self.identity.role == Role::Relay && !self.has_table();
         waits.then_some("waiting for the primary's table")
     }
+}
 
-    /// What a beat says about listeners and reservations, applied as one.
-    pub(super) fn balance_beat(&self, _beat: &crate::wire::message::Beat, _confirmed: &[u64]) {}
-
-    /// A node left the table for good.
-    pub(super) fn forget_node(&self, _id: &crate::base::ids::NodeId) {}
+fn place(decision: Decision, snapshot: &crate::cluster::snapshot::Snapshot) -> Place {
+    let reason = decision.reason().as_str();
+    match decision {
+        Decision::Serve { .. } => Place::Now(Verdict::Serve { reason }),
+        Decision::Redirect { node, location, check_first, .. } => {
+            let name = snapshot.find(&node).map_or_else(|| node.to_string(), |view| view.name.to_string());
+            Place::Now(Verdict::Redirect { location, node, name, reason, check_first })
+        }
+        Decision::Wait { until, .. } => Place::Wait { until },
+        Decision::Refuse { retry_after, .. } => Place::Now(Verdict::Refuse { retry_after, reason }),
+    }
 }

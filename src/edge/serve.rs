@@ -19,6 +19,9 @@ use crate::wire::response::Answer;
 /// How long a newcomer waits for a place in a join bucket.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// With the primary gone nobody vouches for a node but its own answer, within this time.
+const VOUCH: Duration = Duration::from_millis(300);
+
 /// Smallest and largest metadata interval: a block every few bytes would be a load, a huge one never comes.
 const METAINT: std::ops::RangeInclusive<u32> = 1024..=1_048_576;
 
@@ -41,18 +44,14 @@ impl Edge {
         if request.method == Method::Head {
             return self.head(conn, &request, &mount, origin.https).await;
         }
-        let visitor = visitor(&request, &mount, origin.address, origin.https, class);
-        match self.place(&visitor).await {
+        let mut visitor = visitor(&request, &mount, origin.address, origin.https, class);
+        match self.place(&mut visitor).await {
             Verdict::Serve { reason } => {
                 self.serve(conn, &request, &mount, origin.address, class, reason)
                     .await
             }
-            Verdict::Redirect {
-                location,
-                node,
-                reason,
-            } => {
-                conn.answer(&redirect(&request, &location, &node, reason))
+            Verdict::Redirect { location, name, reason, .. } => {
+                conn.answer(&redirect(&request, &location, &name, reason))
                     .await;
             }
             Verdict::NoMount => self.no_mount(conn, &request, &mount).await,
@@ -90,33 +89,33 @@ impl Edge {
     }
 
     /// Asks until there is an answer; those who must wait do so in the order they came.
-    async fn place(&self, visitor: &Visitor) -> Verdict {
+    async fn place(&self, visitor: &mut Visitor) -> Verdict {
+        loop {
+            let verdict = self.place_in_turn(visitor).await;
+            let Verdict::Redirect { node, location, check_first: true, .. } = &verdict else { return verdict };
+            if answers(location).await {
+                return verdict;
+            }
+            visitor.avoid.push(node.clone());
+        }
+    }
+
+    async fn place_in_turn(&self, visitor: &Visitor) -> Verdict {
         let started = Instant::now();
-        let first = self.control.place(visitor, started);
+        let first = self.control.place(visitor, Duration::ZERO, started);
         metrics::histogram!("relayctl_pick_seconds").record(started.elapsed());
-        let Place::Wait { .. } = first else {
-            return first.verdict();
-        };
-        let busy = || Verdict::Refuse {
-            retry_after: 5,
-            reason: "join-bucket",
-        };
-        let Ok(_waiting) = self.queue.try_acquire() else {
-            return busy();
-        };
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let Place::Wait { .. } = first else { return first.verdict() };
+        let Ok(_waiting) = self.queue.try_acquire() else { return first.verdict() };
+        let deadline = tokio::time::Instant::from_std(started + PATIENCE);
         let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
-            return busy();
+            return first.verdict();
         };
         *turn += 1;
         loop {
-            match self.control.place(visitor, Instant::now()) {
-                Place::Wait { until } => {
-                    let until = tokio::time::Instant::from_std(until);
-                    if until > deadline {
-                        return busy();
-                    }
-                    tokio::time::sleep_until(until).await;
+            let now = Instant::now();
+            match self.control.place(visitor, now.saturating_duration_since(started), now) {
+                Place::Wait { until } if tokio::time::Instant::from_std(until) <= deadline => {
+                    tokio::time::sleep_until(until.into()).await;
                 }
                 placed => return placed.verdict(),
             }
@@ -179,14 +178,10 @@ impl Edge {
     }
 
     async fn head(&self, conn: Conn, request: &Request, id: &MountId, https: bool) {
-        let visitor = visitor(request, id, conn.client.ip(), https, Class::Probe);
-        match self.control.place(&visitor, Instant::now()).verdict() {
-            Verdict::Redirect {
-                location,
-                node,
-                reason,
-            } => {
-                conn.answer(&redirect(request, &location, &node, reason))
+        let visitor = visitor(request, id, conn.client.ip(), https, Class::Listener);
+        match self.control.place(&visitor, Duration::ZERO, Instant::now()).verdict() {
+            Verdict::Redirect { location, name, reason, .. } => {
+                conn.answer(&redirect(request, &location, &name, reason))
                     .await;
             }
             _ => match self
@@ -332,10 +327,20 @@ fn visitor(
             .headers
             .get("x-playback-session-id")
             .map(str::to_owned),
-        token: request.query_value(TOKEN),
         reserves: request.method == Method::Get && class == Class::Listener,
         class,
+        avoid: Vec::new(),
     }
+}
+
+/// True if somebody takes a connection at a URL within [`VOUCH`].
+async fn answers(location: &str) -> bool {
+    let Ok(url) = url::Url::parse(location) else { return false };
+    let Some(host) = url.host_str() else { return false };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let host = host.trim_matches(['[', ']']);
+    let connecting = tokio::net::TcpStream::connect((host, port));
+    matches!(tokio::time::timeout(VOUCH, connecting).await, Ok(Ok(_)))
 }
 
 fn opening(request: &Request, mount: &MountId, address: IpAddr, class: Class) -> Opening {
