@@ -18,9 +18,9 @@ use super::Client;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
 use crate::telemetry::refuse;
+use crate::upstream::Ask;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
-use crate::upstream::Ask;
 use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult};
 
 /// Longest message that a node may send, in bytes.
@@ -218,14 +218,26 @@ async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri:
     let ask = match Ask::parse(uri.path(), uri.query()) {
         Ok(ask) => ask,
         Err(error) => {
-            return (StatusCode::BAD_REQUEST, Json(json!({"error": error.to_string()}))).into_response();
+            return (
+                StatusCode::BAD_REQUEST,
+                Json(json!({"error": error.to_string()})),
+            )
+                .into_response();
         }
     };
     let Some(mount) = control.engine.mount(&ask.mount) else {
-        return (StatusCode::NOT_FOUND, Json(json!({"error": "no such mount here"}))).into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            Json(json!({"error": "no such mount here"})),
+        )
+            .into_response();
     };
     let own = control.identity.id.clone();
     let path = control.pulls.path(&ask.mount);
     let body = frames(mount, own, path, ask.position, control.stopping());
-    ([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(body)).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/octet-stream")],
+        Body::from_stream(body),
+    )
+        .into_response()
 }

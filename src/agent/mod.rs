@@ -82,7 +82,14 @@ impl Agent {
         let resolver = Resolver::system();
         let client = Client::new(&config, &resolver)?;
         let connector = Connector::new(resolver.clone());
-        let agent = Self { config, control, client, resolver, connector, shutdown };
+        let agent = Self {
+            config,
+            control,
+            client,
+            resolver,
+            connector,
+            shutdown,
+        };
         agent.turn_to(agent.config.primary.clone());
         Ok(agent)
     }

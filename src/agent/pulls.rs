@@ -90,7 +90,13 @@ impl Agent {
                     pace: pull::Pace::default(),
                 };
                 let pulling = pull.run(parents.subscribe(), cancel.clone());
-                pulls.insert(mount.clone(), Pull { cancel, task: tokio::spawn(pulling) });
+                pulls.insert(
+                    mount.clone(),
+                    Pull {
+                        cancel,
+                        task: tokio::spawn(pulling),
+                    },
+                );
             }
         }
     }

@@ -47,8 +47,15 @@ impl Control {
 
     /// True for a mount that is not here now but comes when it is asked for.
     pub fn is_offered(&self, mount: &MountId) -> bool {
-        self.carried.borrow().iter().any(|info| info.mount == *mount)
-            || self.offered.lock().unwrap_or_else(PoisonError::into_inner).contains(mount)
+        self.carried
+            .borrow()
+            .iter()
+            .any(|info| info.mount == *mount)
+            || self
+                .offered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(mount)
     }
 
     /// True while a mount is wanted.

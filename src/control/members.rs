@@ -299,7 +299,13 @@ impl Control {
                     url: url.clone(),
                 });
             }
-            Effect::Changed { id, name, from, to, why } => {
+            Effect::Changed {
+                id,
+                name,
+                from,
+                to,
+                why,
+            } => {
                 if *to == State::Dead {
                     self.balancer().on_gone(id);
                 }

@@ -22,7 +22,10 @@ impl Control {
 
     /// A line of the feed. Lines about mounts are for the pulls, see [`Self::carried`].
     pub fn heard(&self, line: FeedLine) {
-        *self.heard_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        *self
+            .heard_at
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
         match line {
             FeedLine::Keys { keys, .. } => self.take_keys(&keys),
             FeedLine::Mounts {
@@ -81,7 +84,10 @@ impl Control {
 
     /// True while the primary has been silent for as long as makes a node dead.
     pub(super) fn is_orphan(&self, now: Instant) -> bool {
-        let heard = *self.heard_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let heard = *self
+            .heard_at
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         heard.is_none_or(|at| now.saturating_duration_since(at) >= ORPHANED)
     }
 

@@ -169,7 +169,8 @@ impl Control {
             Role::Primary => parts.secrets.ring.clone(),
             Role::Relay => KeyRing::default(),
         };
-        let mut balancer = Balancer::new(balancer_config(&parts.config), parts.identity.incarnation);
+        let mut balancer =
+            Balancer::new(balancer_config(&parts.config), parts.identity.incarnation);
         balancer.set_keys(keys.clone());
         let control = Self {
             identity: parts.identity,
@@ -291,5 +292,8 @@ impl Control {
 }
 
 fn balancer_config(config: &Config) -> balancer::Config {
-    balancer::Config { strategy: config.strategy, ..balancer::Config::default() }
+    balancer::Config {
+        strategy: config.strategy,
+        ..balancer::Config::default()
+    }
 }

@@ -83,7 +83,10 @@ impl Place {
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Now(verdict) => verdict,
-            Self::Wait { .. } => Verdict::Refuse { retry_after: 5, reason: "pacing" },
+            Self::Wait { .. } => Verdict::Refuse {
+                retry_after: 5,
+                reason: "pacing",
+            },
         }
     }
 }
@@ -93,14 +96,19 @@ impl Control {
     pub fn place(&self, visitor: &Visitor, waited: Duration, now: Instant) -> Place {
         if visitor.class == Class::Relay {
             // A foreign server that relays us asked for this very node.
-            return Place::Now(Verdict::Serve { reason: "relay-login" });
+            return Place::Now(Verdict::Serve {
+                reason: "relay-login",
+            });
         }
         if visitor.class == Class::Probe {
             return Place::Now(Verdict::Serve { reason: "probe" });
         }
         let snapshot = self.snapshot();
         let here = self.engine.mount(&visitor.mount);
-        let elsewhere = snapshot.nodes.iter().any(|node| node.mounts.contains_key(&visitor.mount));
+        let elsewhere = snapshot
+            .nodes
+            .iter()
+            .any(|node| node.mounts.contains_key(&visitor.mount));
         let can_serve = here.is_some() || self.is_offered(&visitor.mount);
         if !can_serve && !elsewhere {
             return Place::Now(Verdict::NoMount);
@@ -164,13 +172,15 @@ impl Control {
     fn note(&self, decision: &Decision, counts: bool) {
         let node = match decision {
             Decision::Serve { .. } => self.identity.name.to_string(),
-            Decision::Redirect { node, .. } => {
-                self.snapshot().find(node).map_or_else(|| node.to_string(), |view| view.name.to_string())
-            }
+            Decision::Redirect { node, .. } => self
+                .snapshot()
+                .find(node)
+                .map_or_else(|| node.to_string(), |view| view.name.to_string()),
             Decision::Wait { .. } | Decision::Refuse { .. } => return,
         };
         if counts {
-            metrics::counter!("relayctl_picks_total", "node" => node, "mode" => decision.mode()).increment(1);
+            metrics::counter!("relayctl_picks_total", "node" => node, "mode" => decision.mode())
+                .increment(1);
         }
     }
 
@@ -183,7 +193,9 @@ impl Control {
     /// whose listeners are here.
     pub fn next_report(&self) -> (u64, Vec<u64>) {
         let seq = self.reports.fetch_add(1, Ordering::Relaxed) + 1;
-        let confirmed = self.parent().map(|primary| self.balancer().confirmed_for(&primary));
+        let confirmed = self
+            .parent()
+            .map(|primary| self.balancer().confirmed_for(&primary));
         (seq, confirmed.unwrap_or_default())
     }
 
@@ -206,11 +218,27 @@ fn place(decision: Decision, snapshot: &crate::cluster::snapshot::Snapshot) -> P
     let reason = decision.reason().as_str();
     match decision {
         Decision::Serve { .. } => Place::Now(Verdict::Serve { reason }),
-        Decision::Redirect { node, location, check_first, .. } => {
-            let name = snapshot.find(&node).map_or_else(|| node.to_string(), |view| view.name.to_string());
-            Place::Now(Verdict::Redirect { location, node, name, reason, check_first })
+        Decision::Redirect {
+            node,
+            location,
+            check_first,
+            ..
+        } => {
+            let name = snapshot
+                .find(&node)
+                .map_or_else(|| node.to_string(), |view| view.name.to_string());
+            Place::Now(Verdict::Redirect {
+                location,
+                node,
+                name,
+                reason,
+                check_first,
+            })
         }
         Decision::Wait { until, .. } => Place::Wait { until },
-        Decision::Refuse { retry_after, .. } => Place::Now(Verdict::Refuse { retry_after, reason }),
+        Decision::Refuse { retry_after, .. } => Place::Now(Verdict::Refuse {
+            retry_after,
+            reason,
+        }),
     }
 }

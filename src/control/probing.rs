@@ -14,7 +14,9 @@ impl Control {
     /// Marks a request as a probe of ours; empty before the first join.
     pub fn probe_token(&self) -> String {
         let keys = self.keys.load();
-        keys.current().and_then(|id| sign(&keys, id, unix_millis() / 1000)).unwrap_or_default()
+        keys.current()
+            .and_then(|id| sign(&keys, id, unix_millis() / 1000))
+            .unwrap_or_default()
     }
 
     /// True for the mark of a node of this cluster.
@@ -25,7 +27,11 @@ impl Control {
 
 fn sign(keys: &KeyRing, id: u8, seconds: u64) -> Option<String> {
     let mac = keys.mac(id, &[b"probe\0", &seconds.to_be_bytes()])?;
-    let mac: String = mac.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mac: String = mac
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Some(format!("p.{id}.{seconds}.{mac}"))
 }
 
@@ -33,8 +39,12 @@ fn verify(token: &str, keys: &KeyRing, now: u64) -> bool {
     let mut parts = token.strip_prefix("p.").unwrap_or("").splitn(3, '.');
     let id = parts.next().and_then(|text| text.parse().ok());
     let seconds = parts.next().and_then(|text| text.parse::<u64>().ok());
-    let (Some(id), Some(seconds)) = (id, seconds) else { return false };
-    let Some(wanted) = sign(keys, id, seconds) else { return false };
+    let (Some(id), Some(seconds)) = (id, seconds) else {
+        return false;
+    };
+    let Some(wanted) = sign(keys, id, seconds) else {
+        return false;
+    };
     seconds.abs_diff(now) <= VALID && wanted.as_bytes().ct_eq(token.as_bytes()).into()
 }
 

@@ -50,7 +50,12 @@ impl Edge {
                 self.serve(conn, &request, &mount, origin.address, class, reason)
                     .await
             }
-            Verdict::Redirect { location, name, reason, .. } => {
+            Verdict::Redirect {
+                location,
+                name,
+                reason,
+                ..
+            } => {
                 conn.answer(&redirect(&request, &location, &name, reason))
                     .await;
             }
@@ -92,7 +97,15 @@ impl Edge {
     async fn place(&self, visitor: &mut Visitor) -> Verdict {
         loop {
             let verdict = self.place_in_turn(visitor).await;
-            let Verdict::Redirect { node, location, check_first: true, .. } = &verdict else { return verdict };
+            let Verdict::Redirect {
+                node,
+                location,
+                check_first: true,
+                ..
+            } = &verdict
+            else {
+                return verdict;
+            };
             if answers(location).await {
                 return verdict;
             }
@@ -104,8 +117,12 @@ impl Edge {
         let started = Instant::now();
         let first = self.control.place(visitor, Duration::ZERO, started);
         metrics::histogram!("relayctl_pick_seconds").record(started.elapsed());
-        let Place::Wait { .. } = first else { return first.verdict() };
-        let Ok(_waiting) = self.queue.try_acquire() else { return first.verdict() };
+        let Place::Wait { .. } = first else {
+            return first.verdict();
+        };
+        let Ok(_waiting) = self.queue.try_acquire() else {
+            return first.verdict();
+        };
         let deadline = tokio::time::Instant::from_std(started + PATIENCE);
         let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
             return first.verdict();
@@ -113,7 +130,10 @@ impl Edge {
         *turn += 1;
         loop {
             let now = Instant::now();
-            match self.control.place(visitor, now.saturating_duration_since(started), now) {
+            match self
+                .control
+                .place(visitor, now.saturating_duration_since(started), now)
+            {
                 Place::Wait { until } if tokio::time::Instant::from_std(until) <= deadline => {
                     tokio::time::sleep_until(until.into()).await;
                 }
@@ -179,8 +199,17 @@ impl Edge {
 
     async fn head(&self, conn: Conn, request: &Request, id: &MountId, https: bool) {
         let visitor = visitor(request, id, conn.client.ip(), https, Class::Listener);
-        match self.control.place(&visitor, Duration::ZERO, Instant::now()).verdict() {
-            Verdict::Redirect { location, name, reason, .. } => {
+        match self
+            .control
+            .place(&visitor, Duration::ZERO, Instant::now())
+            .verdict()
+        {
+            Verdict::Redirect {
+                location,
+                name,
+                reason,
+                ..
+            } => {
                 conn.answer(&redirect(request, &location, &name, reason))
                     .await;
             }
@@ -335,8 +364,12 @@ fn visitor(
 
 /// True if somebody takes a connection at a URL within [`VOUCH`].
 async fn answers(location: &str) -> bool {
-    let Ok(url) = url::Url::parse(location) else { return false };
-    let Some(host) = url.host_str() else { return false };
+    let Ok(url) = url::Url::parse(location) else {
+        return false;
+    };
+    let Some(host) = url.host_str() else {
+        return false;
+    };
     let port = url.port_or_known_default().unwrap_or(80);
     let host = host.trim_matches(['[', ']']);
     let connecting = tokio::net::TcpStream::connect((host, port));

@@ -1,0 +1,271 @@
+//! Who is able to take this listener: state, mount, scheme, capacity, bucket; and with what weight.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::bucket::Bucket;
+use super::reservations::Reservations;
+use crate::base::ids::{MountId, NodeId};
+use crate::cluster::snapshot::{NodeView, Snapshot, State};
+use crate::wire::message::NodeRole;
+
+/// Descriptors that listeners never get, so that health and control always have some.
+pub const SPARE_DESCRIPTORS: u64 = 512;
+
+/// A relay has its full weight after this.
+pub const SLOW_START: Duration = Duration::from_secs(60);
+
+/// The smallest share of its weight on the way there.
+const SLOWEST: f64 = 0.1;
+
+/// Bits a second of a mount that nobody has measured yet.
+const TYPICAL_BITRATE: u64 = 128_000;
+
+/// A node that may be chosen.
+#[derive(Debug, Clone)]
+pub struct Candidate<'n> {
+    /// Which.
+    pub node: &'n NodeView,
+    /// Listeners and reservations.
+    pub load: u64,
+    /// Listeners that it carries at most.
+    pub capacity: u64,
+    /// Bits a second that its listeners and reservations are owed.
+    pub bits: u64,
+    /// Bits a second of the newcomer.
+    pub newcomer: u64,
+    /// Its weight as set.
+    pub full_weight: f64,
+    /// Its weight now, slow start included.
+    pub weight: f64,
+}
+
+impl Candidate<'_> {
+    /// What its load would be, for its weight.
+    pub fn score(&self) -> f64 {
+        (self.load + 1) as f64 / self.weight
+    }
+
+    /// What its bits would be, for its weight.
+    pub fn bandwidth_score(&self) -> f64 {
+        self.bits.saturating_add(self.newcomer) as f64 / self.weight
+    }
+}
+
+/// Which nodes come into question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Relays that are ready.
+    Healthy,
+    /// In a panic: relays whose beats stopped.
+    Suspects,
+    /// On a relay: the primary itself.
+    Head,
+}
+
+/// What a candidate has to fit.
+#[derive(Debug, Clone)]
+pub struct Want<'a> {
+    /// The mount.
+    pub mount: &'a MountId,
+    /// Its bits a second; 0 is unknown.
+    pub bitrate: u64,
+    /// By which scheme.
+    pub https: bool,
+    /// Who asks: never itself.
+    pub own: &'a NodeId,
+    /// Not these.
+    pub avoid: &'a [NodeId],
+    /// Now.
+    pub now: Instant,
+    /// HEAD and OPTIONS need no place in the bucket.
+    pub reserves: bool,
+}
+
+/// Those who are able, and what kept the others back.
+#[derive(Debug, Default)]
+pub struct Pool<'n> {
+    /// Able.
+    pub able: Vec<Candidate<'n>>,
+    /// Some only have to wait, until then at least.
+    pub wait: Option<Instant>,
+    /// Some have no URL of the scheme.
+    pub no_scheme: bool,
+    /// Some are full.
+    pub full: bool,
+}
+
+/// The last report of a node, as it was applied together with its confirmations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    listeners: u64,
+    bits: u64,
+}
+
+/// Counts and buckets of all nodes.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    counts: HashMap<NodeId, Count>,
+    buckets: HashMap<NodeId, Bucket>,
+}
+
+impl Ledger {
+    /// A node reports. From then on its counts here are believed, not those in the snapshot: they fit the
+    /// reservations that were confirmed with them.
+    pub fn report(&mut self, node: &NodeId, listeners: u64, bits: u64) {
+        let count = Count { listeners, bits };
+        match self.counts.get_mut(node) {
+            Some(known) => *known = count,
+            None => {
+                self.counts.insert(node.clone(), count);
+            }
+        }
+    }
+
+    /// A newcomer goes there.
+    pub fn take(&mut self, node: &NodeId, now: Instant) {
+        if let Some(bucket) = self.buckets.get_mut(node) {
+            bucket.take(now);
+        }
+    }
+
+    /// The node is no more.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.counts.remove(node);
+        self.buckets.remove(node);
+    }
+
+    fn bucket(&mut self, node: &NodeId, capacity: u64, now: Instant) -> &mut Bucket {
+        let bucket = self.buckets.entry(node.clone());
+        let bucket = bucket.or_insert_with(|| Bucket::new(capacity, now));
+        bucket.resize(capacity, now);
+        bucket
+    }
+
+    /// Everybody of `tier` who is able. `warm` is false while this node itself is too young to know who
+    /// else is.
+    pub fn pool<'n>(
+        &mut self,
+        snapshot: &'n Snapshot,
+        tier: Tier,
+        want: &Want<'_>,
+        open: &Reservations,
+        warm: bool,
+    ) -> Pool<'n> {
+        let mut pool = Pool::default();
+        for node in &snapshot.nodes {
+            if !belongs(node, tier, snapshot.panic, want) {
+                continue;
+            }
+            if node.public_urls.of_scheme(want.https).is_none() {
+                pool.no_scheme = true;
+                continue;
+            }
+            let Some(candidate) = self.room(node, want, open) else {
+                pool.full = true;
+                continue;
+            };
+            let bucket = self.bucket(&node.id, candidate.capacity, want.now);
+            if want.reserves && !bucket.has(want.now) {
+                let next = bucket.next_at(want.now);
+                pool.wait = Some(pool.wait.map_or(next, |wait| wait.min(next)));
+                continue;
+            }
+            pool.able.push(candidate);
+        }
+        if warm {
+            slow_start(&mut pool.able, want.now);
+        }
+        pool
+    }
+
+    /// The candidate, unless it is full.
+    fn room<'n>(
+        &self,
+        node: &'n NodeView,
+        want: &Want<'_>,
+        open: &Reservations,
+    ) -> Option<Candidate<'n>> {
+        let tally = open.tally(&node.id);
+        let count = self.counts.get(&node.id).copied();
+        let count = count.unwrap_or_else(|| Count {
+            listeners: node.listeners,
+            bits: node.committed_bits(),
+        });
+        let measured = node.mounts.get(want.mount).map_or(0, |mount| mount.bitrate);
+        let newcomer = match want.bitrate.max(measured) {
+            0 => TYPICAL_BITRATE,
+            bits => bits,
+        };
+        let load = count.listeners + tally.reserved;
+        let bits = count.bits.saturating_add(tally.bits);
+        let capacity = capacity(node, count.listeners, newcomer);
+        let limit = node.limits.max_bandwidth;
+        if load >= capacity || (limit > 0 && bits.saturating_add(newcomer) > limit) {
+            return None;
+        }
+        let full_weight = f64::from(node.weight.max(1));
+        Some(Candidate {
+            node,
+            load,
+            capacity,
+            bits,
+            newcomer,
+            full_weight,
+            weight: full_weight,
+        })
+    }
+}
+
+/// C = min(max_listeners, descriptors - 512, max_bandwidth / the mount's rate). Free descriptors are what
+/// is told; those of its listeners are the ones it has.
+pub fn capacity(node: &NodeView, listeners: u64, bitrate: u64) -> u64 {
+    let mut capacity = node.limits.max_listeners;
+    if let Some(free) = node.descriptors_left {
+        let room = free.saturating_sub(SPARE_DESCRIPTORS);
+        capacity = capacity.min(listeners.saturating_add(room));
+    }
+    if node.limits.max_bandwidth > 0 && bitrate > 0 {
+        capacity = capacity.min(node.limits.max_bandwidth / bitrate);
+    }
+    capacity
+}
+
+/// True if `node` may be asked at all.
+pub fn belongs(node: &NodeView, tier: Tier, panic: bool, want: &Want<'_>) -> bool {
+    let role = match tier {
+        Tier::Head => NodeRole::Primary,
+        Tier::Healthy | Tier::Suspects => NodeRole::Relay,
+    };
+    let fit = match tier {
+        // In a panic only those count as healthy who are heard.
+        Tier::Healthy => node.state == State::Ready && !(panic && node.suspected),
+        Tier::Suspects => {
+            node.suspected
+                && matches!(
+                    node.state,
+                    State::Ready | State::Suspect | State::Unreachable
+                )
+        }
+        Tier::Head => node.state == State::Ready,
+    };
+    node.role == role
+        && fit
+        && !node.full
+        && node.carries(want.mount)
+        && node.id != *want.own
+        && !want.avoid.contains(&node.id)
+}
+
+/// Newcomers among the relays warm up, where there is anybody warm to take their share meanwhile.
+fn slow_start(able: &mut [Candidate<'_>], now: Instant) {
+    let is_warm = |one: &Candidate<'_>| one.load > 0 && one.node.uptime_at(now) >= SLOW_START;
+    if !able.iter().any(is_warm) {
+        return;
+    }
+    for candidate in able {
+        let uptime = candidate.node.uptime_at(now).as_secs_f64();
+        let share = (uptime / SLOW_START.as_secs_f64()).clamp(SLOWEST, 1.0);
+        candidate.weight = candidate.full_weight * share;
+    }
+}

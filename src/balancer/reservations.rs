@@ -1,0 +1,308 @@
+//! Redirects in flight: each counts as a listener of its relay until the relay says that it came, or it is
+//! too late.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::base::ids::NodeId;
+
+/// A listener that has not come by then does not come.
+pub const TTL: Duration = Duration::from_secs(10);
+
+/// Players ask twice, once to look and once to play; within this the second is the first.
+pub const AGAIN: Duration = Duration::from_secs(2);
+
+/// A node that confirms nothing has counted a listener in a report that is this much younger.
+pub const SETTLED: Duration = Duration::from_secs(1);
+
+/// Most reservations at once; the oldest is given up first.
+pub const MAX_OPEN: usize = 100_000;
+
+/// How much of the no-show rate is its newest event.
+const NO_SHOW_SHARE: f64 = 0.1;
+
+/// One redirect in flight.
+#[derive(Debug, Clone)]
+pub struct Reservation {
+    /// Where it leads.
+    pub node: NodeId,
+    /// When it was made.
+    pub issued: Instant,
+    /// Unix seconds, as in its token.
+    pub expires: u32,
+    /// Hops, as in its token.
+    pub hops: u8,
+    /// Who asked for which mount, hashed.
+    pub client: u64,
+    /// Who asked, hashed.
+    pub listener: u64,
+    /// Bits a second that it will take.
+    pub bits: u64,
+    /// The node confirms by token; else its reports tell by their age.
+    pub confirms: bool,
+}
+
+/// What is in flight to one node, and how often nobody came.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Tally {
+    /// Reservations.
+    pub reserved: u64,
+    /// Bits a second that they will take.
+    pub bits: u64,
+    /// Moving share of reservations that nobody came for, 0 to 1.
+    pub no_show: f64,
+    /// Reservations that ended one way or the other.
+    pub ended: u64,
+}
+
+impl Tally {
+    fn ended(&mut self, came: bool) {
+        let event = if came { 0.0 } else { 1.0 };
+        self.no_show += (event - self.no_show) * NO_SHOW_SHARE;
+        self.ended += 1;
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Reservations {
+    next: u64,
+    open: HashMap<u64, Reservation>,
+    order: VecDeque<u64>,
+    again: HashMap<u64, u64>,
+    nodes: HashMap<NodeId, Tally>,
+}
+
+impl Reservations {
+    /// `incarnation` is the unix milliseconds of the process' start: sequences of two processes differ.
+    pub fn new(incarnation: u64) -> Self {
+        Self {
+            next: (incarnation << 20) | 1,
+            open: HashMap::new(),
+            order: VecDeque::new(),
+            again: HashMap::new(),
+            nodes: HashMap::new(),
+        }
+    }
+
+    /// In flight to `node`.
+    pub fn tally(&self, node: &NodeId) -> Tally {
+        self.nodes.get(node).copied().unwrap_or_default()
+    }
+
+    /// How many are in flight.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// True if none is.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Makes one; its sequence goes into the token.
+    pub fn reserve(&mut self, reservation: Reservation) -> u64 {
+        if self.open.len() >= MAX_OPEN {
+            self.give_up_oldest();
+        }
+        let sequence = self.next;
+        self.next = self.next.wrapping_add(1).max(1);
+        let tally = self.nodes.entry(reservation.node.clone()).or_default();
+        tally.reserved += 1;
+        tally.bits = tally.bits.saturating_add(reservation.bits);
+        self.again.insert(reservation.client, sequence);
+        self.order.push_back(sequence);
+        self.open.insert(sequence, reservation);
+        sequence
+    }
+
+    /// The reservation that this client made a moment ago. It is found once.
+    pub fn find_again(&mut self, client: u64, now: Instant) -> Option<(u64, Reservation)> {
+        let sequence = self.again.remove(&client)?;
+        let found = self.open.get(&sequence)?;
+        let young = now.saturating_duration_since(found.issued) < AGAIN;
+        young.then(|| (sequence, found.clone()))
+    }
+
+    /// `node` says that these came. Those of other nodes it has no say in. Returns who asked.
+    pub fn confirm(&mut self, node: &NodeId, sequences: &[u64]) -> Vec<u64> {
+        let mut listeners = Vec::new();
+        for sequence in sequences {
+            let is_its_own = self.open.get(sequence).is_some_and(|r| r.node == *node);
+            if let Some(reservation) = is_its_own.then(|| self.close(*sequence)).flatten() {
+                listeners.push(reservation.listener);
+                self.tally_mut(node).ended(true);
+            }
+        }
+        listeners
+    }
+
+    /// `reported` gives the moment of a node's last report, for nodes that do not confirm: what is older
+    /// than it by a second is in its counts.
+    pub fn settle(&mut self, reported: impl Fn(&NodeId) -> Option<Instant>) {
+        let is_settled = |r: &Reservation| {
+            !r.confirms && reported(&r.node).is_some_and(|at| r.issued + SETTLED <= at)
+        };
+        let settled = self.open.iter().filter(|(_, r)| is_settled(r));
+        let settled: Vec<u64> = settled.map(|(sequence, _)| *sequence).collect();
+        for sequence in settled {
+            self.close(sequence);
+        }
+    }
+
+    /// Gives up those nobody came for.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some(sequence) = self.order.front() {
+            match self.open.get(sequence) {
+                Some(r) if now.saturating_duration_since(r.issued) < TTL => break,
+                Some(_) => self.give_up_oldest(),
+                None => {
+                    self.order.pop_front();
+                }
+            }
+        }
+    }
+
+    /// The node is dead: nobody arrives there any more.
+    pub fn drop_node(&mut self, node: &NodeId) {
+        let lost = self.open.iter().filter(|(_, r)| r.node == *node);
+        let lost: Vec<u64> = lost.map(|(sequence, _)| *sequence).collect();
+        for sequence in lost {
+            self.close(sequence);
+        }
+        self.nodes.remove(node);
+    }
+
+    fn give_up_oldest(&mut self) {
+        let Some(sequence) = self.order.pop_front() else {
+            return;
+        };
+        let closed = self.close(sequence);
+        if let Some(reservation) = closed.filter(|reservation| reservation.confirms) {
+            self.tally_mut(&reservation.node).ended(false);
+        }
+    }
+
+    fn close(&mut self, sequence: u64) -> Option<Reservation> {
+        let reservation = self.open.remove(&sequence)?;
+        let tally = self.tally_mut(&reservation.node);
+        tally.reserved = tally.reserved.saturating_sub(1);
+        tally.bits = tally.bits.saturating_sub(reservation.bits);
+        if self.again.get(&reservation.client) == Some(&sequence) {
+            self.again.remove(&reservation.client);
+        }
+        // Closed ones leave the line lazily; it never grows to twice what is open.
+        if self.order.len() > 64 && self.order.len() > self.open.len() * 2 {
+            let open = &self.open;
+            self.order.retain(|sequence| open.contains_key(sequence));
+        }
+        Some(reservation)
+    }
+
+    fn tally_mut(&mut self, node: &NodeId) -> &mut Tally {
+        self.nodes.entry(node.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(node: &str, client: u64, issued: Instant) -> Reservation {
+        Reservation {
+            node: node.parse().unwrap(),
+            issued,
+            expires: 0,
+            hops: 1,
+            client,
+            listener: client,
+            bits: 128_000,
+            confirms: true,
+        }
+    }
+
+    fn reserved(all: &Reservations, node: &str) -> u64 {
+        all.tally(&node.parse().unwrap()).reserved
+    }
+
+    #[test]
+    fn they_count_until_confirmed_by_their_own_relay() {
+        let now = Instant::now();
+        let mut all = Reservations::new(1_000);
+        let first = all.reserve(to("a", 1, now));
+        let second = all.reserve(to("a", 2, now));
+        assert_eq!((reserved(&all, "a"), second - first), (2, 1));
+        let stranger: NodeId = "b".parse().unwrap();
+        assert!(all.confirm(&stranger, &[first, second]).is_empty());
+        let own: NodeId = "a".parse().unwrap();
+        assert_eq!(all.confirm(&own, &[first, first, 99]), [1]);
+        assert_eq!(reserved(&all, "a"), 1);
+        assert_eq!(all.tally(&own).bits, 128_000);
+    }
+
+    #[test]
+    fn they_expire_and_no_shows_are_told() {
+        let now = Instant::now();
+        let mut all = Reservations::new(1_000);
+        for client in 0..20 {
+            all.reserve(to("a", client, now));
+        }
+        all.expire(now + Duration::from_millis(9_999));
+        assert_eq!(reserved(&all, "a"), 20);
+        all.expire(now + TTL);
+        let tally = all.tally(&"a".parse().unwrap());
+        assert_eq!((tally.reserved, tally.bits, tally.ended), (0, 0, 20));
+        assert!(tally.no_show > 0.8, "{tally:?}");
+        assert!(all.order.is_empty() && all.again.is_empty());
+    }
+
+    #[test]
+    fn found_again_once_and_not_for_long() {
+        let now = Instant::now();
+        let mut all = Reservations::new(1_000);
+        let first = all.reserve(to("a", 7, now));
+        let soon = now + Duration::from_millis(1_900);
+        assert_eq!(all.find_again(7, soon).map(|(s, _)| s), Some(first));
+        assert!(all.find_again(7, soon).is_none());
+        all.reserve(to("a", 8, now));
+        assert!(all.find_again(8, now + AGAIN).is_none());
+        let third = all.reserve(to("a", 9, now));
+        all.confirm(&"a".parse().unwrap(), &[third]);
+        assert!(all.find_again(9, now).is_none());
+    }
+
+    #[test]
+    fn a_node_that_confirms_nothing_settles_by_age() {
+        let now = Instant::now();
+        let mut all = Reservations::new(1_000);
+        for (client, after) in [(1, 0), (2, 500)] {
+            let issued = now + Duration::from_millis(after);
+            all.reserve(Reservation {
+                confirms: false,
+                ..to("a", client, issued)
+            });
+        }
+        let node: NodeId = "a".parse().unwrap();
+        all.settle(|_| Some(now + Duration::from_millis(999)));
+        assert_eq!(reserved(&all, "a"), 2);
+        all.settle(|_| Some(now + Duration::from_millis(1_000)));
+        all.settle(|_| None);
+        assert_eq!(reserved(&all, "a"), 1);
+        all.expire(now + Duration::from_secs(60));
+        assert_eq!(all.tally(&node), Tally::default(), "no no-show");
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let now = Instant::now();
+        let mut all = Reservations::new(1_000);
+        for client in 0..MAX_OPEN as u64 + 5 {
+            all.reserve(to("a", client, now));
+        }
+        assert_eq!((all.len(), all.order.len()), (MAX_OPEN, MAX_OPEN));
+        assert_eq!(reserved(&all, "a"), MAX_OPEN as u64);
+        all.drop_node(&"a".parse().unwrap());
+        assert!(all.is_empty());
+        assert!(all.order.len() <= 64);
+    }
+}

@@ -1,0 +1,337 @@
+//! From the question to the answer.
+//!
+//! A place that was promised is kept. A primary sends away whom it can and serves whom it must; a relay
+//! serves whom it can and sends away whom it must. Three redirects, then somebody serves or says no.
+
+use std::time::{Duration, Instant};
+
+use super::decision::{Ask, Decision, OwnState, Reason, Serve};
+use super::location::{location, token_of};
+use super::pool::{Candidate, Pool, SLOW_START, Tier, Want, belongs};
+use super::reservations::{Reservation, TTL};
+use super::strategy::{Draw, Strategy, pick};
+use super::token::{MAX_HOPS, Token, node_hash};
+use super::{Balancer, client_hash, listener_hash};
+use crate::cluster::snapshot::{NodeView, Snapshot};
+use crate::wire::message::{MAX_CONFIRMED, NodeRole};
+
+/// `Retry-After` is drawn from this many seconds on.
+const RETRY_FLOOR: u32 = 5;
+
+/// And up to this many more.
+const RETRY_SPREAD: u32 = 10;
+
+impl Balancer {
+    pub(super) fn choose(
+        &mut self,
+        ask: &Ask<'_>,
+        snapshot: &Snapshot,
+        own: &OwnState,
+    ) -> Decision {
+        self.settle(snapshot, own);
+        let token = self.token(ask);
+        if let Some(token) = token.filter(|token| keeps_place(token, own)) {
+            if ask.reserves {
+                self.arrived(&token);
+            }
+            return Decision::Serve {
+                reason: Reason::Token,
+            };
+        }
+        let hops = token.map_or(0, |token| token.hops);
+        let mut turn = Turn {
+            ask,
+            snapshot,
+            own,
+            hops,
+            draw: Draw::new(ask.random),
+        };
+        if let Some(here) = turn.here_first() {
+            return Decision::Serve { reason: here };
+        }
+        if hops >= MAX_HOPS {
+            return turn.end_of_the_road();
+        }
+        self.elsewhere(&mut turn)
+    }
+
+    /// Another node, this one for want of others, or nobody.
+    fn elsewhere(&mut self, turn: &mut Turn<'_>) -> Decision {
+        if let Some(again) = self.again(turn) {
+            return again;
+        }
+        let (healthy, strategy) = (self.pool(Tier::Healthy, turn), self.strategy(turn));
+        if let Some(chosen) = self.pick(strategy, &healthy, turn) {
+            return self.redirect(&chosen, strategy.reason(), turn);
+        }
+        if let Some(until) = healthy
+            .wait
+            .filter(|_| turn.may_wait(self.config.queue_wait))
+        {
+            return Decision::Wait {
+                until,
+                reason: Reason::Pacing,
+            };
+        }
+        if turn.own.role == NodeRole::Primary && turn.may_serve() && !turn.own.full {
+            let reason = match healthy.no_scheme && !healthy.full && healthy.wait.is_none() {
+                true => Reason::NoScheme,
+                false => Reason::PrimaryServes,
+            };
+            return Decision::Serve { reason };
+        }
+        if turn.own.role == NodeRole::Relay {
+            let head = self.pool(Tier::Head, turn);
+            if let Some(chosen) = self.pick(Strategy::P2c, &head, turn) {
+                return self.redirect(&chosen, Reason::P2c, turn);
+            }
+        }
+        if turn.snapshot.panic {
+            let suspects = self.pool(Tier::Suspects, turn);
+            let freshest = suspects.able.iter().max_by_key(|one| one.node.reported);
+            if let Some(chosen) = freshest {
+                return self.redirect(chosen, Reason::Panic, turn);
+            }
+        }
+        turn.refuse(&healthy)
+    }
+
+    /// The token of the ask, if it is one of ours, in time and not used up.
+    fn token(&self, ask: &Ask<'_>) -> Option<Token> {
+        let text = token_of(ask.target)?;
+        let token = Token::verify(text, &self.ring, ask.unix_millis).ok()?;
+        (token.sequence == 0 || !self.used.contains(&token)).then_some(token)
+    }
+
+    /// The listener that the token was made for is here.
+    fn arrived(&mut self, token: &Token) {
+        if self.used.insert(token) {
+            if self.confirmed.len() >= MAX_CONFIRMED {
+                self.confirmed.pop_front();
+            }
+            self.confirmed.push_back((token.issuer, token.sequence));
+        }
+    }
+
+    /// On a node that gets no confirmations, rows of the table end reservations instead.
+    fn settle(&mut self, snapshot: &Snapshot, own: &OwnState) {
+        if own.role == NodeRole::Relay && snapshot.version != self.settled {
+            self.settled = snapshot.version;
+            let reported = |node: &_| snapshot.find(node).map(|row| row.reported);
+            self.open.settle(reported);
+        }
+    }
+
+    /// The relay that this client was sent to a moment ago.
+    fn again(&mut self, turn: &Turn<'_>) -> Option<Decision> {
+        let ask = turn.ask;
+        if !ask.reserves {
+            return None;
+        }
+        let (sequence, known) = self.open.find_again(client_hash(ask), ask.now)?;
+        let node = turn.snapshot.find(&known.node)?;
+        let tier = match node.role {
+            NodeRole::Primary => Tier::Head,
+            NodeRole::Relay => Tier::Healthy,
+        };
+        // Its place is counted already; all else may have changed in between.
+        if !belongs(node, tier, turn.snapshot.panic, &turn.want()) {
+            return None;
+        }
+        self.ledger.take(&node.id, ask.now);
+        let token = Token {
+            issuer: node_hash(&turn.own.id),
+            relay: node_hash(&node.id),
+            sequence,
+            hops: known.hops.max(turn.hops + 1),
+            expires: known.expires,
+        };
+        self.answer(node, &token, Reason::Again, turn)
+    }
+
+    fn pool<'n>(&mut self, tier: Tier, turn: &Turn<'n>) -> Pool<'n> {
+        // Without keys hops cannot be counted: then a relay sends nobody on.
+        if turn.own.role == NodeRole::Relay && self.ring.current().is_none() {
+            return Pool::default();
+        }
+        let warm = turn.own.uptime >= SLOW_START;
+        let open = &self.open;
+        self.ledger
+            .pool(turn.snapshot, tier, &turn.want(), open, warm)
+    }
+
+    /// The strategy that was set, unless its counts are too old or not ours alone.
+    fn strategy(&self, turn: &Turn<'_>) -> Strategy {
+        let late = |at: Instant| turn.ask.now.saturating_duration_since(at) > self.config.beat * 3;
+        let stale = turn.snapshot.newest_report().is_none_or(late);
+        match self.config.strategy {
+            Strategy::LeastConn if stale || turn.own.role == NodeRole::Relay => Strategy::P2c,
+            strategy => strategy,
+        }
+    }
+
+    fn pick<'n>(
+        &mut self,
+        strategy: Strategy,
+        pool: &Pool<'n>,
+        turn: &mut Turn<'_>,
+    ) -> Option<Candidate<'n>> {
+        let ask = turn.ask;
+        let (service, turns) = (ask.mount.service(), &mut self.turns);
+        pick(
+            strategy,
+            &pool.able,
+            ask.address,
+            service,
+            &mut turn.draw,
+            turns,
+        )
+        .cloned()
+    }
+
+    fn redirect(&mut self, chosen: &Candidate<'_>, reason: Reason, turn: &Turn<'_>) -> Decision {
+        let (ask, node) = (turn.ask, chosen.node);
+        let expires = (ask.unix_millis + TTL.as_millis() as u64).div_ceil(1_000);
+        let expires = u32::try_from(expires).unwrap_or(u32::MAX);
+        let mut token = Token {
+            issuer: node_hash(&turn.own.id),
+            relay: node_hash(&node.id),
+            sequence: 0,
+            hops: turn.hops + 1,
+            expires,
+        };
+        if ask.reserves {
+            let listener = listener_hash(ask.address, ask.agent);
+            self.ledger.take(&node.id, ask.now);
+            self.memory.redirected(listener, ask.now);
+            token.sequence = self.open.reserve(Reservation {
+                node: node.id.clone(),
+                issued: ask.now,
+                expires,
+                hops: token.hops,
+                client: client_hash(ask),
+                listener,
+                bits: chosen.newcomer,
+                confirms: turn.own.role == NodeRole::Primary && node.capabilities.tokens,
+            });
+        }
+        self.answer(node, &token, reason, turn)
+            .unwrap_or_else(|| turn.refuse(&Pool::default()))
+    }
+
+    /// `None` only where the node has no URL of the scheme, which its pool has ruled out.
+    fn answer(
+        &self,
+        node: &NodeView,
+        token: &Token,
+        reason: Reason,
+        turn: &Turn<'_>,
+    ) -> Option<Decision> {
+        let ask = turn.ask;
+        let base = node.public_urls.of_scheme(ask.https)?;
+        // An engine that reads no tokens sends nobody on either: it needs none.
+        let text = node
+            .capabilities
+            .tokens
+            .then(|| token.sign(&self.ring))
+            .flatten();
+        Some(Decision::Redirect {
+            node: node.id.clone(),
+            location: location(base, ask.mount, ask.target, text.as_deref()),
+            reason,
+            reservation: token.sequence,
+            check_first: turn.own.role == NodeRole::Relay && turn.own.primary_gone,
+        })
+    }
+}
+
+/// One ask on its way to an answer.
+struct Turn<'a> {
+    ask: &'a Ask<'a>,
+    snapshot: &'a Snapshot,
+    own: &'a OwnState,
+    hops: u8,
+    draw: Draw,
+}
+
+impl Turn<'_> {
+    fn want(&self) -> Want<'_> {
+        Want {
+            mount: self.ask.mount,
+            bitrate: self.ask.bitrate,
+            https: self.ask.https,
+            own: &self.own.id,
+            avoid: self.ask.avoid,
+            now: self.ask.now,
+            reserves: self.ask.reserves,
+        }
+    }
+
+    /// This node serves before it looks for another.
+    fn here_first(&self) -> Option<Reason> {
+        let able = self.may_serve() && !self.own.full;
+        match self.own.role {
+            NodeRole::Relay if able => Some(Reason::RelayServes),
+            NodeRole::Primary if able && self.own.serve == Serve::Always => {
+                Some(Reason::ServeAlways)
+            }
+            _ => None,
+        }
+    }
+
+    /// It has the mount, and nothing but its limits speaks against serving it.
+    fn may_serve(&self) -> bool {
+        let never = self.own.role == NodeRole::Primary && self.own.serve == Serve::Never;
+        self.own.can_serve && !self.own.draining && !never
+    }
+
+    fn may_wait(&self, longest: Duration) -> bool {
+        self.ask.reserves && self.ask.waited < longest
+    }
+
+    /// Every other place has been tried: up to the hard cap it ends here.
+    fn end_of_the_road(&mut self) -> Decision {
+        if self.may_serve() && !self.own.hard_full {
+            return Decision::Serve {
+                reason: Reason::HopLimit,
+            };
+        }
+        self.refusal(Reason::HopLimit)
+    }
+
+    fn refuse(&self, pool: &Pool<'_>) -> Decision {
+        let reason = if pool.wait.is_some() {
+            Reason::Pacing
+        } else if self.own.draining {
+            Reason::Draining
+        } else if pool.full || self.own.full {
+            Reason::Full
+        } else if pool.no_scheme {
+            Reason::NoScheme
+        } else {
+            Reason::NoRelay
+        };
+        self.refusal(reason)
+    }
+
+    fn refusal(&self, reason: Reason) -> Decision {
+        let more = self.draw.clone().below(u64::from(RETRY_SPREAD) + 1);
+        Decision::Refuse {
+            status: 503,
+            retry_after: RETRY_FLOOR + u32::try_from(more).unwrap_or(0),
+            reason,
+        }
+    }
+}
+
+/// A token that was made for this very node keeps the place up to the hard cap, unless it is on its way
+/// out.
+fn keeps_place(token: &Token, own: &OwnState) -> bool {
+    let never = own.role == NodeRole::Primary && own.serve == Serve::Never;
+    token.sequence != 0
+        && token.relay == node_hash(&own.id)
+        && own.can_serve
+        && !own.draining
+        && !own.hard_full
+        && !never
+}

@@ -1,0 +1,31 @@
+//! The lowest score wins, ties are drawn: two balancers with equal views must not agree on one relay.
+
+use super::Draw;
+use crate::balancer::pool::Candidate;
+
+/// The candidate with the lowest `score`.
+pub(super) fn by<'c, 'n>(
+    candidates: &'c [Candidate<'n>],
+    draw: &mut Draw,
+    score: impl Fn(&Candidate<'n>) -> f64,
+) -> Option<&'c Candidate<'n>> {
+    let mut best: Option<(f64, &'c Candidate<'n>)> = None;
+    let mut equals = 1;
+    for candidate in candidates {
+        let now = score(candidate);
+        match best {
+            Some((lowest, _)) if now > lowest => {}
+            Some((lowest, _)) if now == lowest => {
+                equals += 1;
+                if draw.below(equals) == 0 {
+                    best = Some((now, candidate));
+                }
+            }
+            _ => {
+                best = Some((now, candidate));
+                equals = 1;
+            }
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
