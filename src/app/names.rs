@@ -13,8 +13,9 @@ pub(super) fn local_url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// The host's name as far as it is a node name.
-pub(super) fn host_name() -> NodeId {
+/// The host's name as far as it is a node name, with the start of the id: two nodes of one machine are told
+/// apart, and each keeps its name over a restart.
+pub(super) fn own_name(id: &NodeId) -> NodeId {
     let name = rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -26,6 +27,10 @@ pub(super) fn host_name() -> NodeId {
             '-'
         }
     };
-    let clean: String = name.chars().map(clean).take(64).collect();
-    clean.parse().unwrap_or_else(|_| NodeId::random())
+    let host: String = name.chars().map(clean).take(32).collect();
+    let start: String = id.as_str().chars().take(4).collect();
+    let name = format!("{host}-{start}");
+    name.trim_start_matches('-')
+        .parse()
+        .unwrap_or_else(|_| id.clone())
 }

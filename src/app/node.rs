@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keeper::Keeper;
-use super::names::{host_name, local_url};
+use super::names::{local_url, own_name};
 use super::rendered::Passwords;
 use super::signals::Word;
 use super::{configs, limits, local, reload, signals};
@@ -314,7 +314,10 @@ fn parts(
     let settings = &launch.loaded.settings;
     let identity = Identity {
         id: secrets.node_id.clone(),
-        name: settings.name.clone().unwrap_or_else(host_name),
+        name: settings
+            .name
+            .clone()
+            .unwrap_or_else(|| own_name(&secrets.node_id)),
         role: launch.role,
         incarnation: unix_millis(),
         version: env!("CARGO_PKG_VERSION"),

@@ -31,7 +31,7 @@ pub const KEYS: &[Key] = keys! {
         "Address and port of everything; `[::]:PORT` or `:PORT` is all addresses of both families, port 0 takes a free one.";
     "public_url" --"public-url", List, Unset("the address that the primary saw, and the data port"),
         "URLs that listeners are told, at most one `http` and one `https`.";
-    "name" --"name", Text, Unset("the node's generated id"),
+    "name" --"name", Text, Unset("the host's name and the start of the node's id"),
         "Name of this node in tables and headers: 1 to 64 letters, digits, `-`, `_`, `.`.";
     "data_dir" --"data-dir", Text, Unset("`$STATE_DIRECTORY`, else `/var/lib/relayctl` if writable, else `$XDG_STATE_HOME/relayctl/<port>`"),
         "Directory of secrets, tokens and rendered files; locked, so that two nodes never share one.";
