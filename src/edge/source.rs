@@ -58,7 +58,7 @@ impl SourceEnd {
             Self::Done => (200, "the source has ended"),
             Self::Silent => (
                 408,
-                "no byte came in 5 s after the source was accepted; an HTTP proxy in front drops bodies without \
+                "no byte came after the source was accepted; an HTTP proxy in front drops bodies without \
                  a length: send a chunked PUT, or use the TCP source port",
             ),
             Self::Stalled => (
@@ -196,8 +196,10 @@ impl Edge {
         tracing::info!(%mount, peer = %conn.client, "source connected");
         let evicted = intake.evicted().clone();
         let mut stripper = metaint.filter(|n| *n > 0).map(icy::Stripper::new);
+        let mut received = false;
         let end = loop {
             if !conn.buffer.is_empty() {
+                received = true;
                 match take_body(conn, &mut decoder, &mut stripper, &mut intake) {
                     Ok(true) => break SourceEnd::Done,
                     Ok(false) => {}
@@ -212,6 +214,9 @@ impl Edge {
         };
         metrics::counter!("relayctl_source_ends_total", "reason" => end.reason()).increment(1);
         tracing::info!(%mount, peer = %conn.client, reason = end.reason(), "source ended");
+        if !received && matches!(end, SourceEnd::Done | SourceEnd::Silent) {
+            tracing::warn!(%mount, peer = %conn.client, "the source sent no byte: {}", SourceEnd::Silent.answer().1);
+        }
         end
     }
 
