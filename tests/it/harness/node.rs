@@ -1,0 +1,252 @@
+//! A real node: the binary, a folder of its own, a free port.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::eventually;
+use super::peer::{Head, get};
+use super::program::Program;
+
+/// What a node is started from; it can be started again.
+#[derive(Clone)]
+pub struct Plan {
+    command: &'static str,
+    bind: String,
+    flags: Vec<String>,
+    yaml: String,
+    variables: Vec<(String, String)>,
+    folder: Arc<TempDir>,
+}
+
+/// A node that runs until the end of its test.
+pub struct Node {
+    program: Program,
+    plan: Plan,
+    /// Its data port on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Plan {
+    fn new(command: &'static str) -> Self {
+        Self {
+            command,
+            bind: "127.0.0.1:0".into(),
+            flags: Vec::new(),
+            yaml: String::new(),
+            variables: Vec::new(),
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// `relayctl primary`.
+    pub fn primary() -> Self {
+        Self::new("primary")
+    }
+
+    /// `relayctl run`: the role is found from the settings.
+    pub fn run() -> Self {
+        Self::new("run")
+    }
+
+    /// `relayctl join` of that primary, with its join token.
+    pub fn relay(primary: &Node) -> Self {
+        Self::joining(primary.port, &primary.secret("join-token"))
+    }
+
+    /// `relayctl join` of a primary on a port of this machine.
+    pub fn joining(port: u16, token: &str) -> Self {
+        let url = format!("http://127.0.0.1:{port}");
+        Self::new("join")
+            .flag("--primary", &url)
+            .flag("--token", token)
+    }
+
+    /// More lines of the settings file.
+    pub fn yaml(mut self, lines: &str) -> Self {
+        self.yaml.push_str(lines);
+        self.yaml.push('\n');
+        self
+    }
+
+    /// A flag with its value.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// The node's name.
+    pub fn name(self, name: &str) -> Self {
+        self.flag("--name", name)
+    }
+
+    /// An environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// This port instead of a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.bind = format!("127.0.0.1:{port}");
+        self
+    }
+
+    /// The node's data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The command as it will be run; the environment is empty but for PATH and what the plan has.
+    fn command(&self) -> Command {
+        let file = self.folder.path().join("relayctl.yaml");
+        std::fs::write(&file, &self.yaml).unwrap();
+        let mut command = relayctl();
+        command.arg(self.command).arg("--bind").arg(&self.bind);
+        command.arg("--data-dir").arg(self.data_dir());
+        command.arg("--config").arg(&file).args(&self.flags);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts the process and does not wait for it.
+    pub fn spawn(&self) -> Program {
+        std::fs::create_dir_all(self.data_dir()).unwrap();
+        Program::start_in(self.command(), self.folder.path())
+    }
+
+    /// Starts the node and waits for its ready line.
+    pub async fn start(self) -> Node {
+        let mut program = self.spawn();
+        let url = eventually("the node is ready", async || {
+            let status = program.status();
+            assert!(
+                status.is_none(),
+                "the node ended: {}\n{}",
+                status.unwrap(),
+                program.stderr()
+            );
+            ready_url(&program.stdout())
+        })
+        .await;
+        let port = url.rsplit(':').next().and_then(|text| text.parse().ok());
+        Node {
+            program,
+            port: port.unwrap_or_else(|| panic!("no port in {url}")),
+            plan: self,
+        }
+    }
+}
+
+/// The binary under test with an empty environment.
+pub fn relayctl() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relayctl"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+fn ready_url(stdout: &str) -> Option<String> {
+    let (first, _) = stdout.split_once('\n')?;
+    let words = first.strip_prefix("relayctl: ready role=");
+    let words = words.unwrap_or_else(|| panic!("the first line is no ready line: {first}"));
+    Some(
+        words
+            .split_once(" url=")
+            .expect("a url")
+            .1
+            .trim_end()
+            .to_owned(),
+    )
+}
+
+impl Node {
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A secret of the data directory, by its file name.
+    pub fn secret(&self, name: &str) -> String {
+        let file = self.data_dir().join(name);
+        let text = std::fs::read_to_string(&file);
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        text.trim_end().to_owned()
+    }
+
+    /// The password of sources.
+    pub fn source_password(&self) -> String {
+        self.secret("source-password")
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.plan.data_dir()
+    }
+
+    /// The folder of the test's own files for this node.
+    pub fn folder(&self) -> &Path {
+        self.plan.folder.path()
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.program.stderr()
+    }
+
+    /// Its access lines so far: what it printed after the ready line.
+    pub fn printed(&self) -> String {
+        self.program.stdout()
+    }
+
+    /// Asks it to end, and waits.
+    pub async fn terminate(&mut self) -> std::process::ExitStatus {
+        self.program.signal(Signal::TERM);
+        self.program.ended().await
+    }
+
+    /// Kill -9.
+    pub fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// The same node again: same port, same data directory, same settings.
+    pub async fn again(mut self) -> Self {
+        self.program.kill();
+        let plan = self.plan.clone().port(self.port);
+        drop(self);
+        plan.start().await
+    }
+
+    /// A GET for an answer that ends.
+    pub async fn get(&self, path: &str) -> (Head, String) {
+        get(self.port, path).await
+    }
+
+    /// A number of `/metrics`: the sum of the series of `name` whose labels hold `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (head, text) = self.get("/metrics").await;
+        assert_eq!(head.status, 200, "/metrics: {text}");
+        let series = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let ours = rest.starts_with('{') || rest.starts_with(' ');
+            let (own, value) = rest.rsplit_once(' ')?;
+            (ours && own.contains(labels)).then(|| value.parse::<f64>().unwrap())
+        });
+        series.sum()
+    }
+
+    /// Waits until so many requests were refused for `reason`.
+    pub async fn refused(&self, reason: &str, times: f64) {
+        let labels = format!("reason=\"{reason}\"");
+        eventually(&format!("{times} refused as {reason}"), async || {
+            let count = self.metric("relayctl_refusals_total", &labels).await;
+            (count >= times).then_some(())
+        })
+        .await;
+    }
+}

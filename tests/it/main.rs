@@ -1,0 +1,23 @@
+//! The real program beside real peers: YAML in, bytes out.
+//!
+//! Each file is a room of scenes; each scene starts its own nodes on free ports with folders of their own.
+//! A program that is missing fails its scene and names the Debian package.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+mod bad_input;
+mod balance;
+mod encoders;
+mod failover;
+mod haproxy;
+mod health;
+mod listeners;
+mod metadata;
+mod players;
+mod refusals;
+mod relays;
+mod shoutcast;
+mod sources;
+mod starting;
