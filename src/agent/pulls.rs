@@ -20,6 +20,7 @@ struct Pull {
 /// Starts and ends pulls as the primary's list says, until the shutdown.
 pub(super) async fn keep(agent: Arc<Agent>) {
     let mut carried = agent.control.carried();
+    let mut here = agent.control.engine.watch();
     let parents = watch::Sender::new(Vec::new());
     let mut pulls: HashMap<MountId, Pull> = HashMap::new();
     loop {
@@ -30,6 +31,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
             () = agent.shutdown.cancelled() => break,
             changed = carried.changed() => if changed.is_err() { break },
             () = agent.control.demand_changed() => {}
+            ended = here.changed() => if ended.is_err() { break },
         }
     }
     for pull in pulls.into_values() {
@@ -67,17 +69,7 @@ impl Agent {
             .map(|info| &info.mount)
             .filter(|mount| !self.config.on_demand || self.control.is_demanded(mount))
             .collect();
-        pulls.retain(|mount, pull| {
-            let stays = wanted.contains(&mount) && !pull.task.is_finished();
-            if !stays {
-                pull.cancel.cancel();
-            }
-            if !wanted.contains(&mount) {
-                // The primary says that it is gone (or nobody listens): what its ring still holds plays out.
-                self.control.engine.end(mount);
-            }
-            stays
-        });
+        pulls.retain(|mount, pull| self.is_kept(mount, pull, wanted.contains(&mount)));
         for mount in wanted {
             if !pulls.contains_key(mount) {
                 let cancel = self.shutdown.child_token();
@@ -99,5 +91,24 @@ impl Agent {
                 );
             }
         }
+    }
+
+    /// A mount that the list names no more may have ended, or its primary may have lost it in a restart. The
+    /// pull knows: a stream says so when its mount ends, and then the mount ends here as well. Without that
+    /// word the listeners are held, and the pull waits for the source to come back, until the hold is over.
+    fn is_kept(&self, mount: &MountId, pull: &Pull, is_wanted: bool) -> bool {
+        if pull.task.is_finished() {
+            return false;
+        }
+        if self.config.on_demand && !self.control.is_demanded(mount) {
+            pull.cancel.cancel();
+            self.control.engine.end(mount);
+            return false;
+        }
+        let lives = is_wanted || self.control.engine.mount(mount).is_some();
+        if !lives {
+            pull.cancel.cancel();
+        }
+        lives
     }
 }
