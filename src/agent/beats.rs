@@ -28,6 +28,7 @@ impl Agent {
                         tracing::info!("the primary answers again");
                     }
                     self.control.set_drained(answer.drain);
+                    self.control.set_clock(answer.unix_millis);
                     pace.reset();
                     Duration::from_millis(BEAT_MILLIS).mul_f64(0.8 + 0.4 * rand::random::<f64>())
                 }

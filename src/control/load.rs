@@ -92,6 +92,8 @@ impl Control {
             .map(|(_, counters)| counters.sent_bytes())
             .sum();
         let (bandwidth_bits, cpu_ratio) = self.meter.measure(sent, now);
+        let never =
+            self.identity.role == Role::Primary && config.serve == crate::balancer::Serve::Never;
         let uptime = now.saturating_duration_since(self.telemetry.started);
         Beat {
             v: message::VERSION,
@@ -116,7 +118,7 @@ impl Control {
             descriptors_left: None,
             mounts,
             on_demand: config.on_demand,
-            full: listeners >= config.max_listeners,
+            full: listeners >= config.max_listeners || self.over_bandwidth() || never,
             listeners,
             confirmed,
             parent: self.parent(),

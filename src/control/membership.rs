@@ -1,9 +1,11 @@
 //! A relay's side of the cluster: what it has heard.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Control;
 use crate::base::ids::NodeId;
+use crate::base::wall::unix_millis;
 use crate::cluster::keys::KeyRing;
 use crate::wire::message::{FeedLine, JoinAnswer, MountInfo};
 
@@ -14,6 +16,7 @@ impl Control {
     /// The primary took this node in.
     pub fn joined(&self, answer: &JoinAnswer) {
         self.take_keys(&answer.cluster_keys);
+        self.set_clock(answer.unix_millis);
         *self
             .parent
             .lock()
@@ -60,6 +63,20 @@ impl Control {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// The primary said what time it is; tokens live by its clock.
+    pub fn set_clock(&self, primary_millis: u64) {
+        if primary_millis > 0 {
+            let ahead = i128::from(primary_millis) - i128::from(unix_millis());
+            self.clock_ahead
+                .store(i64::try_from(ahead).unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// The cluster's clock: the primary's, in milliseconds since 1970.
+    pub fn cluster_millis(&self) -> u64 {
+        unix_millis().saturating_add_signed(self.clock_ahead.load(Ordering::Relaxed))
     }
 
     /// Where the origin is: sources and titles that land here are carried there.

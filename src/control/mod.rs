@@ -14,7 +14,7 @@ mod placing;
 mod probing;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use crate::balancer::{self, Balancer, Strategy};
 use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
-use crate::base::wall::unix_millis;
 use crate::cluster::access::TokenStore;
 use crate::cluster::copy::TableCopy;
 use crate::cluster::keys::{ClusterSecrets, KeyRing};
@@ -127,6 +126,8 @@ pub struct Control {
     /// The operator drains this node at the primary.
     drained: AtomicBool,
     reports: AtomicU64,
+    /// What the primary's clock is ahead of ours, in milliseconds.
+    clock_ahead: AtomicI64,
     stopping: CancellationToken,
 }
 
@@ -199,6 +200,7 @@ impl Control {
             offered: Mutex::default(),
             drained: AtomicBool::new(false),
             reports: AtomicU64::new(0),
+            clock_ahead: AtomicI64::new(0),
             stopping: parts.stopping,
         };
         (control, orders)
@@ -223,7 +225,7 @@ impl Control {
     pub fn tick(&self, now: Instant) {
         self.engine.tick(now);
         self.settle_demand(now);
-        self.balancer().tick(now, unix_millis());
+        self.balancer().tick(now, self.cluster_millis());
         if self.identity.role == Role::Primary {
             let own = self.own_beat(0, NodeState::Ready, Vec::new(), now);
             self.step(Event::Own(own));

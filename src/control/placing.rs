@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::{Control, Role};
 use crate::balancer::{self, Decision, OwnState, Pick};
 use crate::base::ids::{MountId, NodeId};
-use crate::base::wall::unix_millis;
 use crate::telemetry::Class;
 use crate::wire::message::NodeRole;
+
+/// Of its places a node keeps one in this many for those who were promised one (they bring a token).
+const PROMISED: u64 = 20;
 
 /// Somebody at the door.
 #[derive(Debug, Clone)]
@@ -108,7 +110,7 @@ impl Control {
         let elsewhere = snapshot
             .nodes
             .iter()
-            .any(|node| node.mounts.contains_key(&visitor.mount));
+            .any(|node| node.carries(&visitor.mount));
         let can_serve = here.is_some() || self.is_offered(&visitor.mount);
         if !can_serve && !elsewhere {
             return Place::Now(Verdict::NoMount);
@@ -125,7 +127,7 @@ impl Control {
             waited,
             avoid: &visitor.avoid,
             now,
-            unix_millis: unix_millis(),
+            unix_millis: self.cluster_millis(),
             random: rand::random(),
         };
         let own = self.own_state(can_serve, now);
@@ -137,7 +139,8 @@ impl Control {
     fn own_state(&self, can_serve: bool, now: Instant) -> OwnState {
         let config = self.config.load();
         let listeners = self.telemetry.listeners();
-        let full = listeners >= config.max_listeners || self.over_bandwidth();
+        let soft = config.max_listeners - config.max_listeners / PROMISED;
+        let full = listeners >= soft || self.over_bandwidth();
         OwnState {
             id: self.identity.id.clone(),
             role: match self.identity.role {
@@ -155,7 +158,7 @@ impl Control {
     }
 
     /// True where one more listener would break the committed bandwidth.
-    fn over_bandwidth(&self) -> bool {
+    pub(super) fn over_bandwidth(&self) -> bool {
         let most = self.config.load().max_bandwidth;
         if most == 0 {
             return false;

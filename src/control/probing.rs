@@ -4,7 +4,6 @@
 use subtle::ConstantTimeEq;
 
 use super::Control;
-use crate::base::wall::unix_millis;
 use crate::cluster::keys::KeyRing;
 
 /// How far the clock of whoever signed may differ from ours, in seconds.
@@ -15,13 +14,13 @@ impl Control {
     pub fn probe_token(&self) -> String {
         let keys = self.keys.load();
         keys.current()
-            .and_then(|id| sign(&keys, id, unix_millis() / 1000))
+            .and_then(|id| sign(&keys, id, self.cluster_millis() / 1000))
             .unwrap_or_default()
     }
 
     /// True for the mark of a node of this cluster.
     pub fn is_probe(&self, token: Option<&str>) -> bool {
-        token.is_some_and(|token| verify(token, &self.keys.load(), unix_millis() / 1000))
+        token.is_some_and(|token| verify(token, &self.keys.load(), self.cluster_millis() / 1000))
     }
 }
 
