@@ -1,25 +1,102 @@
-//! stub
-use crate::control::Control;
-mod cluster;
+//! What people, scripts and Icecast or Shoutcast tools ask a node: statistics, titles, playlists, metrics, our
+//! own API and the page at `/`.
+//!
+//! Must never: serve audio, decide where a listener goes, or show a secret or (below scope admin) a listener's
+//! address. Below it: `control` and what that holds. Above it: `edge` hands over every request that is no
+//! listener, no source and no health check; `app` serves the same router on the node's own socket.
+
+mod access;
+mod api;
+mod icecast;
+mod playlist;
+mod query;
+mod scrape;
+mod shoutcast;
+mod stats;
+mod status;
+mod xml;
+
 use std::net::IpAddr;
 use std::sync::Arc;
-/// c
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::control::Control;
+use access::Caller;
+pub use shoutcast::SHOUTCAST_AGENT;
+pub use status::page;
+
+/// Who asks, as an extension of the request. Without it a request is taken as from nobody: no right, no address.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// a
+    /// The client's address (behind trusted proxies: the one they name).
     pub address: IpAddr,
-    /// b
+    /// True where the client speaks https, to us or to a trusted proxy.
     pub https: bool,
-    /// c
+    /// True where it came by the node's own socket, whose file only its user can open: it may everything.
     pub local: bool,
-    /// d
-    pub connection: u64,
 }
-/// p
-pub fn page(_control: &Control) -> String {
-    "<p>".into()
+
+/// All of the room's paths.
+pub fn router(control: Arc<Control>) -> Router {
+    Router::new()
+        .route("/", get(status::root))
+        .route("/metrics", get(scrape::metrics))
+        .route("/status-json.xsl", get(stats::status_json))
+        .route("/7.html", get(shoutcast::seven))
+        .route("/stats", get(shoutcast::stats))
+        .merge(icecast::routes())
+        .merge(api::routes())
+        .fallback(rest)
+        .layer(from_fn(headers))
+        .with_state(control)
 }
-/// r
-pub fn router(control: Arc<Control>) -> axum::Router {
-    cluster::router().with_state(control)
+
+/// Playlists, whose names end in the mount's, and what is not there.
+async fn rest(caller: Caller, State(control): State<Arc<Control>>, request: Request) -> Response {
+    let path = request.uri().path();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if let Some((name, kind)) = playlist::named(path).filter(|_| reads) {
+        return playlist::answer(&control, &caller, name, kind);
+    }
+    if path.starts_with("/api") {
+        let hint = "`/api/v1/openapi.json` lists what there is";
+        return api::Error::new(StatusCode::NOT_FOUND, "no such path", hint).into_response();
+    }
+    let text = "no such path: a mount plays at /NAME, the page at / lists them\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }
+
+/// What every answer carries: nothing is kept by a cache, and browsers may read what is public.
+async fn headers(request: Request, next: Next) -> Response {
+    let public = is_public(request.uri().path());
+    let mut response = next.run(request).await;
+    let fields = response.headers_mut();
+    fields
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if public {
+        fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
+    response
+}
+
+/// True for what any page on the web may read: it holds nothing that the page at `/` does not say.
+fn is_public(path: &str) -> bool {
+    matches!(path, "/" | "/status-json.xsl" | "/7.html" | "/stats")
+        || playlist::named(path).is_some()
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,7 @@ impl Edge {
             content_type: content_type(fields.get("content-type"), &mount),
             headers: carried_headers(fields),
             address: conn.client.ip(),
-            agent: "Shoutcast v1".into(),
+            agent: crate::admin::SHOUTCAST_AGENT.into(),
             stale: self.stale(),
         };
         match self.control.engine.open_source(&mount, offer) {

@@ -1,0 +1,131 @@
+//! Our own API: JSON under `/api/v1`, described by `/api/v1/openapi.json`, which is made from this code.
+
+mod listeners;
+mod mounts;
+mod node;
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+
+use crate::control::Control;
+
+/// What went wrong, and what to do.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Error {
+    #[serde(skip)]
+    status: StatusCode,
+    /// What went wrong.
+    error: String,
+    /// What to do next.
+    hint: String,
+}
+
+impl Error {
+    pub fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        (self.status, Json(self)).into_response()
+    }
+}
+
+/// Every route of the API; the description is checked against this table.
+fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
+    vec![
+        ("/api/v1/openapi.json", get(openapi)),
+        ("/api/v1/status", get(node::status)),
+        ("/api/v1/mounts", get(mounts::mounts)),
+        ("/api/v1/listeners", get(listeners::listeners)),
+        ("/api/v1/listeners/{id}/kick", post(listeners::kick)),
+    ]
+}
+
+pub(super) fn routes() -> Router<Arc<Control>> {
+    let mut router = Router::new();
+    for (path, methods) in table() {
+        router = router.route(path, methods);
+    }
+    router
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "relayctl",
+        description = "What a node tells and takes. Sizes are bytes, times RFC 3339 or seconds, states lower case."
+    ),
+    paths(
+        openapi,
+        node::status,
+        mounts::mounts,
+        listeners::listeners,
+        listeners::kick
+    ),
+    components(schemas(Error)),
+    modifiers(&Credentials)
+)]
+struct Description;
+
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        for (name, scheme) in [
+            ("password", HttpAuthScheme::Basic),
+            ("token", HttpAuthScheme::Bearer),
+        ] {
+            components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
+        }
+    }
+}
+
+/// This description.
+#[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_described() {
+        let routes: BTreeSet<&str> = table().into_iter().map(|(path, _)| path).collect();
+        let document = serde_json::to_value(Description::openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let described: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
+        assert_eq!(routes, described);
+        assert!(routes.len() >= 5);
+        for (path, item) in paths {
+            let methods: Vec<&String> = item.as_object().unwrap().keys().collect();
+            let kick = path.ends_with("/kick");
+            assert_eq!(methods, [if kick { "post" } else { "get" }], "{path}");
+        }
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            document["components"]["securitySchemes"]["token"]["scheme"],
+            "bearer"
+        );
+        assert_eq!(
+            document["components"]["schemas"]["Mount"]["properties"]["sent_bytes"]["type"],
+            "integer"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! `/api/v1/mounts`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Error;
+use crate::admin::access::{Caller, Read};
+use crate::admin::stats::{idle_seconds, listen_url, present, said, uptime};
+use crate::base::wall::{rfc3339, unix_millis};
+use crate::control::Control;
+
+/// All mounts of this node.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Mounts {
+    mounts: Vec<Mount>,
+}
+
+/// A mount on this node.
+#[derive(Serialize, ToSchema)]
+struct Mount {
+    /// `/live.mp3`, or `service:/live.mp3`.
+    name: String,
+    /// `live` while bytes come, `held` while its listeners wait for the source.
+    state: &'static str,
+    /// `audio/mpeg` and the like.
+    content_type: String,
+    /// Listeners on this node.
+    listeners: u64,
+    /// Most listeners at once on this node since it began.
+    listener_peak: u64,
+    /// The title now, empty where there is none.
+    title: String,
+    /// The numbering of its bytes, stamped by the node that has the source.
+    epoch: u64,
+    /// Bytes since the epoch began: where its live edge is.
+    offset: u64,
+    /// Bits a second, 0 where unknown.
+    bitrate: u64,
+    /// What the source calls itself.
+    description: String,
+    /// Where listeners reach it on this node.
+    url: String,
+    /// Who feeds it: the encoder, or the parent's name.
+    source: String,
+    /// When that began.
+    since: Option<String>,
+    /// Seconds for which it has been fed, 0 while it is held.
+    connected_seconds: u64,
+    /// Seconds since the last byte came.
+    idle_seconds: f64,
+    /// Bytes handed to listeners since the node began.
+    sent_bytes: u64,
+    /// Bytes taken from the source or the parent since the node began.
+    received_bytes: u64,
+    /// Bytes lost between this node and its parent.
+    gap_bytes: u64,
+}
+
+/// The mounts of this node, by name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/mounts",
+    security(("password" = []), ("token" = ["read"])),
+    responses((status = 200, body = Mounts), (status = 401, body = Error))
+)]
+pub(super) async fn mounts(
+    _: Read,
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+) -> Json<Mounts> {
+    let base = caller.base_url(&control);
+    let mounts = present(&control);
+    Json(Mounts {
+        mounts: mounts.iter().map(|mount| row(mount, &base)).collect(),
+    })
+}
+
+fn row(mount: &crate::engine::Mount, base: &str) -> Mount {
+    let content = mount.content();
+    let counters = &mount.counters;
+    let feeder = mount.feeder();
+    let ring = mount.ring();
+    Mount {
+        name: mount.id.to_string(),
+        state: mount.state().as_str(),
+        content_type: content.content_type.clone(),
+        listeners: counters.listeners(),
+        listener_peak: counters.peak(),
+        title: mount
+            .title()
+            .map(|title| title.to_string())
+            .unwrap_or_default(),
+        epoch: ring.epoch().0,
+        offset: ring.end(),
+        bitrate: mount.bitrate(),
+        description: said(&content, "name").unwrap_or_default(),
+        url: listen_url(base, &mount.id),
+        since: feeder
+            .as_ref()
+            .map(|feeder| rfc3339(feeder.since_unix_millis)),
+        source: feeder.map(|feeder| feeder.agent).unwrap_or_default(),
+        connected_seconds: uptime(mount, unix_millis()),
+        idle_seconds: idle_seconds(mount),
+        sent_bytes: counters.sent_bytes(),
+        received_bytes: counters.received_bytes(),
+        gap_bytes: counters.gap_bytes(),
+    }
+}

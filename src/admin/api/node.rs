@@ -1,0 +1,89 @@
+//! `/api/v1/status`: this node on one screen.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Error;
+use crate::admin::access::Read;
+use crate::admin::stats::present;
+use crate::base::wall::rfc3339;
+use crate::control::Control;
+use crate::engine::MountState;
+
+/// This node.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    /// Its lasting identity.
+    id: String,
+    /// Its name.
+    name: String,
+    /// `primary` or `relay`.
+    role: &'static str,
+    /// `up`, or `draining` while it takes nobody new.
+    state: &'static str,
+    /// The source: `live`, `lost` while its listeners are held, `waiting` before any.
+    source: &'static str,
+    /// The program's version.
+    version: &'static str,
+    /// When the process began.
+    started: String,
+    /// How long ago that was.
+    uptime_seconds: u64,
+    /// Where listeners reach it by http.
+    public_url: Option<String>,
+    /// Where listeners reach it by https.
+    public_url_https: Option<String>,
+    /// Listeners here now.
+    listeners: u64,
+    /// Most listeners that it takes.
+    max_listeners: u64,
+    /// Bits a second that its listeners may take, 0 for no limit.
+    max_bandwidth: u64,
+    /// Its share of newcomers beside other relays; 100 is usual.
+    weight: u32,
+    /// Mounts here, live or held.
+    mounts: usize,
+}
+
+/// This node.
+#[utoipa::path(
+    get,
+    path = "/api/v1/status",
+    security(("password" = []), ("token" = ["read"])),
+    responses((status = 200, body = Status), (status = 401, body = Error))
+)]
+pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json<Status> {
+    let config = control.config();
+    let identity = &control.identity;
+    let mounts = present(&control);
+    let live = mounts.iter().any(|mount| mount.state() == MountState::Live);
+    Json(Status {
+        id: identity.id.to_string(),
+        name: identity.name.clone(),
+        role: identity.role.as_str(),
+        state: if control.is_draining() {
+            "draining"
+        } else {
+            "up"
+        },
+        source: match (live, mounts.is_empty()) {
+            (true, _) => "live",
+            (false, false) => "lost",
+            (false, true) => "waiting",
+        },
+        version: identity.version,
+        started: rfc3339(control.telemetry.started_unix_millis),
+        uptime_seconds: control.telemetry.started.elapsed().as_secs(),
+        public_url: config.public_urls.http.clone(),
+        public_url_https: config.public_urls.https.clone(),
+        listeners: control.telemetry.listeners(),
+        max_listeners: config.max_listeners,
+        max_bandwidth: config.max_bandwidth,
+        weight: config.weight,
+        mounts: mounts.len(),
+    })
+}

@@ -1,0 +1,85 @@
+//! The page at `/`: what plays, for a person with a browser. Nothing secret, nothing from elsewhere.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use tera::{Context, Tera};
+
+use super::stats::{listen_url, present, said};
+use super::xml::answer;
+use crate::control::Control;
+use crate::engine::{Mount, MountState};
+
+/// Escaped by its name's ending.
+const NAME: &str = "status.html";
+
+static PAGE: LazyLock<Result<Tera, tera::Error>> = LazyLock::new(|| {
+    let mut tera = Tera::default();
+    tera.add_raw_template(NAME, include_str!("../../templates/status.html"))?;
+    Ok(tera)
+});
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    path: String,
+    /// Encoded, relative to this page.
+    url: String,
+    title: String,
+    listeners: u64,
+    kilobits: u64,
+    content_type: String,
+    live: bool,
+}
+
+impl Row {
+    fn of(mount: &Mount) -> Self {
+        let content = mount.content();
+        Self {
+            name: said(&content, "name").unwrap_or_default(),
+            path: mount.id.path().to_owned(),
+            url: listen_url("", &mount.id),
+            title: mount
+                .title()
+                .map(|title| title.to_string())
+                .unwrap_or_default(),
+            listeners: mount.counters.listeners(),
+            kilobits: mount.bitrate() / 1000,
+            content_type: content.content_type.clone(),
+            live: mount.state() == MountState::Live,
+        }
+    }
+}
+
+/// The whole page, as HTML.
+pub fn page(control: &Control) -> String {
+    render(control).unwrap_or_else(|error| {
+        tracing::error!(%error, "the status page cannot be written");
+        "<!doctype html><title>relayctl</title><p>relayctl is up\n".to_owned()
+    })
+}
+
+fn render(control: &Control) -> Result<String, String> {
+    let rows: Vec<Row> = present(control)
+        .iter()
+        .map(|mount| Row::of(mount))
+        .collect();
+    let mut context = Context::new();
+    context.insert("node", &control.identity.name);
+    context.insert("role", control.identity.role.as_str());
+    context.insert("version", control.identity.version);
+    context.insert("draining", &control.is_draining());
+    context.insert("listeners", &control.telemetry.listeners());
+    context.insert("mounts", &rows);
+    let tera = PAGE.as_ref().map_err(ToString::to_string)?;
+    tera.render(NAME, &context)
+        .map_err(|error| error.to_string())
+}
+
+/// `GET /` where the request comes through the router (on the node's own socket).
+pub(super) async fn root(State(control): State<Arc<Control>>) -> Response {
+    answer(StatusCode::OK, "text/html; charset=utf-8", page(&control))
+}

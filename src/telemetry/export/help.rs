@@ -1,0 +1,180 @@
+//! What each series says of itself: its help text, for the whole page.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+
+use super::{ACCESS_LOG_DROPPED, FIRST_BYTE, PICK, PICKS, REFUSALS};
+
+/// What is counted as it happens; the histograms are there from the start, so that rates have a zero.
+pub(super) fn describe_events() {
+    for (name, help) in EVENTS {
+        describe_counter!(name, Unit::Count, help);
+    }
+    for (name, help) in HISTOGRAMS {
+        describe_histogram!(name, Unit::Seconds, help);
+        let _ = histogram!(name);
+    }
+    counter!(ACCESS_LOG_DROPPED).absolute(0);
+}
+
+pub(super) const EVENTS: [(&str, &str); 5] = [
+    (REFUSALS, "Requests answered without audio, by reason."),
+    (
+        PICKS,
+        "Listeners given to a node, by node and by how they get there.",
+    ),
+    (
+        ACCESS_LOG_DROPPED,
+        "Access lines dropped because the log did not keep up.",
+    ),
+    (
+        "relayctl_source_ends_total",
+        "Sources that ended, by reason.",
+    ),
+    (
+        "relayctl_reloads_total",
+        "Reloads of the settings, by outcome.",
+    ),
+];
+
+pub(super) const HISTOGRAMS: [(&str, &str); 2] = [
+    (
+        FIRST_BYTE,
+        "Time from a listener's request to the first byte of its answer.",
+    ),
+    (
+        PICK,
+        "Time that the choice of a node takes, without waiting.",
+    ),
+];
+
+pub(super) fn describe_state() {
+    for (name, unit, help) in COUNTERS {
+        describe_counter!(name, unit, help);
+    }
+    for (name, unit, help) in GAUGES {
+        describe_gauge!(name, unit, help);
+    }
+}
+
+pub(super) const COUNTERS: [(&str, Unit, &str); 6] = [
+    (
+        "relayctl_sessions_total",
+        Unit::Count,
+        "Listener sessions opened.",
+    ),
+    (
+        "relayctl_sent_bytes_total",
+        Unit::Bytes,
+        "Bytes that listeners' sockets took.",
+    ),
+    (
+        "relayctl_received_bytes_total",
+        Unit::Bytes,
+        "Bytes taken from the source or the parent.",
+    ),
+    (
+        "relayctl_skipped_bytes_total",
+        Unit::Bytes,
+        "Bytes of the source that were no whole frame.",
+    ),
+    (
+        "relayctl_gap_bytes_total",
+        Unit::Bytes,
+        "Bytes lost between this node and its parent.",
+    ),
+    (
+        "relayctl_slow_listeners_total",
+        Unit::Count,
+        "Listeners that did not keep up: jump to the live edge, closed as slow, or stalled.",
+    ),
+];
+
+pub(super) const GAUGES: [(&str, Unit, &str); 19] = [
+    (
+        "relayctl_build_info",
+        Unit::Count,
+        "Always 1; version, role and name of this node.",
+    ),
+    ("relayctl_listeners", Unit::Count, "Listeners on this node."),
+    (
+        "relayctl_listeners_limit",
+        Unit::Count,
+        "Most listeners that this node takes.",
+    ),
+    (
+        "relayctl_bandwidth_limit_bytes",
+        Unit::Bytes,
+        "Most bytes a second that listeners of this node may take.",
+    ),
+    (
+        "relayctl_draining",
+        Unit::Count,
+        "1 while this node takes no new listeners.",
+    ),
+    (
+        "relayctl_source_up",
+        Unit::Count,
+        "1 while a source or a parent feeds the mount, 0 while its listeners are held.",
+    ),
+    ("relayctl_nodes", Unit::Count, "Nodes, by state."),
+    (
+        "relayctl_node_listeners",
+        Unit::Count,
+        "Listeners on each node, as it reported.",
+    ),
+    (
+        "relayctl_node_listeners_limit",
+        Unit::Count,
+        "Most listeners that each node takes.",
+    ),
+    (
+        "relayctl_node_heartbeat_age_seconds",
+        Unit::Seconds,
+        "Time since each node's last beat.",
+    ),
+    (
+        "relayctl_node_cpu_ratio",
+        Unit::Count,
+        "Share of each node's processors in use, 0 to 1.",
+    ),
+    (
+        "relayctl_node_cpu_ratio_limit",
+        Unit::Count,
+        "Share above which a node takes no new listeners.",
+    ),
+    (
+        "relayctl_node_bandwidth_bits",
+        Unit::Count,
+        "Bits a second that each node sends.",
+    ),
+    (
+        "relayctl_node_bandwidth_bits_limit",
+        Unit::Count,
+        "Most bits a second that each node may send.",
+    ),
+    (
+        "icecast_up",
+        Unit::Count,
+        "Always 1, as icecast_exporter says.",
+    ),
+    (
+        "icecast_server_start",
+        Unit::Seconds,
+        "When the node began, in seconds since 1970, as icecast_exporter says.",
+    ),
+    (
+        "icecast_listeners",
+        Unit::Count,
+        "Listeners on this node, as icecast_exporter says.",
+    ),
+    (
+        "icecast_stream_start",
+        Unit::Seconds,
+        "When the stream began, in seconds since 1970, as icecast_exporter says.",
+    ),
+    (
+        "relayctl_mounts",
+        Unit::Count,
+        "Mounts on this node, live or held.",
+    ),
+];
