@@ -12,19 +12,11 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Client, api};
 use crate::base::ids::MountId;
+use crate::cluster::access::Scope;
 use crate::control::{Control, MetricsOpen};
 use crate::telemetry::refuse;
 use crate::wire::basic::Credentials;
 use crate::wire::headers::Headers;
-
-/// What a credential opens; the later holds the earlier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Scope {
-    /// Metrics, nodes, mounts, picks.
-    Read,
-    /// Everything: listeners with their addresses, kicks, the statistics of Icecast.
-    Admin,
-}
 
 /// Who asks, by what it shows.
 #[derive(Debug, Clone)]
@@ -42,6 +34,7 @@ impl Caller {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             https: false,
             local: false,
+            connection: 0,
         };
         let client = parts.extensions.get::<Client>().cloned();
         let mut fields = Headers::new();
@@ -65,14 +58,14 @@ impl Caller {
             return Some(Scope::Admin);
         }
         let config = control.config();
-        let admin = match &self.credentials {
-            Credentials::Basic(basic) => {
-                basic.user == "admin" && config.admin_password.matches(basic.password.reveal())
+        let is_admin = |text: &str| config.admin_password.matches(text).then_some(Scope::Admin);
+        match &self.credentials {
+            Credentials::Basic(basic) if basic.user == "admin" => is_admin(basic.password.reveal()),
+            Credentials::Bearer(token) => {
+                is_admin(token.reveal()).or_else(|| control.scope_of(token.reveal()))
             }
-            Credentials::Bearer(token) => config.admin_password.matches(token.reveal()),
-            Credentials::None => false,
-        };
-        admin.then_some(Scope::Admin)
+            _ => None,
+        }
     }
 
     /// True if it may set the titles of `mount`: its source, or an operator.
@@ -143,22 +136,22 @@ impl Caller {
         response
     }
 
-    fn demand(&self, control: &Control, path: &str, scope: Scope) -> Result<(), Response> {
+    fn demand(&self, control: &Control, path: &str, scope: Scope) -> Result<(), Box<Response>> {
         if self.foreign_site && !self.client.local {
             refuse("foreign_site");
             let hint = "open the address itself; nothing was done";
             let error = "a page of another site sent this with your browser's credentials";
-            return Err(said(path, StatusCode::FORBIDDEN, error, hint));
+            return Err(said(path, StatusCode::FORBIDDEN, error, hint).into());
         }
         match self.scope(control) {
-            Some(own) if own >= scope => Ok(()),
+            Some(own) if own.opens(scope) => Ok(()),
             Some(_) => {
                 refuse("admin_scope");
                 let error = "this token may only read";
                 let hint = "use the admin password, or a token made with `--scope admin`";
-                Err(said(path, StatusCode::FORBIDDEN, error, hint))
+                Err(said(path, StatusCode::FORBIDDEN, error, hint).into())
             }
-            None => Err(self.denied(path)),
+            None => Err(self.denied(path).into()),
         }
     }
 }
@@ -208,7 +201,8 @@ impl FromRequestParts<Arc<Control>> for Read {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Response> {
         let caller = Caller::of(parts);
-        caller.demand(state, parts.uri.path(), Scope::Read)?;
+        let demanded = caller.demand(state, parts.uri.path(), Scope::Read);
+        demanded.map_err(|response| *response)?;
         Ok(Self)
     }
 }
@@ -218,7 +212,8 @@ impl FromRequestParts<Arc<Control>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Response> {
         let caller = Caller::of(parts);
-        caller.demand(state, parts.uri.path(), Scope::Admin)?;
+        let demanded = caller.demand(state, parts.uri.path(), Scope::Admin);
+        demanded.map_err(|response| *response)?;
         Ok(Self)
     }
 }

@@ -79,11 +79,11 @@ fn bad(message: &str) -> Response {
 }
 
 /// The mount of `mount=`, or the answer that says why there is none.
-fn named(query: &Query) -> Result<MountId, Response> {
+fn named(query: &Query) -> Result<MountId, Box<Response>> {
     match query.mount() {
         Some(Ok(mount)) => Ok(mount),
-        Some(Err(why)) => Err(bad(&format!("Source does not exist: {why}"))),
-        None => Err(bad("Missing parameter: mount=/NAME")),
+        Some(Err(why)) => Err(bad(&format!("Source does not exist: {why}")).into()),
+        None => Err(bad("Missing parameter: mount=/NAME").into()),
     }
 }
 
@@ -97,7 +97,7 @@ async fn stats(
     if query.mount().is_some() {
         match named(&query) {
             Ok(mount) => stats = stats.only(&mount),
-            Err(response) => return response,
+            Err(response) => return *response,
         }
     }
     xml(StatusCode::OK, stats.xml())
@@ -124,7 +124,7 @@ async fn stream_list(State(control): State<Arc<Control>>, caller: Caller) -> Res
 async fn list_clients(_: Admin, State(control): State<Arc<Control>>, query: Query) -> Response {
     let mount = match named(&query) {
         Ok(mount) => mount,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if control.engine.mount(&mount).is_none() {
         return bad("Source does not exist");
@@ -151,7 +151,7 @@ async fn list_clients(_: Admin, State(control): State<Arc<Control>>, query: Quer
 async fn kill_client(_: Admin, State(control): State<Arc<Control>>, query: Query) -> Response {
     let mount = match named(&query) {
         Ok(mount) => mount,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let Some(id) = query.number("id") else {
         return bad("Missing parameter: id=NUMBER");
@@ -169,14 +169,14 @@ async fn kill_source(_: Admin, State(control): State<Arc<Control>>, query: Query
     match named(&query) {
         Ok(mount) if control.engine.end(&mount) => said(StatusCode::OK, "Source Removed", true),
         Ok(_) => bad("Source does not exist"),
-        Err(response) => response,
+        Err(response) => *response,
     }
 }
 
 async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Query) -> Response {
     let mount = match named(&query) {
         Ok(mount) => mount,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if !caller.may_title(&control, &mount) {
         return caller.denied("/admin/metadata");

@@ -1,5 +1,5 @@
 //! What people, scripts and Icecast or Shoutcast tools ask a node: statistics, titles, playlists, metrics, our
-//! own API and the page at `/`.
+//! own API, the page at `/`, and the serving side of the wire between nodes.
 //!
 //! Must never: serve audio, decide where a listener goes, or show a secret or (below scope admin) a listener's
 //! address. Below it: `control` and what that holds. Above it: `edge` hands over every request that is no
@@ -7,6 +7,7 @@
 
 mod access;
 mod api;
+mod cluster;
 mod icecast;
 mod playlist;
 mod query;
@@ -43,6 +44,8 @@ pub struct Client {
     pub https: bool,
     /// True where it came by the node's own socket, whose file only its user can open: it may everything.
     pub local: bool,
+    /// The connection it came by, never the same twice in a process.
+    pub connection: u64,
 }
 
 /// All of the room's paths.
@@ -55,6 +58,7 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/stats", get(shoutcast::stats))
         .merge(icecast::routes())
         .merge(api::routes())
+        .merge(cluster::router())
         .fallback(rest)
         .layer(from_fn(headers))
         .with_state(control)

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract;
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::access::Caller;
 use super::stats::{listen_url, present};
 use super::xml::answer;
+use crate::cluster::snapshot::{NodeView, State};
 use crate::control::Control;
 use crate::engine::{Mount, MountState};
-use crate::telemetry::export::{self, MountNow, MountSample, Scrape, Totals};
+use crate::telemetry::export::{self, MountNow, MountSample, NodeSample, Scrape, Totals};
 
 /// Prometheus asks.
-pub(super) async fn metrics(State(control): State<Arc<Control>>, caller: Caller) -> Response {
+pub(super) async fn metrics(
+    extract::State(control): extract::State<Arc<Control>>,
+    caller: Caller,
+) -> Response {
     if !caller.may_measure(&control) {
         return caller.denied("/metrics");
     }
@@ -29,6 +33,8 @@ pub(super) fn scrape(control: &Control) -> Scrape {
     // One URL for every scraper, so that the series stay the same whoever asks.
     let base = config.public_urls.first().unwrap_or(&fallback);
     let present = present(control);
+    let snapshot = control.snapshot();
+    let count = |state| snapshot.count(state) as u64;
     let counted = control.telemetry.mounts().into_iter();
     let mut mounts: Vec<MountSample> = counted
         .map(|(id, counters)| MountSample {
@@ -42,14 +48,33 @@ pub(super) fn scrape(control: &Control) -> Scrape {
     Scrape {
         version: control.identity.version.to_owned(),
         role: control.identity.role.as_str().to_owned(),
-        node: control.identity.name.clone(),
+        node: control.identity.name.to_string(),
         started_unix_seconds: seconds(control.telemetry.started_unix_millis),
         listeners_limit: config.max_listeners,
         bandwidth_limit_bits: config.max_bandwidth,
         draining: control.is_draining(),
         mounts,
-        node_states: Vec::new(),
-        nodes: Vec::new(),
+        node_states: State::ALL
+            .map(|state| (state.as_str(), count(state)))
+            .to_vec(),
+        nodes: snapshot.nodes.iter().map(|node| member(node)).collect(),
+    }
+}
+
+/// A node of the table; one that is dead says nothing of its load any more.
+#[allow(clippy::cast_precision_loss)]
+fn member(node: &NodeView) -> NodeSample {
+    let alive = node.state != State::Dead;
+    let limit = |value: u64| (alive && value > 0).then_some(value);
+    NodeSample {
+        node: node.name.to_string(),
+        listeners: node.listeners,
+        listeners_limit: limit(node.limits.max_listeners),
+        heartbeat_age_seconds: Some(node.reported.elapsed().as_secs_f64()),
+        cpu_ratio: alive.then_some(node.cpu_ratio),
+        cpu_ratio_limit: None,
+        bandwidth_bits: alive.then_some(node.bandwidth_bits as f64),
+        bandwidth_bits_limit: limit(node.limits.max_bandwidth).map(|bits| bits as f64),
     }
 }
 

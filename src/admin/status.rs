@@ -68,7 +68,7 @@ fn render(control: &Control) -> Result<String, String> {
         .map(|mount| Row::of(mount))
         .collect();
     let mut context = Context::new();
-    context.insert("node", &control.identity.name);
+    context.insert("node", control.identity.name.as_str());
     context.insert("role", control.identity.role.as_str());
     context.insert("version", control.identity.version);
     context.insert("draining", &control.is_draining());

@@ -15,7 +15,8 @@ use super::{Client, router};
 use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
-use crate::control::{Config, Control, Identity, MetricsOpen, Role};
+use crate::cluster::keys::ClusterSecrets;
+use crate::control::{Config, Control, Identity, MetricsOpen, Parts, Remembered, Role};
 use crate::engine::ring::{Bounds, Burst};
 use crate::engine::{self, Engine, Intake, Offer, fanout};
 use crate::telemetry::{Class, EndReason, Opening, SessionRecord, Telemetry};
@@ -88,6 +89,7 @@ impl Ask<'_> {
             address: address.parse().unwrap(),
             https,
             local,
+            connection: 0,
         });
         self
     }
@@ -119,6 +121,7 @@ pub fn config() -> Config {
         max_listeners: 100,
         max_bandwidth: 0,
         weight: 100,
+        on_demand: false,
         location: "Earth".into(),
         admin_contact: "ops@radio.example".into(),
         metrics_open: MetricsOpen::Auto,
@@ -160,13 +163,24 @@ impl Scene {
         let engine = Engine::start(engine_config(), Arc::clone(&telemetry)).unwrap();
         let identity = Identity {
             id: NodeId::random(),
-            name: "head".into(),
+            name: "head".parse().unwrap(),
             role: Role::Primary,
             incarnation: 1,
             version: "9.9.9",
             data_port: 8000,
         };
-        let control = Arc::new(Control::new(identity, config(), engine, telemetry));
+        let (control, _) = Control::new(Parts {
+            identity,
+            config: config(),
+            engine,
+            telemetry,
+            table: Default::default(),
+            remembered: Remembered::default(),
+            secrets: ClusterSecrets::new([1; 32], [2; 32], 0),
+            join_tokens: Vec::new(),
+            store: Box::new(|_, _| Ok(())),
+        });
+        let control = Arc::new(control);
         let router = router(Arc::clone(&control));
         Self {
             control,
@@ -222,12 +236,16 @@ impl Scene {
             request: format!("GET {path} HTTP/1.1"),
             class: Class::Listener,
         });
-        let found = self.control.engine.mount(&mount(path)).unwrap();
-        let head = Bytes::from_static(b"HEAD");
-        let engine = &self.control.engine;
-        engine
-            .listen(found, socket, head, 0, session, None)
-            .unwrap();
+        let listener = fanout::Listener {
+            socket,
+            mount: self.control.engine.mount(&mount(path)).unwrap(),
+            head: Bytes::from_static(b"HEAD"),
+            metaint: 0,
+            session,
+            accepted: Instant::now(),
+            ends_at: None,
+        };
+        self.control.engine.listen(listener).unwrap();
         let mut first = [0; 4];
         client.read_exact(&mut first).unwrap();
         client

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod counters;
+pub mod export;
 pub mod log;
 pub mod session;
 
@@ -133,5 +134,11 @@ impl Telemetry {
 
 /// Counts an answer that was no audio, by its reason: `relayctl_refusals_total{reason}`.
 pub fn refuse(reason: &'static str) {
-    metrics::counter!("relayctl_refusals_total", "reason" => reason).increment(1);
+    metrics::counter!(export::REFUSALS, "reason" => reason).increment(1);
+}
+
+/// Counts a decision: `relayctl_picks_total{node,mode}`. `node` is the name of a node, so there are as many
+/// series as nodes were ever picked.
+pub fn picked(node: &str, mode: &'static str) {
+    metrics::counter!(export::PICKS, "node" => node.to_owned(), "mode" => mode).increment(1);
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::LINK;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,6 +27,9 @@ const MAX_PAGE: u64 = 10_000;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Listeners {
     listeners: Vec<Listener>,
+    /// Where more follow: what `after` has to be for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
 }
 
 /// A listener on this node.
@@ -69,7 +71,7 @@ impl Listener {
     }
 }
 
-/// The listeners of this node, by number. Where more follow, a `Link` field with `rel="next"` says how to ask.
+/// The listeners of this node, by number. Where more follow, `next` says how to ask for them.
 #[utoipa::path(
     get,
     path = "/api/v1/listeners",
@@ -105,25 +107,12 @@ pub(super) async fn listeners(
     let more = sessions.len() > limit;
     sessions.truncate(limit);
     let next = sessions.last().filter(|_| more).map(|session| session.id);
-    let node = &control.identity.name;
-    let body = Json(Listeners {
+    let node = control.identity.name.as_str();
+    Json(Listeners {
         listeners: sessions.iter().map(|s| Listener::of(s, node)).collect(),
-    });
-    let Some(next) = next else {
-        return body.into_response();
-    };
-    let link = next_page(limit, next, mount.map(|mount| mount.to_string()));
-    ([(LINK, link)], body).into_response()
-}
-
-fn next_page(limit: usize, after: ListenerId, mount: Option<String>) -> String {
-    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-    pairs.append_pair("limit", &limit.to_string());
-    pairs.append_pair("after", &after.to_string());
-    if let Some(mount) = mount {
-        pairs.append_pair("mount", &mount);
-    }
-    format!("</api/v1/listeners?{}>; rel=\"next\"", pairs.finish())
+        next: next.map(|id| id.0),
+    })
+    .into_response()
 }
 
 /// A listener that was told to go.
@@ -134,6 +123,23 @@ pub(super) struct Kicked {
 }
 
 /// Closes a listener's connection.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/listeners/{id}",
+    params(("id" = u64, Path, description = "its number on this node")),
+    security(("password" = []), ("token" = ["admin"])),
+    responses(
+        (status = 200, body = Kicked),
+        (status = 401, body = Error),
+        (status = 403, body = Error),
+        (status = 404, body = Error)
+    )
+)]
+pub(super) async fn end(admin: Admin, state: State<Arc<Control>>, path: Path<String>) -> Response {
+    kick(admin, state, path).await
+}
+
+/// The same, for clients that have no DELETE.
 #[utoipa::path(
     post,
     path = "/api/v1/listeners/{id}/kick",

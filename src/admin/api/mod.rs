@@ -3,12 +3,14 @@
 mod listeners;
 mod mounts;
 mod node;
+mod nodes;
+mod tokens;
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -49,8 +51,12 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
         ("/api/v1/openapi.json", get(openapi)),
         ("/api/v1/status", get(node::status)),
         ("/api/v1/mounts", get(mounts::mounts)),
+        ("/api/v1/nodes", get(nodes::nodes)),
         ("/api/v1/listeners", get(listeners::listeners)),
+        ("/api/v1/listeners/{id}", delete(listeners::end)),
         ("/api/v1/listeners/{id}/kick", post(listeners::kick)),
+        ("/api/v1/tokens", get(tokens::list).post(tokens::create)),
+        ("/api/v1/tokens/{id}", delete(tokens::revoke)),
     ]
 }
 
@@ -72,8 +78,13 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         openapi,
         node::status,
         mounts::mounts,
+        nodes::nodes,
         listeners::listeners,
-        listeners::kick
+        listeners::end,
+        listeners::kick,
+        tokens::list,
+        tokens::create,
+        tokens::revoke
     ),
     components(schemas(Error)),
     modifiers(&Credentials)
@@ -114,9 +125,19 @@ mod tests {
         assert_eq!(routes, described);
         assert!(routes.len() >= 5);
         for (path, item) in paths {
-            let methods: Vec<&String> = item.as_object().unwrap().keys().collect();
-            let kick = path.ends_with("/kick");
-            assert_eq!(methods, [if kick { "post" } else { "get" }], "{path}");
+            let methods: Vec<&str> = item
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect();
+            let expected: &[&str] = match path.as_str() {
+                path if path.ends_with("/kick") => &["post"],
+                path if path.ends_with("/{id}") => &["delete"],
+                "/api/v1/tokens" => &["get", "post"],
+                _ => &["get"],
+            };
+            assert_eq!(methods, expected, "{path}");
         }
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(

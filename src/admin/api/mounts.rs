@@ -11,6 +11,7 @@ use super::Error;
 use crate::admin::access::{Caller, Read};
 use crate::admin::stats::{idle_seconds, listen_url, present, said, uptime};
 use crate::base::wall::{rfc3339, unix_millis};
+use crate::cluster::snapshot::State as NodeState;
 use crate::control::Control;
 
 /// All mounts of this node.
@@ -28,8 +29,10 @@ struct Mount {
     state: &'static str,
     /// `audio/mpeg` and the like.
     content_type: String,
-    /// Listeners on this node.
+    /// Listeners on all nodes that are known and not dead.
     listeners: u64,
+    /// Listeners on this node.
+    listeners_here: u64,
     /// Most listeners at once on this node since it began.
     listener_peak: u64,
     /// The title now, empty where there is none.
@@ -75,11 +78,27 @@ pub(super) async fn mounts(
     let base = caller.base_url(&control);
     let mounts = present(&control);
     Json(Mounts {
-        mounts: mounts.iter().map(|mount| row(mount, &base)).collect(),
+        mounts: mounts
+            .iter()
+            .map(|mount| row(mount, &base, elsewhere(&control, mount)))
+            .collect(),
     })
 }
 
-fn row(mount: &crate::engine::Mount, base: &str) -> Mount {
+/// Listeners of a mount on other nodes, as they last reported.
+fn elsewhere(control: &Control, mount: &crate::engine::Mount) -> u64 {
+    let snapshot = control.snapshot();
+    let others = snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.id != control.identity.id && node.state != NodeState::Dead);
+    others
+        .filter_map(|node| node.mounts.get(&mount.id))
+        .map(|view| view.listeners)
+        .sum()
+}
+
+fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
     let content = mount.content();
     let counters = &mount.counters;
     let feeder = mount.feeder();
@@ -88,7 +107,8 @@ fn row(mount: &crate::engine::Mount, base: &str) -> Mount {
         name: mount.id.to_string(),
         state: mount.state().as_str(),
         content_type: content.content_type.clone(),
-        listeners: counters.listeners(),
+        listeners: counters.listeners() + elsewhere,
+        listeners_here: counters.listeners(),
         listener_peak: counters.peak(),
         title: mount
             .title()

@@ -63,7 +63,7 @@ pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json
     let live = mounts.iter().any(|mount| mount.state() == MountState::Live);
     Json(Status {
         id: identity.id.to_string(),
-        name: identity.name.clone(),
+        name: identity.name.to_string(),
         role: identity.role.as_str(),
         state: if control.is_draining() {
             "draining"

@@ -74,8 +74,9 @@ fn page(scrape: &Scrape) -> String {
     metrics::with_local_recorder(&counted, || {
         describe_events();
         crate::telemetry::refuse("mount-unknown");
-        crate::telemetry::first_byte(std::time::Duration::from_millis(1));
-        crate::telemetry::picked("edge-1", "redirect", std::time::Duration::from_micros(3));
+        crate::telemetry::picked("edge-1", "redirect");
+        metrics::histogram!(FIRST_BYTE).record(std::time::Duration::from_millis(1));
+        metrics::histogram!(PICK).record(std::time::Duration::from_micros(3));
     });
     counted.handle().render() + &render_state(scrape)
 }

@@ -1,0 +1,134 @@
+//! `/api/v1/nodes`: the table, on a relay as it last heard it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Error;
+use crate::admin::access::Read;
+use crate::cluster::snapshot::{NodeView, Snapshot};
+use crate::control::Control;
+use crate::wire::message::NodeRole;
+
+/// The nodes that are known.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+}
+
+/// A node.
+#[derive(Serialize, ToSchema)]
+struct Node {
+    /// Its lasting identity.
+    id: String,
+    /// Its name.
+    name: String,
+    /// `primary` or `relay`.
+    role: &'static str,
+    /// `ready`, `joining`, `suspect`, `unreachable`, `draining` or `dead`.
+    state: &'static str,
+    /// Where listeners reach it: the first of its URLs.
+    public_url: String,
+    /// Where they do by https, if they do.
+    public_url_https: Option<String>,
+    /// Its listeners; 0 when dead.
+    listeners: u64,
+    /// Most listeners that it takes.
+    max_listeners: u64,
+    /// Bits a second that its listeners may take, 0 for no limit.
+    max_bandwidth: u64,
+    /// Bits a second that it sends.
+    bandwidth: u64,
+    /// Share of its processors in use, 0 to 1.
+    cpu_ratio: f64,
+    /// Its share of newcomers beside other relays; 100 is usual.
+    weight: u32,
+    /// The name of the node that it pulls from.
+    parent: Option<String>,
+    /// The program's version.
+    version: String,
+    /// True while it is over a limit of its own.
+    full: bool,
+    /// True while its beats are missing or its URL fails, even where `state` is `ready` because too many others
+    /// fail too.
+    suspected: bool,
+    /// Why listeners cannot reach it: the URL that was tried, the error, and what to set.
+    trouble: Option<String>,
+    /// Seconds since its process began.
+    uptime_seconds: u64,
+    /// Seconds since its last beat.
+    heartbeat_age_seconds: f64,
+    /// What it carries.
+    mounts: Vec<NodeMount>,
+}
+
+/// A mount on a node.
+#[derive(Serialize, ToSchema)]
+struct NodeMount {
+    /// `/live.mp3`.
+    name: String,
+    /// Listeners there.
+    listeners: u64,
+    /// Bits a second, 0 where unknown.
+    bitrate: u64,
+}
+
+impl Node {
+    fn of(node: &NodeView, snapshot: &Snapshot, now: Instant) -> Self {
+        let parent = node.parent.as_ref().map(|id| {
+            let known = snapshot.find(id);
+            known.map_or_else(|| id.to_string(), |parent| parent.name.to_string())
+        });
+        let mounts = node.mounts.iter().map(|(mount, view)| NodeMount {
+            name: mount.to_string(),
+            listeners: view.listeners,
+            bitrate: view.bitrate,
+        });
+        let age = now.saturating_duration_since(node.reported);
+        Self {
+            id: node.id.to_string(),
+            name: node.name.to_string(),
+            role: match node.role {
+                NodeRole::Primary => "primary",
+                NodeRole::Relay => "relay",
+            },
+            state: node.state(),
+            public_url: node.public_url().to_owned(),
+            public_url_https: node.public_urls.https.clone(),
+            listeners: node.listeners,
+            max_listeners: node.limits.max_listeners,
+            max_bandwidth: node.limits.max_bandwidth,
+            bandwidth: node.bandwidth_bits,
+            cpu_ratio: (node.cpu_ratio * 1000.0).round() / 1000.0,
+            weight: node.weight,
+            parent,
+            version: node.version.clone(),
+            full: node.full,
+            suspected: node.suspected,
+            trouble: node.trouble.clone(),
+            uptime_seconds: node.uptime_at(now).as_secs(),
+            heartbeat_age_seconds: (age.as_secs_f64() * 1000.0).round() / 1000.0,
+            mounts: mounts.collect(),
+        }
+    }
+}
+
+/// The nodes that are known, by id: this one, and those that joined or that the primary told of.
+#[utoipa::path(
+    get,
+    path = "/api/v1/nodes",
+    security(("password" = []), ("token" = ["read"])),
+    responses((status = 200, body = Nodes), (status = 401, body = Error))
+)]
+pub(super) async fn nodes(_: Read, State(control): State<Arc<Control>>) -> Json<Nodes> {
+    let snapshot = control.snapshot();
+    let now = Instant::now();
+    let nodes = snapshot.nodes.iter();
+    Json(Nodes {
+        nodes: nodes.map(|node| Node::of(node, &snapshot, now)).collect(),
+    })
+}
