@@ -84,6 +84,11 @@ impl Ask<'_> {
         self
     }
 
+    pub fn body(mut self, text: String) -> Self {
+        *self.request.body_mut() = Body::from(text);
+        self
+    }
+
     pub fn from(mut self, address: &str, https: bool, local: bool) -> Self {
         self.request.extensions_mut().insert(Client {
             address: address.parse().unwrap(),
@@ -122,6 +127,8 @@ pub fn config() -> Config {
         max_bandwidth: 0,
         weight: 100,
         on_demand: false,
+        serve: Default::default(),
+        strategy: Default::default(),
         location: "Earth".into(),
         admin_contact: "ops@radio.example".into(),
         metrics_open: MetricsOpen::Auto,
@@ -179,6 +186,7 @@ impl Scene {
             secrets: ClusterSecrets::new([1; 32], [2; 32], 0),
             join_tokens: Vec::new(),
             store: Box::new(|_, _| Ok(())),
+            stopping: Default::default(),
         });
         let control = Arc::new(control);
         let router = router(Arc::clone(&control));

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::testing::{ADMIN, RELAY, SOURCE, Scene, config, ends, mount};
-use crate::control::{Config, MetricsOpen};
-use crate::telemetry::EndReason;
+use crate::control::{Config, MetricsOpen, Visitor};
+use crate::telemetry::{Class, EndReason};
 use crate::wire::message::PublicUrls;
 
 const TITLE: &str = "A <b> & \"q\" '; 🎵";
@@ -416,6 +417,9 @@ async fn the_api_lists_pages_and_kicks() {
         .await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
 
+    let end = scene.ask("/api/v1/listeners/3").method(Method::DELETE);
+    assert_eq!(end.admin().send().await.json(), json!({"kicked": 3}));
+    assert!(ends(&mut clients[2]));
     let kick = scene
         .ask("/api/v1/listeners/2/kick")
         .method(Method::POST)
@@ -472,6 +476,9 @@ async fn who_may_what() {
         "/api/v1/mounts",
         "/api/v1/listeners",
         "/api/v1/status",
+        "/api/v1/nodes",
+        "/api/v1/picks",
+        "/api/v1/tokens",
     ];
     for path in public {
         assert_eq!(
@@ -726,4 +733,124 @@ async fn the_page_is_escaped_and_tells_no_secret() {
     let unknown = scene.ask("/stats-of-nothing").send().await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
     assert!(unknown.text.starts_with("no such path"));
+}
+
+#[tokio::test]
+async fn nodes_and_picks_are_listed() {
+    let scene = Scene::new();
+    let _intake = scene.source("/live.mp3", "t");
+    let _client = scene.listener("/live.mp3", "x");
+    scene.control.tick(Instant::now());
+    let nodes = scene.ask("/api/v1/nodes").admin().send().await.json();
+    let rows = nodes["nodes"].as_array().unwrap();
+    assert_eq!(rows.len(), 1);
+    for (field, value) in [
+        ("id", json!(scene.control.identity.id.as_str())),
+        ("name", json!("head")),
+        ("role", json!("primary")),
+        ("state", json!("ready")),
+        ("public_url", json!("http://radio.example:8000")),
+        ("listeners", json!(1)),
+        ("max_listeners", json!(100)),
+        ("weight", json!(100)),
+        ("parent", Value::Null),
+        ("version", json!("9.9.9")),
+    ] {
+        assert_eq!(rows[0][field], value, "{field}");
+    }
+    let mounts = scene.ask("/api/v1/mounts").admin().send().await.json();
+    assert_eq!(
+        mounts["mounts"][0]["listeners"], 1,
+        "counted here and in the table, once"
+    );
+    let text = scene.ask("/metrics").admin().send().await.text;
+    for line in [
+        "relayctl_nodes{state=\"ready\"} 1",
+        "relayctl_nodes{state=\"dead\"} 0",
+        "relayctl_node_listeners{node=\"head\"} 1",
+        "relayctl_node_listeners_limit{node=\"head\"} 100",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+
+    let visitor = Visitor {
+        mount: mount("/live.mp3"),
+        target: "/live.mp3".into(),
+        address: "198.51.100.1".parse().unwrap(),
+        https: false,
+        agent: "x".into(),
+        session: None,
+        avoid: Vec::new(),
+        reserves: true,
+        class: Class::Listener,
+    };
+    let _ = scene
+        .control
+        .place(&visitor, Duration::ZERO, Instant::now());
+    let picks = scene.ask("/api/v1/picks").admin().send().await.json();
+    let first = &picks["picks"][0];
+    assert_eq!(
+        (&first["mount"], &first["node"], &first["mode"]),
+        (&json!("/live.mp3"), &json!("head"), &json!("serve")),
+        "{picks}"
+    );
+    assert!(first["reason"].is_string() && first["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[tokio::test]
+async fn tokens_open_what_their_scope_says() {
+    let scene = Scene::new();
+    let made = |scope: &'static str| {
+        let ask = scene.ask("/api/v1/tokens").method(Method::POST).admin();
+        ask.body(format!("{{\"scope\": \"{scope}\"}}")).send()
+    };
+    let read = made("read").await;
+    assert_eq!(read.status, StatusCode::CREATED, "{}", read.text);
+    let read = read.json();
+    let token = format!("Bearer {}", read["token"].as_str().unwrap());
+    for (path, status) in [
+        ("/api/v1/mounts", 200),
+        ("/api/v1/nodes", 200),
+        ("/metrics", 200),
+        ("/api/v1/listeners", 403),
+        ("/api/v1/tokens", 403),
+        ("/admin/stats", 403),
+    ] {
+        let answer = scene.ask(path).field("authorization", &token).send().await;
+        assert_eq!(answer.status.as_u16(), status, "{path}");
+    }
+    let admin = made("admin").await.json();
+    let bearer = format!("Bearer {}", admin["token"].as_str().unwrap());
+    let list = scene
+        .ask("/api/v1/tokens")
+        .field("authorization", &bearer)
+        .send()
+        .await;
+    assert_eq!(list.json()["tokens"].as_array().unwrap().len(), 2);
+    assert!(!list.text.contains(read["token"].as_str().unwrap()));
+    let join = made("join").await.json();
+    assert_eq!(
+        (&join["scope"], &join["once"]),
+        (&json!("join"), &json!(true))
+    );
+    let bearer = format!("Bearer {}", join["token"].as_str().unwrap());
+    let closed = scene
+        .ask("/api/v1/mounts")
+        .field("authorization", &bearer)
+        .send()
+        .await;
+    assert_eq!(closed.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(made("everything").await.status, StatusCode::BAD_REQUEST);
+
+    let path = format!("/api/v1/tokens/{}", read["id"].as_str().unwrap());
+    for status in [200, 404] {
+        let ask = scene.ask(&path).method(Method::DELETE).admin();
+        assert_eq!(ask.send().await.status.as_u16(), status);
+    }
+    let gone = scene
+        .ask("/api/v1/mounts")
+        .field("authorization", &token)
+        .send()
+        .await;
+    assert_eq!(gone.status, StatusCode::UNAUTHORIZED);
 }

@@ -25,8 +25,8 @@ use crate::settings::data_dir::{self, DataDir};
 use crate::settings::secrets::{self, Secrets};
 use crate::settings::types::{AccessTarget, Primary, Settings};
 use crate::settings::{Loaded, Sources, role};
-use crate::telemetry::Telemetry;
 use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::{Telemetry, export};
 use crate::{admin, agent};
 
 /// Where the system keeps the state of services.
@@ -108,6 +108,11 @@ impl Node {
             Role::Relay => role::Role::Relay,
         };
         let secrets = secrets::open(&data_dir, &settings.given, settings.name.as_ref(), role)?;
+        if !export::install() {
+            tracing::warn!(
+                "another recorder has the metrics: `/metrics` lacks what is counted as it happens"
+            );
+        }
         let access_log = Arc::new(open_access_log(settings)?);
         let sink = Arc::clone(&access_log);
         let telemetry = Telemetry::new(Box::new(move |record, reason| sink.write(record, reason)));
@@ -187,6 +192,7 @@ impl Node {
                     _ = ticks.tick() => {}
                 }
                 control.tick(Instant::now());
+                export::upkeep();
                 let last = control.engine.epochs().last();
                 if last > written {
                     written = last;
@@ -300,6 +306,9 @@ impl Node {
         if tokio::time::timeout(GRACE, all).await.is_err() {
             tracing::warn!("connections were still open after {GRACE:?}");
         }
+        let log = Arc::clone(&self.access_log);
+        // Writing the last lines blocks for a moment.
+        let _ = tokio::task::spawn_blocking(move || log.close()).await;
     }
 }
 

@@ -136,9 +136,3 @@ impl Telemetry {
 pub fn refuse(reason: &'static str) {
     metrics::counter!(export::REFUSALS, "reason" => reason).increment(1);
 }
-
-/// Counts a decision: `relayctl_picks_total{node,mode}`. `node` is the name of a node, so there are as many
-/// series as nodes were ever picked.
-pub fn picked(node: &str, mode: &'static str) {
-    metrics::counter!(export::PICKS, "node" => node.to_owned(), "mode" => mode).increment(1);
-}

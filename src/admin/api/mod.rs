@@ -4,6 +4,7 @@ mod listeners;
 mod mounts;
 mod node;
 mod nodes;
+mod picks;
 mod tokens;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
         ("/api/v1/status", get(node::status)),
         ("/api/v1/mounts", get(mounts::mounts)),
         ("/api/v1/nodes", get(nodes::nodes)),
+        ("/api/v1/picks", get(picks::picks)),
         ("/api/v1/listeners", get(listeners::listeners)),
         ("/api/v1/listeners/{id}", delete(listeners::end)),
         ("/api/v1/listeners/{id}/kick", post(listeners::kick)),
@@ -79,6 +81,7 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         node::status,
         mounts::mounts,
         nodes::nodes,
+        picks::picks,
         listeners::listeners,
         listeners::end,
         listeners::kick,

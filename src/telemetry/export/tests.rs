@@ -74,7 +74,7 @@ fn page(scrape: &Scrape) -> String {
     metrics::with_local_recorder(&counted, || {
         describe_events();
         crate::telemetry::refuse("mount-unknown");
-        crate::telemetry::picked("edge-1", "redirect");
+        metrics::counter!(PICKS, "node" => "edge-1", "mode" => "redirect").increment(1);
         metrics::histogram!(FIRST_BYTE).record(std::time::Duration::from_millis(1));
         metrics::histogram!(PICK).record(std::time::Duration::from_micros(3));
     });
@@ -173,6 +173,9 @@ fn counted_names(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             counted_names(&path, found);
+            continue;
+        }
+        if path.extension().is_none_or(|ending| ending != "rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
