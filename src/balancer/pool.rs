@@ -26,6 +26,8 @@ const TYPICAL_BITRATE: u64 = 128_000;
 pub struct Candidate<'n> {
     /// Which.
     pub node: &'n NodeView,
+    /// Listeners, by its own report.
+    pub listeners: u64,
     /// Listeners and reservations.
     pub load: u64,
     /// Listeners that it carries at most.
@@ -207,6 +209,7 @@ impl Ledger {
         let full_weight = f64::from(node.weight.max(1));
         Some(Candidate {
             node,
+            listeners: count.listeners,
             load,
             capacity,
             bits,
@@ -259,7 +262,7 @@ pub fn belongs(node: &NodeView, tier: Tier, panic: bool, want: &Want<'_>) -> boo
 
 /// Newcomers among the relays warm up, where there is anybody warm to take their share meanwhile.
 fn slow_start(able: &mut [Candidate<'_>], now: Instant) {
-    let is_warm = |one: &Candidate<'_>| one.load > 0 && one.node.uptime_at(now) >= SLOW_START;
+    let is_warm = |one: &Candidate<'_>| one.listeners > 0 && one.node.uptime_at(now) >= SLOW_START;
     if !able.iter().any(is_warm) {
         return;
     }
