@@ -12,3 +12,6 @@ pub use address::{DEFAULT_PORT, PrimaryAddress, PrimaryAddressError};
 pub use connect::{CONNECT_TIMEOUT, Connector, Stream};
 pub use order::{Service, Target};
 pub use resolver::{DiscoveryError, Resolver};
+
+#[cfg(test)]
+mod tests;

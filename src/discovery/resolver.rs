@@ -48,6 +48,8 @@ pub struct Resolver {
 struct Shared {
     /// `None` where the system's configuration cannot be read.
     dns: Option<TokioResolver>,
+    /// What the name servers do not know is asked of the system.
+    system: bool,
     addresses: Kept<Vec<IpAddr>>,
     services: Kept<Vec<Service>>,
 }
@@ -66,21 +68,22 @@ impl Resolver {
             Ok((config, options)) => (config, options.ndots),
             Err(error) => {
                 tracing::warn!(%error, "no name servers from /etc/resolv.conf, using the system's lookup");
-                return Self::with(None);
+                return Self::with(None, true);
             }
         };
-        Self::with(build(config, ndots))
+        Self::with(build(config, ndots), true)
     }
 
-    /// By these name servers and `/etc/hosts`.
+    /// By these name servers and `/etc/hosts` alone.
     pub fn by_servers(config: ResolverConfig) -> Self {
-        Self::with(build(config, 1))
+        Self::with(build(config, 1), false)
     }
 
-    fn with(dns: Option<TokioResolver>) -> Self {
+    fn with(dns: Option<TokioResolver>, system: bool) -> Self {
         Self {
             shared: Arc::new(Shared {
                 dns,
+                system,
                 addresses: Kept::default(),
                 services: Kept::default(),
             }),
@@ -128,19 +131,25 @@ impl Resolver {
             Ok(_) => "an empty answer".to_owned(),
             Err(reason) => reason,
         };
-        // What else the system knows: mDNS, LDAP and whatever nsswitch names.
-        let system = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host, 0))).await;
-        if let Ok(Ok(found)) = system {
-            let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-            if !found.is_empty() {
-                self.shared.addresses.keep(host, &found);
-                return Ok(found);
-            }
+        if let Some(found) = self.ask_system(host).await {
+            self.shared.addresses.keep(host, &found);
+            return Ok(found);
         }
         self.shared.addresses.last(host).ok_or_else(|| {
             let host = host.to_owned();
             DiscoveryError::Unknown { host, reason }
         })
+    }
+
+    /// What else the system knows: mDNS, LDAP and whatever nsswitch names.
+    async fn ask_system(&self, host: &str) -> Option<Vec<IpAddr>> {
+        if !self.shared.system {
+            return None;
+        }
+        let asked = tokio::net::lookup_host((host, 0));
+        let found = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+        let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+        (!found.is_empty()).then_some(found)
     }
 
     /// The targets of `_relayctl._tcp.<host>`, by priority and weight; empty where there are none.

@@ -7,6 +7,7 @@
 
 mod ask;
 mod client;
+pub mod foreign;
 mod playing;
 pub mod probe;
 pub mod pull;
