@@ -6,6 +6,7 @@ use super::args::{RenderFlags, RenderKind, RoleWord, Target};
 use super::client::{Client, Verb};
 use super::place::{self, Found, Places};
 use super::{Exit, Failure, Outcome, node, print, token};
+use crate::app::URL_FILE;
 use crate::app::rendered::{self, Known, Passwords};
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
@@ -81,6 +82,7 @@ fn station(flags: &RenderFlags, sources: &Sources, loaded: &Loaded) -> Result<St
     };
     let place = live.clone().unwrap_or_else(|| places.first.clone());
     let mut known = Known {
+        port: live.as_deref().and_then(running_port),
         passwords: passwords(settings, &place)?,
         ..Known::default()
     };
@@ -101,6 +103,13 @@ fn passwords(settings: &Settings, place: &Path) -> Result<Passwords, Failure> {
         admin: one(&settings.given.admin, ADMIN_FILE)?,
         relay: one(&settings.given.relay, RELAY_FILE)?,
     })
+}
+
+/// The port that the node in `place` took, by whatever flags it was started.
+fn running_port(place: &Path) -> Option<u16> {
+    let text = std::fs::read_to_string(place.join(URL_FILE)).ok()?;
+    let url = url::Url::parse(text.trim()).ok()?;
+    url.port_or_known_default()
 }
 
 /// What the node in `place` carries now.

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::keys::Kind;
 use super::secret_file;
+use super::yaml;
 use crate::base::secret::Secret;
 use crate::base::units::{Rate, Size, parse_duration};
 
@@ -208,7 +209,7 @@ pub(super) fn host_and_port(text: &str) -> Read<String> {
 pub(super) fn show(kind: Kind, value: &Value) -> String {
     match kind {
         Kind::Secret => "***".into(),
-        Kind::Tree(_) => mask(value).to_string(),
+        Kind::Tree(_) => tree(value),
         _ => match value {
             Value::Array(items) => items
                 .iter()
@@ -217,6 +218,17 @@ pub(super) fn show(kind: Kind, value: &Value) -> String {
                 .join(","),
             other => scalar(other).unwrap_or_default(),
         },
+    }
+}
+
+/// A tree may also be a text: paths with commas, or YAML that holds passwords.
+fn tree(value: &Value) -> String {
+    let Value::String(text) = value else {
+        return mask(value).to_string();
+    };
+    match yaml::parse_value(text) {
+        Ok(parsed @ (Value::Array(_) | Value::Object(_))) => mask(&parsed).to_string(),
+        _ => text.clone(),
     }
 }
 
@@ -238,7 +250,22 @@ fn mask(value: &Value) -> Value {
                 })
                 .collect(),
         ),
+        Value::String(text) => Value::from(without_login(text)),
         other => other.clone(),
+    }
+}
+
+/// A URL may hold a password too.
+fn without_login(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            // A URL with a password has a host, so this cannot fail; if it did, nothing is shown.
+            match url.set_password(Some("***")) {
+                Ok(()) => url.into(),
+                Err(()) => "***".to_owned(),
+            }
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -246,6 +273,17 @@ fn mask(value: &Value) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn trees_are_shown_without_passwords_however_they_were_written() {
+        let kind = Kind::Tree(&[]);
+        let entry = json!([{"path": "/a", "password": "pw", "url": "http://u:pw@h/x"}]);
+        for value in [json!(entry.to_string()), entry] {
+            let shown = show(kind, &value);
+            assert!(shown.contains("/a") && !shown.contains("pw"), "{shown}");
+        }
+        assert_eq!(show(kind, &json!("/a.mp3,/b.ogg")), "/a.mp3,/b.ogg");
+    }
 
     #[test]
     fn addresses_to_bind() {

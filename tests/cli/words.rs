@@ -1,0 +1,293 @@
+//! Commands that need no node: what they print, and their exit codes.
+
+use std::fs;
+
+use tempfile::tempdir;
+
+use crate::harness::run;
+
+#[test]
+fn help_lists_what_works_and_the_rest_is_refused_with_its_reason() {
+    let home = tempdir().unwrap();
+    let help = run(home.path(), &[], &["--help"]);
+    assert_eq!(help.code, 0, "{help:?}");
+    let not_yet = [
+        "bench", "top", "describe", "drain", "resume", "reflect", "reparent", "promote", "probe",
+        "config",
+    ];
+    for word in not_yet {
+        assert!(
+            !help.out.contains(&format!("\n  {word} ")),
+            "{word}: {}",
+            help.out
+        );
+        let refused = run(home.path(), &[], &[word, "x"]);
+        assert_eq!(refused.code, 2, "{refused:?}");
+        let text = format!("relayctl: `{word}` is not built yet: ");
+        assert!(refused.err.starts_with(&text), "{refused:?}");
+    }
+    let events = run(home.path(), &[], &["get", "events"]);
+    assert_eq!(events.code, 2);
+    assert!(
+        events.err.contains("`events` is not built yet"),
+        "{events:?}"
+    );
+    let engine = run(home.path(), &[], &["primary", "--engine=icecast"]);
+    assert_eq!(engine.code, 2);
+    assert!(
+        engine.err.contains("is not built yet: use `embedded`"),
+        "{engine:?}"
+    );
+}
+
+#[test]
+fn unknown_words_name_the_nearest_known_one() {
+    let home = tempdir().unwrap();
+    let cases: [(&[&str], &str); 3] = [
+        (&["primery"], "'primary'"),
+        (&["primary", "--bnd=1"], "'--bind'"),
+        (&["get", "node"], "'nodes'"),
+    ];
+    for (words, near) in cases {
+        let ended = run(home.path(), &[], words);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains(near), "{ended:?}");
+    }
+    let ended = run(home.path(), &[("RELAYCTL_BINT", "x")], &["check"]);
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended.err.contains("did you mean `RELAYCTL_BIND`?"),
+        "{ended:?}"
+    );
+}
+
+const SECRETS: [(&str, &str); 5] = [
+    ("RELAYCTL_SOURCE_PASSWORD", "so-secret"),
+    ("RELAYCTL_ADMIN_PASSWORD", "ad-secret"),
+    ("RELAYCTL_RELAY_PASSWORD", "re-secret"),
+    ("RELAYCTL_TOKEN", "to-secret"),
+    (
+        "RELAYCTL_MOUNTS",
+        "[{path: /live.mp3, password: mo-secret}]",
+    ),
+];
+
+#[test]
+fn check_shows_every_value_and_never_a_secret() {
+    let home = tempdir().unwrap();
+    for words in [&["check"][..], &["check", "-o", "json"]] {
+        let ended = run(home.path(), &SECRETS, words);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.out.contains("***"), "{}", ended.out);
+        assert!(
+            !ended.out.contains("-secret") && !ended.err.contains("-secret"),
+            "{}",
+            ended.out
+        );
+        assert!(
+            ended.out.contains("RELAYCTL_SOURCE_PASSWORD"),
+            "{}",
+            ended.out
+        );
+    }
+    let ended = run(home.path(), &[("RelayServer", "head.example")], &["check"]);
+    assert!(
+        ended.out.contains("`relayctl run` would be a relay: "),
+        "{}",
+        ended.out
+    );
+    assert!(ended.out.contains("RelayServer"), "{}", ended.out);
+    assert!(
+        fs::read_dir(home.path()).unwrap().next().is_none(),
+        "check changed something"
+    );
+}
+
+#[test]
+fn check_says_all_that_is_wrong() {
+    let home = tempdir().unwrap();
+    let file = home.path().join("relayctl.yaml");
+    fs::write(&file, "weight: 0\nholt: 3s\nmetaint: x\n").unwrap();
+    let file = file.display().to_string();
+    let ended = run(home.path(), &[], &["check", "--config", &file]);
+    assert_eq!(ended.code, 2);
+    for word in ["`weight`", "`holt`", "did you mean `hold`", "`metaint`"] {
+        assert!(ended.err.contains(word), "{word}: {}", ended.err);
+    }
+    let ended = run(
+        home.path(),
+        &[],
+        &["check", "-o", "json", "--config", &file],
+    );
+    let answer: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(answer["problems"].as_array().unwrap().len(), 3, "{answer}");
+}
+
+#[test]
+fn render_prints_writes_and_compares() {
+    let home = tempdir().unwrap();
+    let render = |variables: &[(&str, &str)], words: &[&str]| {
+        let words = [&["render"], words].concat();
+        run(home.path(), variables, &words)
+    };
+    let given = [
+        ("RELAYCTL_SOURCE_PASSWORD", r#"p&a<s>s"w'd"#),
+        ("RELAYCTL_ADMIN_PASSWORD", "adm1n"),
+        ("RELAYCTL_MOUNTS", "/live.mp3"),
+    ];
+    let printed = render(&given, &["icecast"]);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    assert!(
+        printed
+            .out
+            .contains("<source-password>p&amp;a&lt;s&gt;s&quot;w&#39;d</source-password>")
+    );
+    let file = home.path().join("icecast.xml").display().to_string();
+    let written = render(&given, &["icecast", "--out", &file]);
+    assert_eq!((written.code, written.out.as_str()), (0, ""), "{written:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), printed.out);
+    let equal = render(&given, &["icecast", "--diff", &file]);
+    assert_eq!((equal.code, equal.out.as_str()), (0, ""), "{equal:?}");
+    let mut more = given.to_vec();
+    more.push(("RELAYCTL_MAX_LISTENERS", "77"));
+    let differs = render(&more, &["icecast", "--diff", &file]);
+    assert_eq!(differs.code, 5, "{differs:?}");
+    assert!(
+        differs.out.contains("\n-") && differs.out.contains("\n+"),
+        "{}",
+        differs.out
+    );
+    let newline = [
+        ("RELAYCTL_SOURCE_PASSWORD", "a\nb"),
+        ("RELAYCTL_ADMIN_PASSWORD", "x"),
+    ];
+    assert_ne!(render(&newline, &["icecast"]).code, 0);
+}
+
+#[test]
+fn render_of_a_relay_and_without_passwords() {
+    let home = tempdir().unwrap();
+    let relay = [
+        ("RELAYCTL_PRIMARY", "http://head.example:8000"),
+        ("RELAYCTL_ADMIN_PASSWORD", "adm1n"),
+        ("RELAYCTL_SOURCE_PASSWORD", "s0urce"),
+    ];
+    let none = run(home.path(), &relay, &["render", "icecast"]);
+    assert_eq!(none.code, 1);
+    assert!(
+        none.err
+            .contains("a relay without any mount has nothing to render"),
+        "{none:?}"
+    );
+    let mut some = relay.to_vec();
+    some.push(("RELAYCTL_MOUNTS", "/live.mp3,/talk.ogg"));
+    let icecast = run(home.path(), &some, &["render", "icecast"]);
+    assert!(
+        icecast.out.contains("<server>head.example</server>"),
+        "{icecast:?}"
+    );
+    assert_eq!(icecast.out.matches("<relay>").count(), 2);
+    let shoutcast = run(home.path(), &some, &["render", "shoutcast"]);
+    let url = "streamrelayurl_2=http://head.example:8000/talk.ogg";
+    assert!(shoutcast.out.contains(url), "{shoutcast:?}");
+    let turned = run(
+        home.path(),
+        &some,
+        &["render", "icecast", "--role", "primary"],
+    );
+    assert!(!turned.out.contains("<relay>"), "{turned:?}");
+    let haproxy = run(home.path(), &[], &["render", "haproxy"]);
+    assert_eq!(haproxy.code, 0, "{haproxy:?}");
+    let servers = [
+        (
+            "RELAYCTL_HAPROXY__SERVERS",
+            "192.0.2.1:8000,relay.example:80",
+        ),
+        ("RELAYCTL_HAPROXY__SOURCE_SERVER", "192.0.2.9:8000"),
+    ];
+    let haproxy = run(home.path(), &servers, &["render", "haproxy"]);
+    for address in ["192.0.2.1:8000", "relay.example:80", "192.0.2.9:8000"] {
+        assert!(haproxy.out.contains(address), "{address}: {haproxy:?}");
+    }
+    let bad = run(
+        home.path(),
+        &[("RELAYCTL_HAPROXY__SERVERS", "no-port")],
+        &["render", "haproxy"],
+    );
+    assert_eq!(bad.code, 2, "{bad:?}");
+    let unknown = run(home.path(), &[], &["render", "icecast"]);
+    assert_eq!(unknown.code, 1);
+    let hint = "set `RELAYCTL_SOURCE_PASSWORD`; or start the node once";
+    assert!(unknown.err.contains(hint), "{unknown:?}");
+    assert!(
+        !home.path().join("data").exists(),
+        "render made the data directory"
+    );
+}
+
+#[test]
+fn client_commands_that_find_nobody_say_where_they_looked() {
+    let home = tempdir().unwrap();
+    for words in [
+        &["status"][..],
+        &["get", "nodes"],
+        &["kick", "1"],
+        &["token", "list"],
+    ] {
+        let ended = run(home.path(), &[], words);
+        assert_eq!(ended.code, 3, "{ended:?}");
+        assert!(
+            ended.err.contains(&home.path().display().to_string()),
+            "{ended:?}"
+        );
+    }
+    let nobody = ["status", "--addr", "http://127.0.0.1:1"];
+    assert_eq!(run(home.path(), &[], &nobody).code, 3);
+    let health = run(
+        home.path(),
+        &[("RELAYCTL_ADDR", "127.0.0.1:1")],
+        &["health"],
+    );
+    assert_eq!(health.code, 1);
+    assert!(
+        health.err.contains("http://127.0.0.1:1/health"),
+        "{health:?}"
+    );
+}
+
+#[test]
+fn token_show_takes_what_was_given_and_makes_nothing() {
+    let home = tempdir().unwrap();
+    for (word, secret) in [
+        ("source", "so-secret\n"),
+        ("admin", "ad-secret\n"),
+        ("join", "to-secret\n"),
+    ] {
+        let ended = run(home.path(), &SECRETS, &["token", "show", word]);
+        assert_eq!((ended.code, ended.out.as_str()), (0, secret), "{ended:?}");
+    }
+    let none = run(home.path(), &[], &["token", "show", "join"]);
+    assert_eq!(none.code, 1, "{none:?}");
+    assert!(
+        none.err.contains("a node makes it at its first start"),
+        "{none:?}"
+    );
+    assert!(!home.path().join("data").exists());
+}
+
+#[test]
+fn completions_and_the_manual_page_come_from_the_words() {
+    let home = tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = run(home.path(), &[], &["completions", shell]);
+        assert_eq!(ended.code, 0);
+        assert!(ended.out.contains("max-bandwidth"), "{shell}");
+    }
+    let page = run(home.path(), &[], &["man"]);
+    assert!(page.out.contains(".TH relayctl 1"), "{page:?}");
+    let version = run(home.path(), &[], &["version"]);
+    assert_eq!(
+        version.out,
+        format!("relayctl {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
