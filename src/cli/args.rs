@@ -272,7 +272,7 @@ pub enum Listing {
     Nodes,
     /// What is carried
     Mounts,
-    /// Who listens, on all nodes
+    /// Who listens on the node that is asked
     Listeners,
     /// The last decisions and their reasons
     Picks,

@@ -22,10 +22,11 @@ pub(super) fn run(flags: &StatusFlags) -> Outcome {
 }
 
 fn look(client: &Client) -> Result<Value, Failure> {
-    let mut state = json!({});
+    let own = client.ask(Verb::Get, "/api/v1/status", None)?;
+    let mut state = json!({ "status": own });
     for what in ["nodes", "mounts"] {
         let answer = client.ask(Verb::Get, &format!("/api/v1/{what}"), None)?;
-        let rows = answer.get(what).cloned().unwrap_or_else(|| json!([]));
+        let rows = answer.get(what).cloned().unwrap_or_default();
         if let Some(state) = state.as_object_mut() {
             state.insert(what.into(), rows);
         }
@@ -50,16 +51,25 @@ fn screen(state: &Value, wide: bool) -> String {
         .filter(|node| !is(node, "state", "dead"))
         .filter_map(|node| node.get("listeners")?.as_u64())
         .sum();
-    let source = match (live, mounts.len()) {
-        (0, 0) => "no source yet".to_owned(),
-        (0, _) => "source lost".to_owned(),
-        (live, all) => format!("{live} of {all} mounts live"),
+    let own = |field: &str| {
+        let status = state.get("status");
+        let text = status.and_then(|status| status.get(field)?.as_str());
+        table::clean(text.unwrap_or("-"))
     };
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{ready} of {} nodes ready, {source}, {listeners} listeners\n",
-        nodes.len()
+        "{} ({}) is {}, source {}",
+        own("name"),
+        own("role"),
+        own("state"),
+        own("source")
+    );
+    let _ = writeln!(
+        text,
+        "{ready} of {} nodes ready, {live} of {} mounts live, {listeners} listeners\n",
+        nodes.len(),
+        mounts.len()
     );
     text.push_str(&table::listing("nodes", state, wide));
     text.push('\n');
@@ -74,6 +84,7 @@ mod tests {
     #[test]
     fn the_first_line_counts() {
         let state = json!({
+            "status": {"name": "a", "role": "primary", "state": "up", "source": "live"},
             "nodes": [
                 {"name": "a", "role": "primary", "state": "ready", "listeners": 1},
                 {"name": "b", "role": "relay", "state": "suspect", "listeners": 3},
@@ -83,9 +94,12 @@ mod tests {
         });
         let text = screen(&state, false);
         assert!(
-            text.starts_with("1 of 3 nodes ready, 1 of 2 mounts live, 4 listeners\n\nNAME"),
+            text.starts_with(
+                "a (primary) is up, source live\n\
+                 1 of 3 nodes ready, 1 of 2 mounts live, 4 listeners\n\nNAME"
+            ),
             "{text}"
         );
-        assert!(screen(&json!({}), false).starts_with("0 of 0 nodes ready, no source yet"));
+        assert!(screen(&json!({}), false).contains("\n0 of 0 nodes ready, "));
     }
 }

@@ -18,6 +18,12 @@ enum Shown {
     Seconds,
     /// A size in bytes.
     Bytes,
+    /// Bits a second; 0 is unknown.
+    Rate,
+    /// Of one.
+    Share,
+    /// Seconds ago, to a tenth.
+    Age,
 }
 
 struct Column {
@@ -52,6 +58,9 @@ const NODES: &[Column] = &[
     column("LISTENERS", "listeners", Shown::Plain),
     column("MAX", "max_listeners", Shown::Limit),
     wide("WEIGHT", "weight", Shown::Plain),
+    wide("BANDWIDTH", "bandwidth", Shown::Rate),
+    wide("CPU", "cpu_ratio", Shown::Share),
+    wide("HEARD", "heartbeat_age_seconds", Shown::Age),
     wide("PARENT", "parent", Shown::Plain),
     column("VERSION", "version", Shown::Plain),
     wide("ID", "id", Shown::Plain),
@@ -63,6 +72,7 @@ const MOUNTS: &[Column] = &[
     column("STATE", "state", Shown::Plain),
     column("TYPE", "content_type", Shown::Plain),
     column("LISTENERS", "listeners", Shown::Plain),
+    wide("BITRATE", "bitrate", Shown::Rate),
     wide("EPOCH", "epoch", Shown::Plain),
     wide("OFFSET", "offset", Shown::Plain),
     column("TITLE", "title", Shown::Plain),
@@ -90,6 +100,7 @@ const TOKENS: &[Column] = &[
     column("ID", "id", Shown::Plain),
     column("SCOPE", "scope", Shown::Plain),
     column("CREATED", "created", Shown::Plain),
+    column("USED BY", "used_by", Shown::Plain),
 ];
 
 /// Widest cell of a table that is not wide, in characters.
@@ -105,7 +116,15 @@ pub(super) fn listing(what: &str, answer: &Value, all_columns: bool) -> String {
         _ => TOKENS,
     };
     let rows = answer.get(what).and_then(Value::as_array);
-    let rows: &[Value] = rows.map_or(&[], Vec::as_slice);
+    let mut rows: Vec<&Value> = rows.into_iter().flatten().collect();
+    if what == "nodes" {
+        // By id is an order for programs; for people the head comes first.
+        let text = |row: &Value, name| row.get(name).and_then(Value::as_str).map(str::to_owned);
+        rows.sort_by_cached_key(|row| {
+            let relay = text(row, "role").as_deref() != Some("primary");
+            (relay, text(row, "name"))
+        });
+    }
     if rows.is_empty() {
         return format!("no {what}\n");
     }
@@ -116,14 +135,21 @@ pub(super) fn listing(what: &str, answer: &Value, all_columns: bool) -> String {
             .map(|c| c.head.to_owned())
             .collect::<Vec<_>>(),
     ];
-    for row in rows {
+    for row in &rows {
         let cell = |column: &&Column| {
             let text = cell(row.get(column.field), column.shown);
             if all_columns { text } else { cut(&text) }
         };
         lines.push(columns.iter().map(cell).collect());
     }
-    aligned(&lines)
+    let mut text = aligned(&lines);
+    for row in &rows {
+        let field = |name| row.get(name).and_then(Value::as_str);
+        if let (Some(name), Some(trouble)) = (field("name"), field("trouble")) {
+            let _ = writeln!(text, "{}: {}", clean(name), clean(trouble));
+        }
+    }
+    text
 }
 
 /// Columns as wide as their widest cell, the last one ragged.
@@ -160,6 +186,10 @@ fn cell(value: Option<&Value>, shown: Shown) -> String {
             humantime::format_duration(Duration::from_secs(seconds as u64)).to_string()
         }
         (Shown::Bytes, Some(value), _) if value.is_u64() => bytes(value.as_u64().unwrap_or(0)),
+        (Shown::Rate, _, Some(bits)) if bits > 0.0 => format!("{:.0}kbit/s", bits / 1000.0),
+        (Shown::Rate, ..) => String::new(),
+        (Shown::Share, _, Some(share)) => format!("{:.0}%", share * 100.0),
+        (Shown::Age, _, Some(seconds)) => format!("{seconds:.1}s"),
         (_, Some(Value::String(text)), _) => clean(text),
         (_, None | Some(Value::Null), _) => String::new(),
         (_, Some(other), _) => clean(&other.to_string()),
@@ -229,6 +259,8 @@ mod tests {
         let answer = json!({"nodes": [{"name": "a", "weight": 100, "max_listeners": 0}]});
         assert!(!listing("nodes", &answer, false).contains("WEIGHT"));
         assert!(listing("nodes", &answer, true).contains("WEIGHT"));
+        let answer = json!({"nodes": [{"name": "a", "trouble": "http://x: refused"}]});
+        assert!(listing("nodes", &answer, false).ends_with("\na: http://x: refused\n"));
     }
 
     #[test]

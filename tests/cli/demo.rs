@@ -75,7 +75,10 @@ fn plays_through_every_node_and_ends_cleanly_on_an_interrupt() {
         assert!(frames(&audio) > 185, "less than a round of the tone");
     }
     let (head, _) = get(&demo.urls[0], 1);
-    println!("through the primary: {head}");
+    assert!(
+        head.contains("X-Relayctl-Node: relay-"),
+        "the primary sent nobody away: {head}"
+    );
     demo.running.signal(Signal::INT);
     assert_eq!(demo.running.code(), 0);
     for pid in demo.pids {

@@ -89,3 +89,84 @@ fn a_second_node_in_the_same_directory_is_refused() {
         "{second:?}"
     );
 }
+
+#[test]
+fn tokens_open_what_their_scope_says_and_nothing_once_revoked() {
+    let (node, url) = Running::primary(tempdir().unwrap(), &[]);
+    let home = node.home.path();
+    let create = |scope: &str| {
+        let made = run(home, &[], &["token", "create", "--scope", scope]);
+        assert_eq!(made.code, 0, "{made:?}");
+        made.out.trim().to_owned()
+    };
+    let (read, admin) = (create("read"), create("admin"));
+    let ask = |token: &str, what: &str| {
+        let token = [
+            ("RELAYCTL_API_TOKEN", token),
+            ("RELAYCTL_ADDR", url.as_str()),
+        ];
+        run(home, &token, &["get", what]).code
+    };
+    assert_eq!((ask(&read, "nodes"), ask(&read, "listeners")), (0, 4));
+    assert_eq!((ask(&admin, "nodes"), ask(&admin, "listeners")), (0, 0));
+    assert_eq!(ask("rctl1.00000000.wrong", "nodes"), 4);
+    let denied = run(home, &[("RELAYCTL_ADDR", &url)], &["get", "nodes"]);
+    assert_eq!(denied.code, 4);
+    assert!(denied.err.contains("set RELAYCTL_API_TOKEN"), "{denied:?}");
+    let list = run(home, &[], &["token", "list"]);
+    let id = read.split('.').nth(1).unwrap();
+    assert!(
+        list.out.contains(id) && !list.out.contains(&read),
+        "{list:?}"
+    );
+    assert_eq!(run(home, &[], &["token", "revoke", id]).code, 0);
+    assert_eq!(ask(&read, "nodes"), 4);
+    let again = run(home, &[], &["token", "revoke", id]);
+    assert_eq!(again.code, 1);
+    assert!(
+        again.err.contains("`relayctl token list` shows"),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn lists_and_status_of_a_node_without_a_source() {
+    let (node, url) = Running::primary(tempdir().unwrap(), &[]);
+    let home = node.home.path();
+    let nodes = until("the node's own row", || {
+        let nodes = run(home, &[], &["get", "nodes"]);
+        nodes.out.contains("head").then_some(nodes)
+    });
+    assert!(nodes.out.starts_with("NAME  ROLE     STATE"), "{nodes:?}");
+    assert!(nodes.out.contains(&url), "{nodes:?}");
+    let json = run(home, &[], &["get", "nodes", "-o", "json"]);
+    let answer: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    for field in [
+        "id",
+        "name",
+        "role",
+        "state",
+        "public_url",
+        "listeners",
+        "max_listeners",
+        "weight",
+        "parent",
+        "version",
+    ] {
+        assert!(answer["nodes"][0].get(field).is_some(), "{field}: {answer}");
+    }
+    for what in ["mounts", "listeners", "picks"] {
+        let list = run(home, &[], &["get", what]);
+        assert_eq!((list.code, list.out), (0, format!("no {what}\n")));
+        let json = run(home, &[], &["get", what, "-o", "json"]);
+        let answer: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        assert_eq!(answer[what].as_array().unwrap().len(), 0);
+    }
+    let status = run(home, &[], &["status"]);
+    assert_eq!(status.code, 0, "{status:?}");
+    let first = "head (primary) is up, source waiting\n1 of 1 nodes ready, 0 of 0 mounts live";
+    assert!(status.out.starts_with(first), "{status:?}");
+    let kick = run(home, &[], &["kick", "7"]);
+    assert_eq!(kick.code, 1);
+    assert!(kick.err.contains("no listener `7`"), "{kick:?}");
+}
