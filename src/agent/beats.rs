@@ -7,8 +7,19 @@ use crate::base::retry::Backoff;
 use crate::control::BEAT_MILLIS;
 use crate::wire::message::{BeatAnswer, NodeState};
 
+/// Changes that come together are reported together.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// A last word waits no longer than this.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A mount that has come or gone is reported at once: until then nobody is sent here for it.
+async fn news(mounts: &mut tokio::sync::watch::Receiver<u64>) {
+    if mounts.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(GATHER).await;
+}
 
 impl Agent {
     /// Reports until the membership ends. A primary that does not answer is asked again, faster at first:
@@ -16,7 +27,9 @@ impl Agent {
     pub(super) async fn beat(&self) -> Ended {
         let mut pace = Backoff::new(PACE.0, Duration::from_millis(BEAT_MILLIS));
         let mut lost = false;
+        let mut mounts = self.control.engine.watch();
         loop {
+            mounts.mark_unchanged();
             let reported = tokio::select! {
                 () = self.shutdown.cancelled() => return Ended::Shutdown,
                 reported = self.report(NodeState::Ready) => reported,
@@ -43,6 +56,7 @@ impl Agent {
             tokio::select! {
                 () = self.shutdown.cancelled() => return Ended::Shutdown,
                 () = tokio::time::sleep(wait) => {}
+                () = news(&mut mounts), if !lost => {}
             }
         }
     }

@@ -21,6 +21,7 @@ struct Pull {
 pub(super) async fn keep(agent: Arc<Agent>) {
     let mut carried = agent.control.carried();
     let mut here = agent.control.engine.watch();
+    let mut demand = agent.control.watch_demand();
     let parents = watch::Sender::new(Vec::new());
     let mut pulls: HashMap<MountId, Pull> = HashMap::new();
     loop {
@@ -30,7 +31,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
         tokio::select! {
             () = agent.shutdown.cancelled() => break,
             changed = carried.changed() => if changed.is_err() { break },
-            () = agent.control.demand_changed() => {}
+            changed = demand.changed() => if changed.is_err() { break },
             ended = here.changed() => if ended.is_err() { break },
         }
     }

@@ -3,6 +3,7 @@
 //! Must never: hold a rule. Below it everything; above it only `cli`.
 
 mod configs;
+mod foreign;
 mod keeper;
 mod limits;
 mod local;

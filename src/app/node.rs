@@ -15,7 +15,7 @@ use super::keeper::Keeper;
 use super::names::{local_url, own_name};
 use super::rendered::Passwords;
 use super::signals::Word;
-use super::{configs, limits, local, reload, signals};
+use super::{configs, foreign, limits, local, reload, signals};
 use crate::base::ids::Epoch;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, Identity, Parts, ProbeOrder, Remembered, Role};
@@ -234,6 +234,8 @@ impl Node {
         let control = Arc::clone(&self.control);
         match &launch.primary {
             None => {
+                let relays = &launch.loaded.settings.relays;
+                foreign::spawn(relays, &control, &self.tasks, &self.shutdown);
                 self.tasks
                     .spawn(agent::probe(control, probes, self.shutdown.clone())?);
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::Control;
 use crate::base::ids::MountId;
@@ -16,7 +16,7 @@ const LINGER: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Demand {
     asked: Mutex<HashMap<MountId, Instant>>,
-    changed: Notify,
+    changed: watch::Sender<u64>,
 }
 
 impl Demand {
@@ -40,7 +40,7 @@ impl Control {
                 .contains(mount);
         if offered {
             self.demand.asked().insert(mount.clone(), Instant::now());
-            self.demand.changed.notify_waiters();
+            self.demand.changed.send_modify(|turn| *turn += 1);
         }
         offered
     }
@@ -71,9 +71,9 @@ impl Control {
             .insert(mount);
     }
 
-    /// Completes when a mount begins or ceases to be wanted.
-    pub async fn demand_changed(&self) {
-        self.demand.changed.notified().await;
+    /// Moves when a mount begins or ceases to be wanted.
+    pub fn watch_demand(&self) -> watch::Receiver<u64> {
+        self.demand.changed.subscribe()
     }
 
     /// Lets go of what nobody listens to any more.
@@ -88,7 +88,7 @@ impl Control {
             stays
         });
         if ceased {
-            self.demand.changed.notify_waiters();
+            self.demand.changed.send_modify(|turn| *turn += 1);
         }
     }
 }

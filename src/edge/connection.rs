@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::gate::HEAD_TIMEOUT;
+use super::gate::{GRACE, HEAD_TIMEOUT};
 use super::route::Route;
 use super::{Edge, route};
 use crate::base::wall::unix_millis;
@@ -152,12 +152,18 @@ impl Edge {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Ok(First::Nothing),
         }
-        let place = self.gate.enter(self.counted_address(conn));
+        let place = self.gate.enter();
+        let mut counted = self.counted_address(conn);
+        let grace = tokio::time::Instant::now() + GRACE;
         let deadline = tokio::time::Instant::now() + HEAD_TIMEOUT;
         loop {
             let more = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(First::Nothing),
                 () = place.evicted.cancelled() => return Err(FirstError::Evicted),
+                () = tokio::time::sleep_until(grace), if counted.is_some() => {
+                    counted.take().into_iter().for_each(|address| place.count_to(address));
+                    continue;
+                }
                 () = tokio::time::sleep_until(deadline) => return Err(FirstError::Slow),
                 more = conn.fill() => more,
             };

@@ -13,6 +13,10 @@ pub const MAX_PENDING: usize = 4096;
 /// The same from one address.
 pub const MAX_PENDING_PER_ADDRESS: usize = 64;
 
+/// A head that takes no longer is not counted to its address: hundreds of honest players behind one address
+/// may come in one moment.
+pub const GRACE: Duration = Duration::from_millis(500);
+
 /// How long a head may take.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,22 +43,14 @@ pub struct Place<'a> {
 }
 
 impl Gate {
-    /// Takes a place; `address` is `None` for trusted proxies, who bring many clients.
-    pub fn enter(&self, address: Option<IpAddr>) -> Place<'_> {
+    /// Takes a place; the oldest of all gives up its own if there are too many.
+    pub fn enter(&self) -> Place<'_> {
         let mut pending = self.lock();
         let number = pending.next;
         pending.next += 1;
         let evicted = CancellationToken::new();
-        pending.waiting.insert(number, (address, evicted.clone()));
+        pending.waiting.insert(number, (None, evicted.clone()));
         pending.order.push_back(number);
-        if let Some(address) = address {
-            let own = pending.by_address.entry(address).or_default();
-            own.push_back(number);
-            if own.len() > MAX_PENDING_PER_ADDRESS {
-                let oldest = own.pop_front();
-                pending.evict(oldest, "heads_per_address");
-            }
-        }
         if pending.waiting.len() > MAX_PENDING {
             let oldest = pending.oldest();
             pending.evict(oldest, "heads");
@@ -68,6 +64,24 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Counts the place to its address once it has lasted longer than [`GRACE`]; the oldest of that address
+    /// gives up its own if there are too many.
+    pub fn count_to(&self, address: IpAddr) {
+        let mut pending = self.gate.lock();
+        let Some((counted, _)) = pending.waiting.get_mut(&self.number) else {
+            return;
+        };
+        *counted = Some(address);
+        let own = pending.by_address.entry(address).or_default();
+        own.push_back(self.number);
+        if own.len() > MAX_PENDING_PER_ADDRESS {
+            let oldest = own.pop_front();
+            pending.evict(oldest, "heads_per_address");
+        }
     }
 }
 
@@ -123,12 +137,15 @@ mod tests {
     #[test]
     fn the_oldest_goes_first_and_places_come_back() {
         let gate = Gate::default();
-        let address = Some(IpAddr::from([127, 0, 0, 1]));
-        let places: Vec<Place> = (0..MAX_PENDING_PER_ADDRESS)
-            .map(|_| gate.enter(address))
-            .collect();
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let enter = || {
+            let place = gate.enter();
+            place.count_to(address);
+            place
+        };
+        let places: Vec<Place> = (0..MAX_PENDING_PER_ADDRESS).map(|_| enter()).collect();
         assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
-        let one_more = gate.enter(address);
+        let one_more = enter();
         assert!(places[0].evicted.is_cancelled());
         assert!(!places[1].evicted.is_cancelled() && !one_more.evicted.is_cancelled());
         drop(places);
@@ -140,7 +157,7 @@ mod tests {
     #[test]
     fn the_whole_is_bounded() {
         let gate = Gate::default();
-        let places: Vec<Place> = (0..=MAX_PENDING).map(|_| gate.enter(None)).collect();
+        let places: Vec<Place> = (0..=MAX_PENDING).map(|_| gate.enter()).collect();
         assert!(places[0].evicted.is_cancelled());
         assert_eq!(
             places
