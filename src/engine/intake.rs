@@ -207,10 +207,11 @@ impl Sink {
                         .section()
                         .is_some_and(|last| last.params == section.params)
                 });
+            // Before the epoch: whoever sees the new ring must see what it holds.
+            self.mount.set_content(self.content.clone());
             if !goes_on {
                 self.writer = Some(self.mount.start_epoch(self.epochs.next(), 0));
             }
-            self.mount.set_content(self.content.clone());
         }
         if section.params.codec.is_ogg()
             && let Some(title) = format::ogg::comment_title(&section.header)

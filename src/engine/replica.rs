@@ -58,10 +58,12 @@ impl Replica {
             .writer
             .as_ref()
             .filter(|writer| writer.ring().epoch() == epoch);
-        if kept.is_none() {
+        let goes_on = kept.is_some();
+        // Before the epoch: whoever sees the new ring must see what it holds.
+        self.mount.set_content(content);
+        if !goes_on {
             self.writer = Some(self.mount.start_epoch(epoch, start));
         }
-        self.mount.set_content(content);
         self.engine.announce();
     }
 
