@@ -169,7 +169,8 @@ impl Edge {
             };
             match more {
                 Ok(true) => {}
-                Ok(false) if conn.buffer.is_empty() => return Ok(First::Nothing),
+                // A check may close by a reset, too.
+                Ok(false) | Err(_) if conn.buffer.is_empty() => return Ok(First::Nothing),
                 Ok(false) | Err(_) => {
                     refuse("half_head");
                     return Ok(First::Nothing);
