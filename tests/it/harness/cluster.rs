@@ -58,11 +58,27 @@ impl Cluster {
         nodes_of(&self.primary).await
     }
 
-    /// Waits until every relay plays a mount to those who come to it.
+    /// Waits until every relay plays a mount to those who come to it, and the primary's table says so.
     pub async fn on_air(&self, mount: &str) {
         for relay in &self.relays {
             on_air(relay.port, mount).await;
         }
+        eventually("the table has the mount on every relay", async || {
+            let plays = |row: &Value| {
+                let mounts = row["mounts"].as_array();
+                mounts.is_some_and(|all| {
+                    all.iter()
+                        .any(|own| own["name"] == mount && own["bitrate"] != 0)
+                })
+            };
+            let rows = self
+                .table()
+                .await
+                .into_iter()
+                .filter(|row| row["role"] == "relay" && plays(row));
+            (rows.count() == self.relays.len()).then_some(())
+        })
+        .await;
     }
 }
 
