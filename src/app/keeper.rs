@@ -7,7 +7,6 @@ use std::time::Duration;
 use globset::{Glob, GlobSetBuilder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::rendered::{self, Known, Passwords};
 use crate::base::ids::MountId;
@@ -158,17 +157,12 @@ impl Last {
 /// The nodes that HAProxy may send to: all but the dead, as far as they are reached by plain http.
 fn nodes(table: &[Arc<NodeView>]) -> Vec<RenderNode> {
     let node = |view: &Arc<NodeView>| {
-        let url = Url::parse(view.public_urls.http.as_deref()?).ok()?;
-        Some(RenderNode {
-            name: view.name.to_string(),
-            role: match view.role {
-                NodeRole::Primary => Role::Primary,
-                NodeRole::Relay => Role::Relay,
-            },
-            host: url.host_str()?.trim_matches(['[', ']']).to_owned(),
-            port: url.port_or_known_default()?,
-            max_listeners: u32::try_from(view.limits.max_listeners).ok(),
-        })
+        let role = match view.role {
+            NodeRole::Primary => Role::Primary,
+            NodeRole::Relay => Role::Relay,
+        };
+        let url = view.public_urls.http.as_deref()?;
+        rendered::node(view.name.as_str(), role, url, view.limits.max_listeners)
     };
     table
         .iter()

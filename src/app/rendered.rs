@@ -170,6 +170,20 @@ fn bare_host(url: &Url) -> String {
         .to_owned()
 }
 
+/// A node of the table for HAProxy; none where it is not reached by plain http.
+pub fn node(name: &str, role: Role, public_url: &str, max_listeners: u64) -> Option<RenderNode> {
+    let url = Url::parse(public_url)
+        .ok()
+        .filter(|url| url.scheme() == "http")?;
+    Some(RenderNode {
+        name: name.to_owned(),
+        role,
+        host: bare_host(&url),
+        port: url.port_or_known_default()?,
+        max_listeners: u32::try_from(max_listeners).ok(),
+    })
+}
+
 /// The servers of the settings, else the table.
 fn nodes(settings: &Settings, known: &Known) -> Result<Vec<RenderNode>, String> {
     let haproxy = &settings.render.haproxy;

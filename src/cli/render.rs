@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::args::{RenderFlags, RenderKind, RoleWord, Target};
 use super::client::{Client, Verb};
 use super::place::{self, Found, Places};
@@ -11,7 +13,7 @@ use crate::app::rendered::{self, Known, Passwords};
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::render::write::{diff, write_atomic};
-use crate::render::{Kind, RenderError, Renderer, Role, Station};
+use crate::render::{Kind, RenderError, RenderNode, Renderer, Role, Station};
 use crate::settings::secrets::{ADMIN_FILE, RELAY_FILE, SOURCE_FILE};
 use crate::settings::types::Settings;
 use crate::settings::{Loaded, Sources, role};
@@ -86,8 +88,14 @@ fn station(flags: &RenderFlags, sources: &Sources, loaded: &Loaded) -> Result<St
         passwords: passwords(settings, &place)?,
         ..Known::default()
     };
-    if let Some(live) = live.filter(|_| role == Role::Relay && settings.mounts.is_empty()) {
-        known.mounts = Some(running_mounts(&live)?);
+    if let Some(live) = &live {
+        let wants_mounts = flags.kind != RenderKind::Haproxy;
+        if wants_mounts && role == Role::Relay && settings.mounts.is_empty() {
+            known.mounts = Some(running_mounts(live)?);
+        }
+        if flags.kind == RenderKind::Haproxy && settings.render.haproxy.servers.is_empty() {
+            known.nodes = running_nodes(live)?;
+        }
     }
     rendered::station(settings, role, choice.primary.as_ref(), &place, &known).map_err(usage)
 }
@@ -112,19 +120,41 @@ fn running_port(place: &Path) -> Option<u16> {
     url.port_or_known_default()
 }
 
-/// What the node in `place` carries now.
-fn running_mounts(place: &Path) -> Result<Vec<MountId>, Failure> {
+/// A list of the node in `place`.
+fn ask(place: &Path, what: &str) -> Result<Vec<Value>, Failure> {
     let target = Target {
         addr: None,
         data_dir: Some(place.display().to_string()),
     };
-    let answer = Client::new(&target)?.ask(Verb::Get, "/api/v1/mounts", None)?;
-    let list = answer.get("mounts").and_then(|list| list.as_array());
-    Ok(list
-        .into_iter()
-        .flatten()
-        .filter_map(|mount| mount.get("name")?.as_str()?.parse().ok())
-        .collect())
+    let path = format!("/api/v1/{what}");
+    let mut answer = Client::new(&target)?.ask(Verb::Get, &path, None)?;
+    match answer.get_mut(what).map(Value::take) {
+        Some(Value::Array(list)) => Ok(list),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What the node in `place` carries now.
+fn running_mounts(place: &Path) -> Result<Vec<MountId>, Failure> {
+    let name = |mount: &Value| mount.get("name")?.as_str()?.parse().ok();
+    Ok(ask(place, "mounts")?.iter().filter_map(name).collect())
+}
+
+/// The nodes that the one in `place` knows, without the dead.
+fn running_nodes(place: &Path) -> Result<Vec<RenderNode>, Failure> {
+    let node = |row: &Value| {
+        let text = |field: &str| row.get(field)?.as_str();
+        if text("state") == Some("dead") {
+            return None;
+        }
+        let role = match text("role") {
+            Some("primary") => Role::Primary,
+            _ => Role::Relay,
+        };
+        let most = row.get("max_listeners").and_then(Value::as_u64);
+        rendered::node(text("name")?, role, text("public_url")?, most.unwrap_or(0))
+    };
+    Ok(ask(place, "nodes")?.iter().filter_map(node).collect())
 }
 
 /// A password that nobody has made yet has another way out than to invent one.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Signal, test_kill_process};
 use tempfile::tempdir;
 
-use crate::harness::{Running, get, until};
+use crate::harness::{Running, get, run, until};
 
 /// What the demo printed.
 struct Demo {
@@ -63,6 +63,27 @@ fn frames(audio: &[u8]) -> usize {
     count
 }
 
+/// A relay's files have the primary's mounts, HAProxy's the nodes of the table, kept and printed alike.
+fn rendered_files(demo: &Demo) {
+    let relay = demo.folder.join("relay-1");
+    until("the relay's file", || {
+        let kept = std::fs::read_to_string(relay.join("rendered/icecast.xml")).ok()?;
+        kept.contains("<mount>/demo.mp3</mount>").then_some(())
+    });
+    let primary = demo.folder.join("primary").display().to_string();
+    let words = ["render", "haproxy", "--data-dir", &primary];
+    let printed = run(demo.running.home.path(), &[], &words);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    for url in &demo.urls {
+        let authority = url.split('/').nth(2).unwrap();
+        assert!(
+            printed.out.contains(authority),
+            "{authority}: {}",
+            printed.out
+        );
+    }
+}
+
 #[test]
 fn plays_through_every_node_and_ends_cleanly_on_an_interrupt() {
     let mut demo = start();
@@ -79,6 +100,7 @@ fn plays_through_every_node_and_ends_cleanly_on_an_interrupt() {
         head.contains("X-Relayctl-Node: relay-"),
         "the primary sent nobody away: {head}"
     );
+    rendered_files(&demo);
     demo.running.signal(Signal::INT);
     assert_eq!(demo.running.code(), 0);
     for pid in demo.pids {

@@ -65,10 +65,8 @@ fn a_running_node_keeps_its_rendered_files_up_to_date() {
     });
     holds(&format!("<port>{port}</port>")).unwrap();
     for name in ["icecast.xml", "sc_serv.conf", "haproxy.cfg"] {
-        let mode = fs::metadata(rendered.join(name))
-            .unwrap()
-            .permissions()
-            .mode();
+        let file = until(name, || fs::metadata(rendered.join(name)).ok());
+        let mode = file.permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     fs::write(&file, "mounts: [/live.mp3, /talk.ogg]\n").unwrap();
