@@ -15,6 +15,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Client;
+use super::api::listeners::{Page, own_page};
+use super::query::Query;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
 use crate::telemetry::refuse;
@@ -38,6 +40,7 @@ pub(super) fn router() -> Router<Arc<Control>> {
         .route("/cluster/v1/join", post(join))
         .route("/cluster/v1/beat", post(beat))
         .route("/cluster/v1/feed", get(feed))
+        .route("/cluster/v1/listeners", get(listeners))
         .route("/cluster/v1/stream/{*mount}", get(stream_of))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
 }
@@ -209,6 +212,31 @@ fn encode(lines: &[FeedLine]) -> Bytes {
         }
     }
     text.into()
+}
+
+/// This node's own listeners, for the primary's list.
+async fn listeners(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Response {
+    if !control.is_question(bearer(&headers)) {
+        refuse("question");
+        return (
+            StatusCode::UNAUTHORIZED,
+            Json(json!({"error": "no node of this cluster asks"})),
+        )
+            .into_response();
+    }
+    let limit = query
+        .number("limit")
+        .and_then(|limit| usize::try_from(limit).ok());
+    let page = Page {
+        mount: query.mount().and_then(Result::ok),
+        limit: limit.unwrap_or(1).min(10_000),
+        after: query.number("after").unwrap_or(0),
+    };
+    Json(own_page(&control, &page)).into_response()
 }
 
 async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri: Uri) -> Response {

@@ -59,7 +59,7 @@ impl AskError {
 
 impl Client {
     pub fn new(config: &Config, resolver: &Resolver) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
+        let http = crate::discovery::http_client()
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())

@@ -62,7 +62,7 @@ impl Client {
         }
         let socket = socket(target.data_dir.as_deref())?;
         Ok(Self {
-            http: reqwest::Client::builder()
+            http: crate::discovery::http_client()
                 .unix_socket(socket.clone())
                 .timeout(TIMEOUT)
                 .no_proxy()
@@ -225,7 +225,7 @@ fn socket(data_dir: Option<&str>) -> Result<PathBuf, Failure> {
 
 /// A client for any URL.
 pub(super) fn plain(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+    crate::discovery::http_client()
         .timeout(timeout)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

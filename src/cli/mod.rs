@@ -82,8 +82,6 @@ pub type Outcome = Result<Exit, Failure>;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    // TLS between nodes needs one provider for the whole process; a second call finds it there.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_yet::refuse(&error),

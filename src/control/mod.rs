@@ -8,10 +8,10 @@ mod access;
 mod demand;
 mod identity;
 mod load;
+mod marks;
 mod members;
 mod membership;
 mod placing;
-mod probing;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

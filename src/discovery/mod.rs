@@ -5,11 +5,13 @@
 
 mod address;
 mod connect;
+mod http;
 mod order;
 mod resolver;
 
 pub use address::{DEFAULT_PORT, PrimaryAddress, PrimaryAddressError};
 pub use connect::{CONNECT_TIMEOUT, Connector, Stream};
+pub use http::http_client;
 pub use order::{Service, Target};
 pub use resolver::{DiscoveryError, Resolver};
 

@@ -74,7 +74,8 @@ impl Edge {
 /// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.
 fn is_the_origins(path: &str) -> bool {
     let metadata = path == "/admin/metadata" || path == "/admin.cgi";
-    metadata || (path.starts_with("/cluster/") && !path.starts_with("/cluster/v1/stream"))
+    let own = path.starts_with("/cluster/v1/stream") || path == "/cluster/v1/listeners";
+    metadata || (path.starts_with("/cluster/") && !own)
 }
 
 /// A stream with bytes put back in front.

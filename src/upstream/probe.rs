@@ -30,7 +30,7 @@ impl Prober {
     /// # Errors
     /// Where TLS cannot be set up.
     pub fn new() -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder()
+        let http = crate::discovery::http_client()
             .timeout(PATIENCE)
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())

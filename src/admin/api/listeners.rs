@@ -1,39 +1,54 @@
-//! `/api/v1/listeners`: who listens on this node, with addresses; scope admin only.
+//! `/api/v1/listeners`: who listens, with addresses; scope admin only. A primary asks its relays now: lists of
+//! listeners never ride in beats.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use url::Url;
 use utoipa::ToSchema;
 
 use super::Error;
 use crate::admin::access::Admin;
 use crate::admin::query::Query;
-use crate::base::ids::ListenerId;
+use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::rfc3339;
-use crate::control::Control;
+use crate::cluster::snapshot::{NodeView, State as NodeState};
+use crate::control::{Control, Role};
 use crate::telemetry::SessionRecord;
+use crate::wire::message::NodeRole;
 
 /// Listeners in a page where `limit` does not say.
 const PAGE: usize = 1000;
 
+/// How long a relay may take to list its own.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Relays asked at once.
+const AT_ONCE: usize = 16;
+
 /// Most listeners in a page.
 const MAX_PAGE: u64 = 10_000;
 
-/// A page of the listeners of this node.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Listeners {
+/// A page of listeners, by number; every node counts its own.
+#[derive(Serialize, Deserialize, Default, ToSchema)]
+pub(in crate::admin) struct Listeners {
     listeners: Vec<Listener>,
     /// Where more follow: what `after` has to be for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
+    /// Nodes that did not answer: their listeners are missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<String>,
 }
 
 /// A listener on this node.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 struct Listener {
     /// Its number on its node.
     id: u64,
@@ -71,7 +86,7 @@ impl Listener {
     }
 }
 
-/// The listeners of this node, by number. Where more follow, `next` says how to ask for them.
+/// The listeners of this node, on a primary those of its relays too, by number. Where more follow, `next` says how to ask for them.
 #[utoipa::path(
     get,
     path = "/api/v1/listeners",
@@ -97,22 +112,133 @@ pub(super) async fn listeners(
         None => None,
     };
     let limit = query.number("limit").map(|limit| limit.clamp(1, MAX_PAGE));
-    let limit = limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(PAGE);
-    let after = ListenerId(query.number("after").unwrap_or(0));
+    let page = Page {
+        mount,
+        limit: limit
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(PAGE),
+        after: query.number("after").unwrap_or(0),
+    };
+    let pages = gather(&control, &page).await;
+    Json(merge(pages, page.limit)).into_response()
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(in crate::admin) struct Page {
+    /// Only those of this mount.
+    pub mount: Option<MountId>,
+    /// So many at most.
+    pub limit: usize,
+    /// Only those with a higher number.
+    pub after: u64,
+}
+
+/// The listeners of this very node.
+pub(in crate::admin) fn own_page(control: &Control, page: &Page) -> Listeners {
     let mut sessions = control.telemetry.sessions();
-    sessions.retain(|s| s.id > after && mount.as_ref().is_none_or(|mount| s.mount == *mount));
+    sessions.retain(|s| {
+        s.id.0 > page.after && page.mount.as_ref().is_none_or(|mount| s.mount == *mount)
+    });
     sessions.sort_by_key(|session| session.id);
-    let more = sessions.len() > limit;
-    sessions.truncate(limit);
-    let next = sessions.last().filter(|_| more).map(|session| session.id);
+    let more = sessions.len() > page.limit;
+    sessions.truncate(page.limit);
+    let next = sessions.last().filter(|_| more).map(|session| session.id.0);
     let node = control.identity.name.as_str();
-    Json(Listeners {
-        listeners: sessions.iter().map(|s| Listener::of(s, node)).collect(),
-        next: next.map(|id| id.0),
+    let listeners = sessions.iter().map(|s| Listener::of(s, node)).collect();
+    Listeners {
+        listeners,
+        next,
+        silent: Vec::new(),
+    }
+}
+
+/// Own listeners, and on a primary those of every live relay, asked now.
+async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
+    let mut pages = vec![own_page(control, page)];
+    if control.identity.role != Role::Primary {
+        return pages;
+    }
+    let Ok(client) = crate::discovery::http_client().timeout(PATIENCE).build() else {
+        return pages;
+    };
+    let mut relays: Vec<Arc<NodeView>> = control.snapshot().nodes.clone();
+    relays.retain(|node| node.role == NodeRole::Relay && node.state != NodeState::Dead);
+    let mark = control.question_token();
+    let questions: Vec<_> = relays
+        .into_iter()
+        .map(|node| ask(client.clone(), node, mark.clone(), page.clone()))
+        .collect();
+    let answers: Vec<Listeners> = futures_util::stream::iter(questions)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    pages.extend(answers);
+    pages
+}
+
+async fn ask(client: reqwest::Client, node: Arc<NodeView>, mark: String, page: Page) -> Listeners {
+    let silent = || Listeners {
+        silent: vec![node.name.to_string()],
+        ..Listeners::default()
+    };
+    let Ok(url) = url_of(&node, &page) else {
+        return silent();
+    };
+    let asked = async {
+        let answer = client
+            .get(url)
+            .bearer_auth(mark)
+            .send()
+            .await?
+            .error_for_status()?;
+        answer.json::<Listeners>().await
+    };
+    asked.await.unwrap_or_else(|error| {
+        tracing::debug!(node = %node.name, %error, "a relay did not list its listeners");
+        silent()
     })
-    .into_response()
+}
+
+fn url_of(node: &NodeView, page: &Page) -> Result<Url, url::ParseError> {
+    let base = node.public_url().trim_end_matches('/');
+    let mut url = Url::parse(&format!("{base}/cluster/v1/listeners"))?;
+    let mut query = url.query_pairs_mut();
+    query
+        .append_pair("limit", &page.limit.to_string())
+        .append_pair("after", &page.after.to_string());
+    if let Some(mount) = &page.mount {
+        query.append_pair("mount", &mount.to_string());
+    }
+    drop(query);
+    Ok(url)
+}
+
+/// One page of several: by number, those of one number never parted, so that `next` misses nobody.
+fn merge(pages: Vec<Listeners>, limit: usize) -> Listeners {
+    let mut whole = Listeners::default();
+    let mut more = false;
+    for page in pages {
+        more |= page.next.is_some();
+        whole.listeners.extend(page.listeners);
+        whole.silent.extend(page.silent);
+    }
+    whole
+        .listeners
+        .sort_by(|a, b| (a.id, &a.node).cmp(&(b.id, &b.node)));
+    if let Some(last) = whole
+        .listeners
+        .get(limit.saturating_sub(1))
+        .map(|listener| listener.id)
+    {
+        let kept = whole
+            .listeners
+            .partition_point(|listener| listener.id <= last);
+        more |= kept < whole.listeners.len();
+        whole.listeners.truncate(kept);
+        whole.next = more.then_some(last);
+    }
+    whole
 }
 
 /// A listener that was told to go.
@@ -172,4 +298,45 @@ pub(super) async fn kick(
         kicked: session.id.0,
     })
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(node: &str, ids: &[u64], next: Option<u64>) -> Listeners {
+        let listener = |id: &u64| Listener {
+            id: *id,
+            mount: "/live.mp3".into(),
+            node: node.into(),
+            address: "127.0.0.1".into(),
+            user_agent: String::new(),
+            referer: String::new(),
+            since: String::new(),
+            connected_seconds: 0,
+            sent_bytes: 0,
+        };
+        Listeners {
+            listeners: ids.iter().map(listener).collect(),
+            next,
+            silent: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn pages_of_several_nodes_miss_nobody() {
+        let whole = merge(
+            vec![page("a", &[1, 2, 3], None), page("b", &[2, 3, 4], Some(4))],
+            2,
+        );
+        let ids: Vec<(u64, &str)> = whole
+            .listeners
+            .iter()
+            .map(|l| (l.id, l.node.as_str()))
+            .collect();
+        assert_eq!(ids, [(1, "a"), (2, "a"), (2, "b")]);
+        assert_eq!(whole.next, Some(2));
+        let whole = merge(vec![page("a", &[3], None), page("b", &[3, 4], None)], 10);
+        assert_eq!((whole.listeners.len(), whole.next), (3, None));
+    }
 }

@@ -1,6 +1,6 @@
 //! Our own API: JSON under `/api/v1`, described by `/api/v1/openapi.json`, which is made from this code.
 
-mod listeners;
+pub(super) mod listeners;
 mod mounts;
 mod node;
 mod nodes;

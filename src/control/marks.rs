@@ -1,0 +1,112 @@
+//! Marks by which nodes of one cluster know each other's requests: `p.<key id>.<unix seconds>.<MAC>` on a
+//! probe, so that it is never taken for a listener, and `n.…` on a question from node to node.
+
+use subtle::ConstantTimeEq;
+
+use super::Control;
+use crate::cluster::keys::KeyRing;
+
+/// How far the clock of whoever signed may differ from ours, in seconds.
+const VALID: u64 = 60;
+
+/// What a mark is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Probe,
+    Question,
+}
+
+impl Purpose {
+    fn letter(self) -> char {
+        match self {
+            Self::Probe => 'p',
+            Self::Question => 'n',
+        }
+    }
+}
+
+impl Control {
+    /// Marks a request as a probe of ours; empty before the first join.
+    pub fn probe_token(&self) -> String {
+        self.mark(Purpose::Probe)
+    }
+
+    /// True for the mark of a probe of this cluster.
+    pub fn is_probe(&self, token: Option<&str>) -> bool {
+        token.is_some_and(|token| self.is_mark(Purpose::Probe, token))
+    }
+
+    /// Marks a question from node to node.
+    pub fn question_token(&self) -> String {
+        self.mark(Purpose::Question)
+    }
+
+    /// True for a question of a node of this cluster.
+    pub fn is_question(&self, token: &str) -> bool {
+        self.is_mark(Purpose::Question, token)
+    }
+
+    fn mark(&self, purpose: Purpose) -> String {
+        let keys = self.keys.load();
+        let id = keys.current();
+        id.and_then(|id| sign(purpose, &keys, id, self.cluster_millis() / 1000))
+            .unwrap_or_default()
+    }
+
+    fn is_mark(&self, purpose: Purpose, token: &str) -> bool {
+        verify(
+            purpose,
+            token,
+            &self.keys.load(),
+            self.cluster_millis() / 1000,
+        )
+    }
+}
+
+fn sign(purpose: Purpose, keys: &KeyRing, id: u8, seconds: u64) -> Option<String> {
+    let letter = purpose.letter();
+    let mac = keys.mac(id, &[b"mark\0", &[letter as u8], &seconds.to_be_bytes()])?;
+    let mac: String = mac
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Some(format!("{letter}.{id}.{seconds}.{mac}"))
+}
+
+fn verify(purpose: Purpose, token: &str, keys: &KeyRing, now: u64) -> bool {
+    let mut parts = token.splitn(4, '.').skip(1);
+    let id = parts.next().and_then(|text| text.parse().ok());
+    let seconds = parts.next().and_then(|text| text.parse::<u64>().ok());
+    let (Some(id), Some(seconds)) = (id, seconds) else {
+        return false;
+    };
+    let Some(wanted) = sign(purpose, keys, id, seconds) else {
+        return false;
+    };
+    seconds.abs_diff(now) <= VALID && wanted.as_bytes().ct_eq(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_holds_for_a_minute_and_for_this_cluster() {
+        let (ours, theirs) = (KeyRing::new([1; 32], 0), KeyRing::new([2; 32], 0));
+        let token = sign(Purpose::Probe, &ours, 1, 1000).unwrap();
+        assert!(verify(Purpose::Probe, &token, &ours, 1060));
+        assert!(!verify(Purpose::Probe, &token, &ours, 1061));
+        assert!(!verify(Purpose::Probe, &token, &theirs, 1000));
+        assert!(!verify(
+            Purpose::Probe,
+            &token.replace("1000", "1001"),
+            &ours,
+            1000
+        ));
+        assert!(!verify(Purpose::Question, &token, &ours, 1000));
+        for junk in ["", "p", "p.1", "p.1.1000", "p.x.y.z", "p.999.1000.00"] {
+            assert!(!verify(Purpose::Probe, junk, &ours, 1000), "{junk}");
+        }
+    }
+}
