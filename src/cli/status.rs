@@ -67,9 +67,14 @@ fn screen(state: &Value, wide: bool) -> String {
     );
     let _ = writeln!(
         text,
-        "{ready} of {} nodes ready, {live} of {} mounts live, {listeners} listeners\n",
+        "{ready} of {} nodes ready, {live} of {} mounts live, {listeners} {}\n",
         nodes.len(),
-        mounts.len()
+        mounts.len(),
+        if listeners == 1 {
+            "listener"
+        } else {
+            "listeners"
+        }
     );
     text.push_str(&table::listing("nodes", state, wide));
     text.push('\n');

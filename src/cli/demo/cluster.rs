@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::DEADLINE;
+use crate::cli::print;
 use crate::settings::secrets::{JOIN_FILE, SOURCE_FILE};
 
 /// What a child inherits: nothing that would be a setting.
@@ -146,7 +147,7 @@ impl Cluster {
                 })
             });
             let (said, _, _) = select_all(waiting).await;
-            println!("{said}");
+            print::text(&format!("{said}\n")).map_err(|failure| failure.error)?;
             let primary_ended = self.primary()?.ended.is_some();
             if primary_ended {
                 bail!("the primary ended, so the demo does");
