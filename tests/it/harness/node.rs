@@ -209,6 +209,11 @@ impl Node {
         self.program.ended().await
     }
 
+    /// Sends its process a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
     /// Kill -9.
     pub fn kill(&mut self) {
         self.program.kill();
