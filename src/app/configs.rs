@@ -13,7 +13,8 @@ use crate::cluster::table;
 use crate::engine::{self, fanout, ring};
 use crate::settings::choices;
 use crate::settings::secrets::Secrets;
-use crate::settings::types::{Primary, Settings};
+use crate::settings::types::{AccessTarget, Primary, Settings};
+use crate::telemetry::access;
 use crate::wire::message::PublicUrls;
 use crate::{agent, balancer, control, edge};
 
@@ -162,6 +163,20 @@ pub(super) fn agent(
         mounts: globs.build()?,
         on_demand: settings.pull.on_demand,
     })
+}
+
+/// Where access lines go, and how they look.
+pub(super) fn access_log(settings: &Settings) -> (access::Target, access::Format) {
+    let target = match &settings.access_log.target {
+        AccessTarget::Off => access::Target::Off,
+        AccessTarget::Output => access::Target::Output,
+        AccessTarget::File(path) => access::Target::File(path.clone()),
+    };
+    let format = match settings.access_log.format {
+        choices::AccessFormat::Combined => access::Format::Combined,
+        choices::AccessFormat::Json => access::Format::Json,
+    };
+    (target, format)
 }
 
 /// The URLs that were given, by scheme.

@@ -23,9 +23,10 @@ use crate::edge::{Edge, Kind, bind};
 use crate::engine::Engine;
 use crate::settings::data_dir::{self, DataDir};
 use crate::settings::secrets::{self, Secrets};
-use crate::settings::types::{AccessTarget, Primary, Settings};
+use crate::settings::types::{Primary, Settings};
 use crate::settings::{Loaded, Sources, role};
-use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::log::Log;
 use crate::telemetry::{Telemetry, export};
 use crate::{admin, agent};
 
@@ -50,6 +51,8 @@ pub struct Launch {
     pub reason: String,
     /// On a relay: whom it joins.
     pub primary: Option<Primary>,
+    /// The process's log, so that a reload can change its level.
+    pub log: Log,
 }
 
 /// A node that runs.
@@ -60,10 +63,10 @@ pub struct Node {
     pub address: SocketAddr,
     /// Its secrets.
     pub secrets: Secrets,
-    edge: Arc<Edge>,
-    data_dir: Arc<DataDir>,
-    access_log: Arc<AccessLog>,
-    settings: watch::Sender<Settings>,
+    pub(super) edge: Arc<Edge>,
+    pub(super) data_dir: Arc<DataDir>,
+    pub(super) access_log: Arc<AccessLog>,
+    pub(super) settings: watch::Sender<Settings>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -74,8 +77,8 @@ pub struct Node {
 /// Where it cannot start: the address is taken, the data directory is in use, a secret is missing.
 pub async fn run(launch: Launch) -> anyhow::Result<()> {
     let mut signals = signals::listen()?;
-    let mut reloads = reload::Reloads::new(&launch);
-    let node = Node::start(launch).await?;
+    let node = Node::start(&launch).await?;
+    let mut reloads = reload::Reloads::new(launch);
     node.announce();
     loop {
         tokio::select! {
@@ -98,11 +101,11 @@ impl Node {
     ///
     /// # Errors
     /// See [`run`].
-    pub async fn start(launch: Launch) -> anyhow::Result<Self> {
+    pub async fn start(launch: &Launch) -> anyhow::Result<Self> {
         let settings = &launch.loaded.settings;
         let listener = bind(settings.bind.socket_address())?;
         let address = listener.local_addr()?;
-        let data_dir = Arc::new(DataDir::open(&data_path(&launch, address.port()))?);
+        let data_dir = Arc::new(DataDir::open(&data_path(launch, address.port()))?);
         let role = match launch.role {
             Role::Primary => role::Role::Primary,
             Role::Relay => role::Role::Relay,
@@ -120,7 +123,7 @@ impl Node {
         engine.epochs().raise(persisted_epoch(&data_dir));
         let shutdown = CancellationToken::new();
         let mut parts = parts(
-            &launch,
+            launch,
             &secrets,
             address.port(),
             &data_dir,
@@ -154,7 +157,7 @@ impl Node {
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
         node.spawn_keepers();
         node.spawn_rendering(&launch);
-        node.spawn_cluster(&launch, probes)?;
+        node.spawn_cluster(launch, probes)?;
         Ok(node)
     }
 
@@ -278,19 +281,6 @@ impl Node {
         }
     }
 
-    /// Takes new settings into the rooms.
-    pub(super) fn reconfigure(&self, settings: &Settings) {
-        let before = self.control.config();
-        let descriptors = limits::raise_descriptors();
-        self.control.engine.reconfigure(configs::engine(settings));
-        self.edge.reconfigure(configs::edge(settings));
-        let urls = before.public_urls.clone();
-        self.control
-            .reconfigure(configs::control(settings, &self.secrets, urls, descriptors));
-        self.access_log.reopen();
-        self.settings.send_replace(settings.clone());
-    }
-
     /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
     pub async fn stop(&self) {
         tracing::info!("stopping");
@@ -365,15 +355,7 @@ fn data_path(launch: &Launch, port: u16) -> PathBuf {
 }
 
 fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> {
-    let target = match &settings.access_log.target {
-        AccessTarget::Off => access::Target::Off,
-        AccessTarget::Output => access::Target::Output,
-        AccessTarget::File(path) => access::Target::File(path.clone()),
-    };
-    let format = match settings.access_log.format {
-        crate::settings::choices::AccessFormat::Combined => access::Format::Combined,
-        crate::settings::choices::AccessFormat::Json => access::Format::Json,
-    };
+    let (target, format) = configs::access_log(settings);
     AccessLog::open(target, format).context("cannot open the access log (`access_log.path`)")
 }
 

@@ -1,22 +1,25 @@
 //! New settings while the node runs: read all, then take all or nothing.
 
-use super::Node;
 use super::node::Launch;
+use super::{Node, configs, limits};
+use crate::control::{Control, Role};
 use crate::settings::types::Settings;
 use crate::settings::watch::{FileWatch, Pace, watch};
-use crate::settings::{self, Sources};
+use crate::settings::{self, Sources, role, secrets};
+use crate::telemetry::log::Log;
 
 /// Where settings come from and what holds now.
 pub(super) struct Reloads {
     sources: Sources,
     settings: Settings,
+    log: Log,
     watch: FileWatch,
 }
 
 impl Reloads {
     /// Watches the files that `launch` was read from.
-    pub fn new(launch: &Launch) -> Self {
-        let watch = watch(launch.loaded.report.files.clone(), Pace::default());
+    pub fn new(launch: Launch) -> Self {
+        let watch = watch(launch.loaded.report.files, Pace::default());
         if let Some(why) = watch.blind() {
             tracing::warn!(
                 why,
@@ -24,8 +27,9 @@ impl Reloads {
             );
         }
         Self {
-            sources: launch.sources.clone(),
-            settings: launch.loaded.settings.clone(),
+            sources: launch.sources,
+            settings: launch.loaded.settings,
+            log: launch.log,
             watch,
         }
     }
@@ -37,22 +41,45 @@ impl Reloads {
 
     /// Reads all again; on any error the old settings stay.
     pub fn apply(&mut self, node: &Node) {
-        let loaded = match settings::load(&self.sources) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                metrics::counter!("relayctl_reloads_total", "outcome" => "refused").increment(1);
-                tracing::error!(%error, "reload refused: the old settings stay");
-                return;
-            }
-        };
-        for key in fixed(&self.settings, &loaded.settings) {
+        let taken = settings::load(&self.sources)
+            .map_err(anyhow::Error::from)
+            .and_then(|loaded| self.take(node, loaded.settings));
+        let outcome = if taken.is_ok() { "taken" } else { "refused" };
+        metrics::counter!("relayctl_reloads_total", "outcome" => outcome).increment(1);
+        match taken {
+            Ok(changed) => tracing::info!(changed, "settings reloaded"),
+            Err(error) => tracing::error!("reload refused, the old settings stay: {error:#}"),
+        }
+    }
+
+    /// True if anything differs from before.
+    fn take(&mut self, node: &Node, new: Settings) -> anyhow::Result<bool> {
+        let name = new.name.as_ref();
+        let role = role_of(&node.control);
+        let secrets = secrets::open(&node.data_dir, &new.given, name, role)?;
+        self.log.set_filter(new.log.name())?;
+        for key in fixed(&self.settings, &new) {
             tracing::warn!(key, "this setting takes effect at the next start");
         }
-        node.reconfigure(&loaded.settings);
-        let files_changed = self.settings != loaded.settings;
-        self.settings = loaded.settings;
-        metrics::counter!("relayctl_reloads_total", "outcome" => "taken").increment(1);
-        tracing::info!(changed = files_changed, "settings reloaded");
+        let urls = node.control.config().public_urls.clone();
+        let descriptors = limits::raise_descriptors();
+        node.control.engine.reconfigure(configs::engine(&new));
+        node.control
+            .reconfigure(configs::control(&new, &secrets, urls, descriptors));
+        node.control.accept_tokens([secrets.join]);
+        node.edge.reconfigure(configs::edge(&new));
+        let (target, format) = configs::access_log(&new);
+        node.access_log.change(target, format);
+        node.access_log.reopen();
+        node.settings.send_replace(new.clone());
+        Ok(std::mem::replace(&mut self.settings, new.clone()) != new)
+    }
+}
+
+fn role_of(control: &Control) -> role::Role {
+    match control.identity.role {
+        Role::Primary => role::Role::Primary,
+        Role::Relay => role::Role::Relay,
     }
 }
 
@@ -65,11 +92,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("primary", old.primary != new.primary),
         ("fanout.threads", old.fanout.threads != new.fanout.threads),
         ("shoutcast.port", old.shoutcast.port != new.shoutcast.port),
-        ("access_log", old.access_log != new.access_log),
-        (
-            "log",
-            old.log != new.log || old.log_format != new.log_format,
-        ),
+        ("log_format", old.log_format != new.log_format),
     ];
     pairs
         .into_iter()

@@ -95,7 +95,7 @@ fn start(
 ) -> Outcome {
     super::demo::end_with_parent();
     let settings = &loaded.settings;
-    log::start(settings.log.name(), settings.log_format.name())?;
+    let log = log::start(settings.log.name(), settings.log_format.name())?;
     for note in &loaded.report.notes {
         tracing::info!("{note}");
     }
@@ -105,6 +105,7 @@ fn start(
         role,
         reason,
         primary,
+        log,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

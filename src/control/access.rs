@@ -34,6 +34,15 @@ impl Control {
         Ok(made)
     }
 
+    /// The join tokens that are reusable, in place of those of before.
+    pub fn accept_tokens(&self, tokens: impl IntoIterator<Item = Secret>) {
+        let mut store = self.tokens();
+        store.clear_given();
+        for token in tokens {
+            store.give(Scope::Join, token);
+        }
+    }
+
     /// The tokens that were made, without their secrets.
     pub fn list_tokens(&self) -> Vec<TokenRecord> {
         self.tokens().list().to_vec()
