@@ -156,7 +156,7 @@ impl Node {
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
         node.spawn_keepers();
-        node.spawn_rendering(&launch);
+        node.spawn_rendering(launch);
         node.spawn_cluster(launch, probes)?;
         Ok(node)
     }
