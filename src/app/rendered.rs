@@ -244,3 +244,88 @@ fn server(key: &str, text: &str) -> Result<(String, u16), String> {
         })
         .ok_or_else(|| format!("`{key}`: `{text}` is no `host:port`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{self, Sources};
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let sources = Sources {
+            environment: pairs.collect(),
+            ..Sources::default()
+        };
+        settings::load(&sources).unwrap().settings
+    }
+
+    #[test]
+    fn a_relay_takes_its_primarys_mounts_with_its_own_settings_of_them() {
+        let settings = settings(&[
+            ("RelayServer", "head.example"),
+            ("portbase", "9000"),
+            (
+                "RELAYCTL_MOUNTS",
+                "[{path: /live.mp3, max_listeners: 7}, {path: /gone.mp3}]",
+            ),
+        ]);
+        let mut known = Known::default();
+        let primary = settings.primary.as_ref();
+        let make = |known: &Known| {
+            station(&settings, Role::Relay, primary, Path::new("/x"), known).unwrap()
+        };
+        let paths = |station: &Station| -> Vec<String> {
+            station
+                .mounts
+                .iter()
+                .map(|mount| mount.path.clone())
+                .collect()
+        };
+        let before = make(&known);
+        assert_eq!(paths(&before), ["/live.mp3", "/gone.mp3"]);
+        assert_eq!(
+            (before.port, before.shoutcast_mount.as_deref()),
+            (9000, Some("/stream"))
+        );
+        known.mounts = Some(vec![
+            "/live.mp3".parse().unwrap(),
+            "/talk.ogg".parse().unwrap(),
+        ]);
+        known.port = Some(9100);
+        let after = make(&known);
+        assert_eq!(paths(&after), ["/live.mp3", "/talk.ogg"]);
+        assert_eq!(after.mounts[0].max_listeners, Some(7));
+        let upstream = after.upstream.unwrap();
+        assert_eq!(
+            (upstream.host.as_str(), upstream.port),
+            ("head.example", 80)
+        );
+        assert_eq!((after.port, after.shoutcast_mount), (9100, None));
+    }
+
+    #[test]
+    fn servers_of_the_settings_win_over_the_table() {
+        let known = Known {
+            nodes: vec![node("head", Role::Primary, "http://[2001:db8::1]:8000", 5).unwrap()],
+            ..Known::default()
+        };
+        let nodes = |pairs: &[(&str, &str)]| nodes(&settings(pairs), &known);
+        let table = nodes(&[]).unwrap();
+        assert_eq!(
+            (table[0].host.as_str(), table[0].port),
+            ("2001:db8::1", 8000)
+        );
+        let source = ("RELAYCTL_HAPROXY__SOURCE_SERVER", "a:80");
+        let own = nodes(&[("RELAYCTL_HAPROXY__SERVERS", "a:80,b:81"), source]).unwrap();
+        let seen: Vec<_> = own.iter().map(|n| (n.name.as_str(), n.role)).collect();
+        assert_eq!(seen, [("a-80", Role::Primary), ("b-81", Role::Relay)]);
+        // Sources that go elsewhere leave every node of the table to the listeners.
+        let apart = nodes(&[source]).unwrap();
+        let roles: Vec<Role> = apart.iter().map(|n| n.role).collect();
+        assert_eq!(roles, [Role::Relay, Role::Primary]);
+        assert!(node("tls", Role::Relay, "https://x", 1).is_none());
+        assert!(server("k", "no-port").is_err() && server("k", "a:80/x").is_err());
+    }
+}

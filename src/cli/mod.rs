@@ -3,6 +3,7 @@
 //! Must never: hold a rule or a connection of the data plane. Below it: everything.
 
 mod args;
+mod asking;
 mod check;
 mod client;
 mod demo;
