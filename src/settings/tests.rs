@@ -627,3 +627,11 @@ fn the_page_is_made_from_the_table() {
         "docs/settings.md differs: run UPDATE_DOCS=1 cargo test --lib settings::"
     );
 }
+
+#[test]
+fn the_example_is_read_as_it_stands() {
+    let loaded = of(include_str!("../../deploy/settings.example.yaml"), &[], &[]);
+    assert_eq!(loaded.settings.mounts.len(), 2);
+    assert_eq!(loaded.settings.relays.len(), 1);
+    assert_eq!(loaded.settings.limits.max_listeners, Some(10_000));
+}
