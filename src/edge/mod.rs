@@ -4,6 +4,7 @@
 //! handed on. Below it: `admin` answers everything that is no audio, `control` decides, `engine` plays.
 
 mod accept;
+mod answers;
 mod api;
 mod carry;
 mod connection;

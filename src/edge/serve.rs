@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Edge;
+use super::answers::redirect;
 use super::connection::Conn;
 use super::health::CORS;
 use crate::base::ids::MountId;
@@ -21,17 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// With the primary gone nobody vouches for a node but its own answer, within this time.
 const VOUCH: Duration = Duration::from_millis(300);
-
-/// Smallest and largest metadata interval: a block every few bytes would be a load, a huge one never comes.
-const METAINT: std::ops::RangeInclusive<u32> = 1024..=1_048_576;
-
-/// The few clients that need `ICY 200 OK`.
-const ICY_CLIENTS: [&str; 4] = [
-    "shoutcastsource",
-    "Windows-Media-Player",
-    "RealMedia",
-    "BlackBerry",
-];
 
 /// The parameter that carries our token.
 pub(super) const TOKEN: &str = "rt";
@@ -246,20 +236,6 @@ impl Edge {
             .await;
     }
 
-    fn busy(&self, request: &Request, retry_after: u32, reason: &'static str) -> Vec<u8> {
-        Answer::new(request.version, 503)
-            .at(unix_millis())
-            .headers(CORS)
-            .header("Cache-Control", "no-store")
-            .header("Retry-After", retry_after.to_string())
-            .header("X-Relayctl-Node", self.control.identity.name.as_str())
-            .header("X-Relayctl-Reason", reason)
-            .body(
-                "text/plain; charset=utf-8",
-                format!("no place now ({reason}): try again in {retry_after} s\n"),
-            )
-    }
-
     /// A probe shows its token; a foreign relay logs in; everybody else listens.
     fn classify(&self, request: &Request) -> Class {
         if let Credentials::Basic(basic) = Credentials::of(&request.headers)
@@ -277,65 +253,6 @@ impl Edge {
         } else {
             Class::Listener
         }
-    }
-
-    /// The interval for a client that asked for metadata; 0 where it did not, and for Ogg.
-    fn metaint(&self, request: &Request, mount: &Mount) -> u32 {
-        let asked = request
-            .headers
-            .get("icy-metadata")
-            .is_some_and(|value| value.trim() == "1");
-        let in_pages = mount
-            .ring()
-            .section()
-            .is_some_and(|section| section.params.codec.is_ogg());
-        let webm = mount.content().content_type.ends_with("webm")
-            || mount.content().content_type.contains("matroska");
-        if !asked || in_pages || webm {
-            return 0;
-        }
-        let own = self.mount_config(&mount.id).metaint;
-        own.unwrap_or(self.config.load().metaint)
-            .clamp(*METAINT.start(), *METAINT.end())
-    }
-
-    fn audio_head(
-        &self,
-        request: &Request,
-        mount: &Mount,
-        metaint: u32,
-        reason: &'static str,
-    ) -> Vec<u8> {
-        let content = mount.content();
-        let agent = request.headers.get("user-agent").unwrap_or("");
-        let mut answer = Answer::new(request.version, 200)
-            .at(unix_millis())
-            .header("Server", concat!("relayctl/", env!("CARGO_PKG_VERSION")))
-            .header("Content-Type", &content.content_type)
-            .header("Cache-Control", "no-cache, no-store")
-            .header("Expires", "Mon, 26 Jul 1997 05:00:00 GMT")
-            .header("Pragma", "no-cache")
-            .headers(CORS)
-            .header("X-Relayctl-Node", self.control.identity.name.as_str())
-            .header("X-Relayctl-Reason", reason)
-            .headers(
-                content
-                    .headers
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_str())),
-            );
-        if metaint > 0 {
-            answer = answer.header("icy-metaint", metaint.to_string());
-        }
-        if ICY_CLIENTS.iter().any(|client| agent.contains(client)) {
-            answer = answer.icy();
-        }
-        let answer = if request.method == Method::Head {
-            answer.head_only()
-        } else {
-            answer
-        };
-        answer.stream_head()
     }
 }
 
@@ -397,20 +314,4 @@ fn opening(request: &Request, mount: &MountId, address: IpAddr, class: Class) ->
         request: format!("{} {}{query} {version}", request.method, request.path()),
         class,
     }
-}
-
-fn redirect(request: &Request, location: &str, node: &str, reason: &str) -> Vec<u8> {
-    let answer = Answer::new(request.version, 302)
-        .at(unix_millis())
-        .headers(CORS)
-        .header("Location", location)
-        .header("Cache-Control", "no-store")
-        .header("X-Relayctl-Node", node)
-        .header("X-Relayctl-Reason", reason);
-    let answer = if request.method == Method::Head {
-        answer.head_only()
-    } else {
-        answer
-    };
-    answer.body("text/plain; charset=utf-8", format!("{location}\n"))
 }

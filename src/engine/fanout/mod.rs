@@ -3,6 +3,7 @@
 //! Must never: lock across a send, allocate for a listener on the hot path, wait for anything but readiness
 //! and the clock, or know what a request is. Above it: `engine`, which hands sockets over.
 
+mod cursor;
 mod entry;
 mod plan;
 mod shard;
