@@ -55,7 +55,7 @@ pub enum Listing {
     Nodes,
     /// What is carried
     Mounts,
-    /// Who listens on the node that is asked
+    /// Who listens; a primary asks its relays
     Listeners,
     /// The last decisions and their reasons
     Picks,
