@@ -183,6 +183,10 @@ fn advance_prefix(entry: &mut Entry, count: u32, whole: bool) {
         return;
     }
     entry.prefix_sent = 0;
+    if entry.phase == Phase::Head {
+        // It has done its work; a kilobyte for each listener would be the most of what it costs.
+        entry.side.head = Bytes::new();
+    }
     entry.phase = match entry.phase {
         Phase::Head => Phase::Header,
         Phase::Header | Phase::Audio => Phase::Audio,
