@@ -20,6 +20,10 @@ use crate::wire::proxy_protocol;
 use crate::wire::response::Answer;
 use crate::wire::sniff::{self, Sniff};
 
+/// Room for a whole request of most players. Small on purpose: what lives for a moment beside what lives for
+/// hours leaves holes of its size.
+const FIRST_READ: usize = 1000;
+
 /// What a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -79,10 +83,11 @@ impl Conn {
     /// connection and take the answer with it.
     async fn drain(&mut self) {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
-        let mut sink = [0_u8; 4096];
         for _ in 0..256 {
-            match tokio::time::timeout_at(until, self.stream.read(&mut sink)).await {
-                Ok(Ok(count)) if count > 0 => {}
+            // Into the buffer rather than an array: what stands in a future is paid by every connection.
+            self.buffer.clear();
+            match tokio::time::timeout_at(until, self.fill()).await {
+                Ok(Ok(true)) => {}
                 _ => return,
             }
         }
@@ -141,7 +146,7 @@ impl Edge {
     async fn first(&self, conn: &mut Conn) -> Result<First, FirstError> {
         // What is there at once is looked at before it counts as unfinished: a storm of whole requests from
         // one address is no attack.
-        conn.buffer.reserve(4096);
+        conn.buffer.reserve(FIRST_READ);
         match conn.stream.try_read_buf(&mut conn.buffer) {
             Ok(0) => return Ok(First::Nothing),
             Ok(_) => {
