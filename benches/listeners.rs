@@ -11,7 +11,7 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -22,6 +22,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 struct Node {
     child: Child,
     url: String,
+    /// Kept open: the node goes on saying things.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Node {
@@ -35,14 +37,19 @@ impl Node {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        let mut output = BufReader::new(child.stdout.take().ok_or("no output")?);
+        output.read_line(&mut line)?;
         let url = line
             .split("url=")
             .nth(1)
             .ok_or("no ready line")?
             .trim()
             .to_owned();
-        Ok(Self { child, url })
+        Ok(Self {
+            child,
+            url,
+            _output: output,
+        })
     }
 
     fn address(&self) -> Outcome<SocketAddr> {

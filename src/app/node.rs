@@ -254,31 +254,39 @@ impl Node {
 
     /// Prints what a person and a script need: the ready line, and once the secrets made now.
     pub fn announce(&self) {
-        let config = self.control.config();
+        use std::io::{IsTerminal, Write};
+        let mut out = std::io::stdout();
+        for line in self.announcement(out.is_terminal()) {
+            // Whoever reads may have gone: that ends no node.
+            let _ = writeln!(out, "{line}");
+        }
+    }
+
+    fn announcement(&self, on_terminal: bool) -> Vec<String> {
         let role = self.control.identity.role.as_str();
-        println!(
+        let mut lines = vec![format!(
             "relayctl: ready role={role} url={}",
             local_url(self.address)
-        );
-        let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        )];
         for (name, path) in &self.secrets.generated {
-            match on_terminal
-                .then(|| self.data_dir.read(file_name(path)).ok().flatten())
-                .flatten()
-            {
-                Some(secret) => println!("{name}: {}", String::from_utf8_lossy(&secret).trim()),
-                None => println!("{name} generated: {}", path.display()),
-            }
+            let secret = on_terminal.then(|| self.data_dir.read(file_name(path)).ok().flatten());
+            lines.push(match secret.flatten() {
+                Some(secret) => format!("{name}: {}", String::from_utf8_lossy(&secret).trim()),
+                None => format!("{name} generated: {}", path.display()),
+            });
         }
         if self.control.identity.role == Role::Primary {
+            let config = self.control.config();
             let url = config.public_urls.first().unwrap_or_default();
-            let token = if on_terminal {
-                self.secrets.join.reveal().to_owned()
-            } else {
-                "$(relayctl token show join)".to_owned()
+            let token = match on_terminal {
+                true => self.secrets.join.reveal(),
+                false => "$(relayctl token show join)",
             };
-            println!("to add a relay: relayctl join --primary {url} --token {token}");
+            lines.push(format!(
+                "to add a relay: relayctl join --primary {url} --token {token}"
+            ));
         }
+        lines
     }
 
     /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
