@@ -47,8 +47,6 @@ pub struct Launch {
     pub loaded: Loaded,
     /// Primary or relay.
     pub role: Role,
-    /// Why.
-    pub reason: String,
     /// On a relay: whom it joins.
     pub primary: Option<Primary>,
     /// The process's log, so that a reload can change its level.

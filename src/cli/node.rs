@@ -23,13 +23,7 @@ pub(super) fn primary(flags: &NodeFlags) -> Outcome {
         );
         return Err(Failure::new(Exit::Usage, error));
     }
-    start(
-        sources,
-        loaded,
-        Role::Primary,
-        "the command says so".into(),
-        None,
-    )
+    start(sources, loaded, Role::Primary, None)
 }
 
 /// `relayctl join`.
@@ -40,13 +34,7 @@ pub(super) fn join(flags: &JoinFlags) -> Outcome {
             anyhow!("whom to join is not said: `relayctl join --primary URL --token TOKEN`");
         return Err(Failure::new(Exit::Usage, error));
     };
-    start(
-        sources,
-        loaded,
-        Role::Relay,
-        "the command says so".into(),
-        Some(primary),
-    )
+    start(sources, loaded, Role::Relay, Some(primary))
 }
 
 /// `relayctl run`.
@@ -59,7 +47,7 @@ pub(super) fn run(flags: &JoinFlags) -> Outcome {
         role::Role::Relay => Role::Relay,
     };
     eprintln!("relayctl: {} because {}", role.as_str(), choice.reason);
-    start(sources, loaded, role, choice.reason, choice.primary)
+    start(sources, loaded, role, choice.primary)
 }
 
 /// Reads every setting; what is wrong is wrong use.
@@ -86,13 +74,7 @@ pub(super) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-fn start(
-    sources: Sources,
-    loaded: Loaded,
-    role: Role,
-    reason: String,
-    primary: Option<Primary>,
-) -> Outcome {
+fn start(sources: Sources, loaded: Loaded, role: Role, primary: Option<Primary>) -> Outcome {
     super::demo::end_with_parent();
     let settings = &loaded.settings;
     let log = log::start(settings.log.name(), settings.log_format.name())?;
@@ -103,7 +85,6 @@ fn start(
         sources,
         loaded,
         role,
-        reason,
         primary,
         log,
     };
