@@ -2,6 +2,7 @@
 //!
 //! Must never: hold a rule. Below it everything; above it only `cli`.
 
+mod announce;
 mod configs;
 mod foreign;
 mod keeper;
@@ -9,6 +10,7 @@ mod limits;
 mod local;
 mod names;
 mod node;
+mod parts;
 mod reload;
 pub mod rendered;
 mod signals;

@@ -1,27 +1,25 @@
 //! One node, from its settings to its end.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keeper::Keeper;
-use super::names::{local_url, own_name};
+use super::names::local_url;
+use super::parts;
 use super::rendered::Passwords;
 use super::signals::Word;
-use super::{configs, foreign, limits, local, reload, signals};
+use super::{configs, foreign, local, reload, signals};
 use crate::base::ids::Epoch;
-use crate::base::wall::unix_millis;
-use crate::control::{Control, Identity, Parts, ProbeOrder, Remembered, Role};
+use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind, bind};
 use crate::engine::Engine;
-use crate::settings::data_dir::{self, DataDir};
+use crate::settings::data_dir::DataDir;
 use crate::settings::secrets::{self, Secrets};
 use crate::settings::types::{Primary, Settings};
 use crate::settings::{Loaded, Sources, role};
@@ -30,11 +28,8 @@ use crate::telemetry::log::Log;
 use crate::telemetry::{Telemetry, export};
 use crate::{admin, agent};
 
-/// Where the system keeps the state of services.
-const SYSTEM_STATE: &str = "/var/lib/relayctl";
-
 /// File of the data directory with the highest epoch ever stamped here.
-const EPOCH_FILE: &str = "epoch";
+pub(super) const EPOCH_FILE: &str = "epoch";
 
 /// How long connections have to end after the word to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -103,7 +98,7 @@ impl Node {
         let settings = &launch.loaded.settings;
         let listener = bind(settings.bind.socket_address())?;
         let address = listener.local_addr()?;
-        let data_dir = Arc::new(DataDir::open(&data_path(launch, address.port()))?);
+        let data_dir = Arc::new(DataDir::open(&parts::data_path(launch, address.port()))?);
         let role = match launch.role {
             Role::Primary => role::Role::Primary,
             Role::Relay => role::Role::Relay,
@@ -114,13 +109,13 @@ impl Node {
                 "another recorder has the metrics: `/metrics` lacks what is counted as it happens"
             );
         }
-        let access_log = Arc::new(open_access_log(settings)?);
+        let access_log = Arc::new(parts::open_access_log(settings)?);
         let sink = Arc::clone(&access_log);
         let telemetry = Telemetry::new(Box::new(move |record, reason| sink.write(record, reason)));
         let engine = Engine::start(configs::engine(settings), Arc::clone(&telemetry))?;
-        engine.epochs().raise(persisted_epoch(&data_dir));
+        engine.epochs().raise(parts::persisted_epoch(&data_dir));
         let shutdown = CancellationToken::new();
-        let mut parts = parts(
+        let mut parts = parts::parts(
             launch,
             &secrets,
             address.port(),
@@ -250,43 +245,6 @@ impl Node {
         Ok(())
     }
 
-    /// Prints what a person and a script need: the ready line, and once the secrets made now.
-    pub fn announce(&self) {
-        use std::io::{IsTerminal, Write};
-        let mut out = std::io::stdout();
-        for line in self.announcement(out.is_terminal()) {
-            // Whoever reads may have gone: that ends no node.
-            let _ = writeln!(out, "{line}");
-        }
-    }
-
-    fn announcement(&self, on_terminal: bool) -> Vec<String> {
-        let role = self.control.identity.role.as_str();
-        let mut lines = vec![format!(
-            "relayctl: ready role={role} url={}",
-            local_url(self.address)
-        )];
-        for (name, path) in &self.secrets.generated {
-            let secret = on_terminal.then(|| self.data_dir.read(file_name(path)).ok().flatten());
-            lines.push(match secret.flatten() {
-                Some(secret) => format!("{name}: {}", String::from_utf8_lossy(&secret).trim()),
-                None => format!("{name} generated: {}", path.display()),
-            });
-        }
-        if self.control.identity.role == Role::Primary {
-            let config = self.control.config();
-            let url = config.public_urls.first().unwrap_or_default();
-            let token = match on_terminal {
-                true => self.secrets.join.reveal(),
-                false => "$(relayctl token show join)",
-            };
-            lines.push(format!(
-                "to add a relay: relayctl join --primary {url} --token {token}"
-            ));
-        }
-        lines
-    }
-
     /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
     pub async fn stop(&self) {
         tracing::info!("stopping");
@@ -308,70 +266,4 @@ impl Node {
         // Writing the last lines blocks for a moment.
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
     }
-}
-
-fn parts(
-    launch: &Launch,
-    secrets: &Secrets,
-    port: u16,
-    data_dir: &Arc<DataDir>,
-    engine: Arc<Engine>,
-    telemetry: Arc<Telemetry>,
-) -> Parts {
-    let settings = &launch.loaded.settings;
-    let identity = Identity {
-        id: secrets.node_id.clone(),
-        name: settings
-            .name
-            .clone()
-            .unwrap_or_else(|| own_name(&secrets.node_id)),
-        role: launch.role,
-        incarnation: unix_millis(),
-        version: env!("CARGO_PKG_VERSION"),
-        data_port: port,
-    };
-    let urls = match launch.role {
-        Role::Primary => configs::primary_urls(settings, port),
-        Role::Relay => configs::public_urls(settings, port),
-    };
-    let kept = Arc::clone(data_dir);
-    Parts {
-        stopping: CancellationToken::new(),
-        identity,
-        config: configs::control(settings, secrets, urls, limits::raise_descriptors()),
-        engine,
-        telemetry,
-        table: configs::table(settings),
-        remembered: Remembered::read(|file| data_dir.read(file).ok().flatten()),
-        secrets: configs::cluster_secrets(secrets),
-        join_tokens: vec![secrets.join.clone()],
-        store: Box::new(move |file, bytes| {
-            kept.write(file, bytes)
-                .map(drop)
-                .map_err(|error| error.to_string())
-        }),
-    }
-}
-
-fn data_path(launch: &Launch, port: u16) -> PathBuf {
-    let given = launch.loaded.settings.data_dir.clone();
-    given.unwrap_or_else(|| {
-        data_dir::choose(&launch.sources.environment, port, Path::new(SYSTEM_STATE))
-    })
-}
-
-fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> {
-    let (target, format) = configs::access_log(settings);
-    AccessLog::open(target, format).context("cannot open the access log (`access_log.path`)")
-}
-
-fn persisted_epoch(data_dir: &DataDir) -> Epoch {
-    let text = data_dir.read(EPOCH_FILE).ok().flatten().unwrap_or_default();
-    Epoch(String::from_utf8_lossy(&text).trim().parse().unwrap_or(0))
-}
-
-fn file_name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("")
 }

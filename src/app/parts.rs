@@ -1,0 +1,83 @@
+//! What a node is built from: settings and secrets in the words of the rooms below.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::names::own_name;
+use super::node::{EPOCH_FILE, Launch};
+use super::{configs, limits};
+use crate::base::ids::Epoch;
+use crate::base::wall::unix_millis;
+use crate::control::{Identity, Parts, Remembered, Role};
+use crate::engine::Engine;
+use crate::settings::data_dir::{self, DataDir};
+use crate::settings::secrets::Secrets;
+use crate::settings::types::Settings;
+use crate::telemetry::Telemetry;
+use crate::telemetry::access::AccessLog;
+
+/// Where the system keeps the state of services.
+const SYSTEM_STATE: &str = "/var/lib/relayctl";
+
+pub(super) fn parts(
+    launch: &Launch,
+    secrets: &Secrets,
+    port: u16,
+    data_dir: &Arc<DataDir>,
+    engine: Arc<Engine>,
+    telemetry: Arc<Telemetry>,
+) -> Parts {
+    let settings = &launch.loaded.settings;
+    let identity = Identity {
+        id: secrets.node_id.clone(),
+        name: settings
+            .name
+            .clone()
+            .unwrap_or_else(|| own_name(&secrets.node_id)),
+        role: launch.role,
+        incarnation: unix_millis(),
+        version: env!("CARGO_PKG_VERSION"),
+        data_port: port,
+    };
+    let urls = match launch.role {
+        Role::Primary => configs::primary_urls(settings, port),
+        Role::Relay => configs::public_urls(settings, port),
+    };
+    let kept = Arc::clone(data_dir);
+    Parts {
+        stopping: CancellationToken::new(),
+        identity,
+        config: configs::control(settings, secrets, urls, limits::raise_descriptors()),
+        engine,
+        telemetry,
+        table: configs::table(settings),
+        remembered: Remembered::read(|file| data_dir.read(file).ok().flatten()),
+        secrets: configs::cluster_secrets(secrets),
+        join_tokens: vec![secrets.join.clone()],
+        store: Box::new(move |file, bytes| {
+            kept.write(file, bytes)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        }),
+    }
+}
+
+pub(super) fn data_path(launch: &Launch, port: u16) -> PathBuf {
+    let given = launch.loaded.settings.data_dir.clone();
+    given.unwrap_or_else(|| {
+        data_dir::choose(&launch.sources.environment, port, Path::new(SYSTEM_STATE))
+    })
+}
+
+pub(super) fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> {
+    let (target, format) = configs::access_log(settings);
+    AccessLog::open(target, format).context("cannot open the access log (`access_log.path`)")
+}
+
+pub(super) fn persisted_epoch(data_dir: &DataDir) -> Epoch {
+    let text = data_dir.read(EPOCH_FILE).ok().flatten().unwrap_or_default();
+    Epoch(String::from_utf8_lossy(&text).trim().parse().unwrap_or(0))
+}
