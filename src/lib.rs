@@ -41,6 +41,7 @@ pub mod control;
 
 // L3
 pub mod balancer;
+pub mod kubernetes;
 pub mod upstream;
 
 // L2

@@ -6,6 +6,7 @@ mod announce;
 mod configs;
 mod foreign;
 mod keeper;
+mod kubernetes;
 mod limits;
 mod local;
 mod names;

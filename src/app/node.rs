@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keeper::Keeper;
+use super::kubernetes::Pod;
 use super::names::local_url;
 use super::parts;
 use super::rendered::Passwords;
@@ -103,7 +104,15 @@ impl Node {
             Role::Primary => role::Role::Primary,
             Role::Relay => role::Role::Relay,
         };
-        let secrets = secrets::open(&data_dir, &settings.given, settings.name.as_ref(), role)?;
+        let pod = Pod::of(launch)?;
+        let given = match &pod {
+            Some(pod) => pod.given(&settings.given, launch.role).await?,
+            None => settings.given.clone(),
+        };
+        let secrets = secrets::open(&data_dir, &given, settings.name.as_ref(), role)?;
+        if let Some(pod) = pod.as_ref().filter(|_| launch.role == Role::Primary) {
+            pod.publish(&secrets).await?;
+        }
         if !export::install() {
             tracing::warn!(
                 "another recorder has the metrics: `/metrics` lacks what is counted as it happens"
@@ -151,6 +160,11 @@ impl Node {
         node.spawn_keepers();
         node.spawn_rendering(launch);
         node.spawn_cluster(launch, probes)?;
+        if let Some(pod) = pod.filter(|_| launch.role == Role::Primary) {
+            let control = Arc::clone(&node.control);
+            node.tasks
+                .spawn(pod.keep_costs(control, node.shutdown.clone()));
+        }
         Ok(node)
     }
 

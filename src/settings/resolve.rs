@@ -7,8 +7,8 @@ use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, 
 use super::reader::Reader;
 use super::trees;
 use super::types::{
-    AccessLog, AccessTarget, Audio, Bind, Fanout, Given, Haproxy, Icecast, Limits, Pull, Render,
-    Settings, Shoutcast, Station,
+    AccessLog, AccessTarget, Audio, Bind, Fanout, Given, Haproxy, Icecast, Kubernetes, Limits,
+    Pull, Render, Settings, Shoutcast, Station,
 };
 use super::values::{self, Read};
 use crate::base::ids::MountId;
@@ -51,6 +51,10 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         log: reader.word("log", Level::Info),
         log_format: reader.word("log_format", LogFormat::Text),
         access_log: access_log(reader),
+        kubernetes: Kubernetes {
+            secret: reader.text("kubernetes.secret"),
+            deletion_cost: reader.boolean("kubernetes.deletion_cost"),
+        },
         station: station(reader),
         render: render(reader)?,
         bind,

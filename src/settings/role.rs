@@ -1,6 +1,7 @@
 //! Whether `relayctl run` is a primary or a relay, and why. Pure.
 
 use super::types::{Primary, Settings};
+use crate::base::ids::NodeId;
 use url::Url;
 
 /// What a node is.
@@ -41,7 +42,8 @@ pub struct Choice {
 
 /// The role by what the environment and the settings say.
 ///
-/// A primary that was named (`RELAYCTL_PRIMARY`, `RelayServer`, YAML, flag) makes a relay. Else
+/// A primary that was named (`RELAYCTL_PRIMARY`, `RelayServer`, YAML, flag) makes a relay, but for the node
+/// whose own name it is. Else
 /// `OPENSHIFT_APP_UUID` and `OPENSHIFT_GEAR_UUID` decide: equal is a primary, different a relay of
 /// `OPENSHIFT_APP_DNS`. Else a primary.
 ///
@@ -52,6 +54,16 @@ pub fn choose_role(
     settings: &Settings,
 ) -> Result<Choice, String> {
     if let Some(primary) = &settings.primary {
+        if is_named(settings.name.as_ref(), &primary.url) {
+            return Ok(Choice {
+                role: Role::Primary,
+                reason: format!(
+                    "{} names {}, which is this very node",
+                    primary.said_by, primary.url
+                ),
+                primary: None,
+            });
+        }
         return Ok(Choice {
             role: Role::Relay,
             reason: format!("{} names the primary {}", primary.said_by, primary.url),
@@ -79,6 +91,13 @@ pub fn choose_role(
         (Some(_), Some(_)) => member(variable("OPENSHIFT_APP_DNS")),
         _ => Ok(head("nothing names a primary to join")),
     }
+}
+
+/// True if the URL's host is `name`, or begins with it: so every pod of one StatefulSet gets the same
+/// `RELAYCTL_PRIMARY=http://radio-0.radio:8000`, and the first is the primary.
+fn is_named(name: Option<&NodeId>, url: &Url) -> bool {
+    let label = url.host_str().and_then(|host| host.split('.').next());
+    name.is_some() && name.map(NodeId::as_str) == label
 }
 
 fn member(host: Option<&str>) -> Result<Choice, String> {
@@ -172,5 +191,19 @@ mod tests {
                 .unwrap_err()
                 .contains("OPENSHIFT_APP_DNS")
         );
+    }
+
+    #[test]
+    fn the_first_pod_of_a_stateful_set_is_the_primary() {
+        let of = |name| {
+            let primary = ("RELAYCTL_PRIMARY", "http://radio-0.radio:8000");
+            choose(&[primary, ("RELAYCTL_NAME", name)]).unwrap()
+        };
+        let first = of("radio-0");
+        assert_eq!((first.role, &first.primary), (Role::Primary, &None));
+        assert!(first.reason.contains("this very node"), "{}", first.reason);
+        for other in ["radio-1", "radio-00", "radio"] {
+            assert_eq!(of(other).role, Role::Relay, "{other}");
+        }
     }
 }

@@ -122,6 +122,11 @@ pub const KEYS: &[Key] = keys! {
     "access_log.format", Choice(AccessFormat::NAMES), Is("combined"),
         "Form of the lines about finished sessions.";
 
+    "kubernetes.secret", Text, Unset("secrets stay in the data directory"),
+        "In a pod: Secret that a primary completes with what it generated, and whose keys count as given.";
+    "kubernetes.deletion_cost", Bool, Is("false"),
+        "In a pod: a primary keeps `pod-deletion-cost` of its relays' pods at their listeners, so that a scale-in takes the emptiest.";
+
     "station.location", Text, Is("Earth"),
         "Where the station is, as Icecast's `location`.";
     "station.admin_email", Text, Is("icemaster@localhost"),

@@ -64,6 +64,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Lines about finished sessions.
     pub access_log: AccessLog,
+    /// What a pod asks of its Kubernetes.
+    pub kubernetes: Kubernetes,
     /// The station in rendered files.
     pub station: Station,
     /// Rendered files.
@@ -203,6 +205,15 @@ pub enum AccessTarget {
     Output,
     /// Appended to this file.
     File(PathBuf),
+}
+
+/// What a pod asks of its Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kubernetes {
+    /// Secret of what is generated.
+    pub secret: Option<String>,
+    /// Keep the relays' `pod-deletion-cost`.
+    pub deletion_cost: bool,
 }
 
 /// The station in rendered files.
