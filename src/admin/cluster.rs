@@ -77,8 +77,10 @@ async fn join(
             return error.into_response();
         }
     };
-    let url = request.public_urls.first().unwrap_or_default().to_owned();
-    let probe = fetch(&control, &url, &request).await;
+    let probe = match request.public_urls.first() {
+        Some(url) => fetch(&control, url, &request).await,
+        None => ProbeResult::unasked(),
+    };
     Json(control.welcome(&request, probe)).into_response()
 }
 

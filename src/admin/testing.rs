@@ -121,6 +121,7 @@ pub fn config() -> Config {
         public_urls: PublicUrls {
             http: Some("http://radio.example:8000".into()),
             https: Some("https://radio.example".into()),
+            ..PublicUrls::default()
         },
         default_mount: mount("/live.mp3"),
         max_listeners: 100,

@@ -677,6 +677,7 @@ async fn playlists_name_the_url_of_the_clients_scheme() {
     let only_https = PublicUrls {
         http: None,
         https: Some("https://radio.example/".into()),
+        ..PublicUrls::default()
     };
     scene.control.reconfigure(Config {
         public_urls: only_https,

@@ -181,7 +181,10 @@ pub(super) fn access_log(settings: &Settings) -> (access::Target, access::Format
 
 /// The URLs that were given, by scheme.
 pub(super) fn public_urls(settings: &Settings, port: u16) -> PublicUrls {
-    let mut urls = PublicUrls::default();
+    let mut urls = PublicUrls {
+        withheld: settings.public.withheld,
+        ..PublicUrls::default()
+    };
     for url in settings.public.urls(port) {
         let text = url.as_str().trim_end_matches('/').to_owned();
         match url.scheme() {
@@ -196,7 +199,7 @@ pub(super) fn public_urls(settings: &Settings, port: u16) -> PublicUrls {
 /// the system would send from.
 pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
     let given = public_urls(settings, port);
-    if given.http.is_some() || given.https.is_some() {
+    if !given.is_empty() {
         return given;
     }
     let bound = settings.bind.address;
@@ -210,7 +213,7 @@ pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
             "http://{}",
             std::net::SocketAddr::new(address, port)
         )),
-        https: None,
+        ..PublicUrls::default()
     }
 }
 

@@ -30,21 +30,20 @@ impl Pod {
         Ok(Some(Self { api, settings }))
     }
 
-    /// `given` and, where it says nothing, what the Secret holds.
+    /// What the Secret holds.
     ///
     /// # Errors
-    /// Where Kubernetes does not answer; on a relay, where the Secret holds no join token.
-    pub async fn given(&self, given: &Given, role: Role) -> anyhow::Result<Given> {
+    /// Where Kubernetes does not answer; on a relay, where neither `given` nor the Secret has a join token.
+    pub async fn kept(&self, given: &Given, role: Role) -> anyhow::Result<Kept> {
         let Some(name) = &self.settings.secret else {
-            return Ok(given.clone());
+            return Ok(Kept::default());
         };
         let kept = kubernetes::read(&self.api, name).await?.unwrap_or_default();
-        let given = completed(given, &kept);
         anyhow::ensure!(
-            role == Role::Primary || given.token.is_some(),
+            role == Role::Primary || completed(given, &kept).token.is_some(),
             "the Secret `{name}` (`kubernetes.secret`) has no `{JOIN_FILE}` yet: the primary adds it when it starts"
         );
-        Ok(given)
+        Ok(kept)
     }
 
     /// Adds to the Secret what a primary generated.
@@ -112,7 +111,8 @@ fn relays(control: &Control) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn completed(given: &Given, kept: &Kept) -> Given {
+/// `given` and, where it says nothing, what the platform keeps.
+pub(super) fn completed(given: &Given, kept: &Kept) -> Given {
     let or = |given: &Option<_>, key: &str| given.clone().or_else(|| kept.get(key).cloned());
     Given {
         token: or(&given.token, JOIN_FILE),

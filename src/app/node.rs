@@ -15,11 +15,12 @@ use super::names::local_url;
 use super::parts;
 use super::rendered::Passwords;
 use super::signals::Word;
-use super::{configs, foreign, local, reload, signals};
+use super::{configs, foreign, kubernetes, local, reload, signals};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind, bind};
 use crate::engine::Engine;
+use crate::kubernetes::Kept;
 use crate::settings::data_dir::DataDir;
 use crate::settings::secrets::{self, Secrets};
 use crate::settings::types::{Primary, Settings};
@@ -61,6 +62,8 @@ pub struct Node {
     pub(super) data_dir: Arc<DataDir>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) settings: watch::Sender<Settings>,
+    /// What the platform keeps of its secrets.
+    pub(super) kept: Kept,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -105,10 +108,11 @@ impl Node {
             Role::Relay => role::Role::Relay,
         };
         let pod = Pod::of(launch)?;
-        let given = match &pod {
-            Some(pod) => pod.given(&settings.given, launch.role).await?,
-            None => settings.given.clone(),
+        let kept = match &pod {
+            Some(pod) => pod.kept(&settings.given, launch.role).await?,
+            None => Kept::default(),
         };
+        let given = kubernetes::completed(&settings.given, &kept);
         let secrets = secrets::open(&data_dir, &given, settings.name.as_ref(), role)?;
         if let Some(pod) = pod.as_ref().filter(|_| launch.role == Role::Primary) {
             pod.publish(&secrets).await?;
@@ -150,6 +154,7 @@ impl Node {
             data_dir,
             access_log,
             settings: watch::Sender::new(settings.clone()),
+            kept,
             tasks: TaskTracker::new(),
             shutdown,
         };

@@ -1,7 +1,7 @@
 //! New settings while the node runs: read all, then take all or nothing.
 
 use super::node::Launch;
-use super::{Node, configs, limits};
+use super::{Node, configs, kubernetes, limits};
 use crate::control::{Control, Role};
 use crate::settings::types::Settings;
 use crate::settings::watch::{FileWatch, Pace, watch};
@@ -56,7 +56,8 @@ impl Reloads {
     fn take(&mut self, node: &Node, new: Settings) -> anyhow::Result<bool> {
         let name = new.name.as_ref();
         let role = role_of(&node.control);
-        let secrets = secrets::open(&node.data_dir, &new.given, name, role)?;
+        let given = kubernetes::completed(&new.given, &node.kept);
+        let secrets = secrets::open(&node.data_dir, &given, name, role)?;
         self.log.set_filter(new.log.name())?;
         for key in fixed(&self.settings, &new) {
             tracing::warn!(key, "this setting takes effect at the next start");

@@ -45,6 +45,7 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
         public_urls: PublicUrls {
             http: Some(format!("http://{name}:8000")),
             https: None,
+            ..PublicUrls::default()
         },
         version: "0.1.0".into(),
         weight: 100,

@@ -98,7 +98,7 @@ impl Control {
         if changed {
             self.save_tokens().map_err(MemberError::Store)?;
         }
-        if request.public_urls.first().is_none() {
+        if request.public_urls.is_empty() {
             let address = SocketAddr::new(seen, request.data_port);
             request.public_urls.http = Some(format!("http://{address}"));
         }
@@ -152,7 +152,7 @@ impl Control {
         for mount in &beat.mounts {
             self.engine.epochs().raise(mount.epoch);
         }
-        if beat.public_urls.first().is_none() {
+        if beat.public_urls.is_empty() {
             beat.public_urls.http =
                 Some(format!("http://{}", SocketAddr::new(seen, beat.data_port)));
         }

@@ -23,9 +23,11 @@ pub(super) fn bind(reader: &mut Reader<'_>) -> Option<Bind> {
 }
 
 pub(super) fn public(reader: &mut Reader<'_>) -> Public {
+    let withheld = reader.get("public_url", values::list) == Some(vec!["none".into()]);
     let urls: Vec<Url> = reader
         .get("public_url", |value| {
             let items = values::list(value)?;
+            let items = if withheld { &[] } else { items.as_slice() };
             items.iter().map(|item| root_url(item)).collect::<Read<_>>()
         })
         .unwrap_or_default();
@@ -49,7 +51,11 @@ pub(super) fn public(reader: &mut Reader<'_>) -> Public {
             .map(|host| host.to_string())
             .map_err(|_| format!("`{text}` is no host: write a name or an address alone"))
     });
-    Public { urls, host }
+    Public {
+        urls,
+        host,
+        withheld,
+    }
 }
 
 /// A URL whose path is `/`.

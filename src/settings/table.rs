@@ -30,7 +30,7 @@ pub const KEYS: &[Key] = keys! {
     "bind" --"bind", Address, Is("[::]:8000"),
         "Address and port of everything; `[::]:PORT` or `:PORT` is all addresses of both families, port 0 takes a free one.";
     "public_url" --"public-url", List, Unset("the address that the primary saw, and the data port"),
-        "URLs that listeners are told, at most one `http` and one `https`.";
+        "URLs that listeners are told, at most one `http` and one `https`; `none` on a relay that only a balancer of the platform sends listeners to.";
     "name" --"name", Text, Unset("the host's name and the start of the node's id"),
         "Name of this node in tables and headers: 1 to 64 letters, digits, `-`, `_`, `.`.";
     "data_dir" --"data-dir", Text, Unset("`$STATE_DIRECTORY`, else `/var/lib/relayctl` if writable, else `$XDG_STATE_HOME/relayctl/<port>`"),

@@ -79,6 +79,8 @@ pub struct Public {
     pub urls: Vec<Url>,
     /// A host from an old name: stands for `http://HOST:DATA-PORT`, above `urls`.
     pub host: Option<String>,
+    /// `none`: no URL is told.
+    pub withheld: bool,
 }
 
 impl Public {

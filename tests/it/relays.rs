@@ -272,3 +272,23 @@ async fn two_live_nodes_of_one_name_are_not_taken() {
     );
     assert_eq!(twin.get("/readyz").await.0.status, 503);
 }
+
+#[tokio::test]
+async fn a_relay_without_a_url_serves_who_comes_and_gets_nobody() {
+    let cluster = Cluster::start_with(1, "", "public_url: none").await;
+    let _source = Source::start(&cluster.primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    let row = cluster
+        .table()
+        .await
+        .into_iter()
+        .find(|r| r["role"] == "relay")
+        .unwrap();
+    assert_eq!(row["public_url"], "", "{row}");
+    // By the platform's balancer to the relay itself, and by the primary to the primary.
+    for node in [&cluster.relays[0], &cluster.primary] {
+        let (mut listener, head) = listen(node.port, MOUNT).await;
+        assert_eq!(head.status, 200);
+        tone::run(&listener.exact(100 * FRAME).await);
+    }
+}

@@ -233,7 +233,7 @@ impl Row {
     }
 
     pub(super) fn answers(&self) -> bool {
-        self.reach.answered == Some(true)
+        self.reach.answered == Some(true) || self.view.public_urls.withheld
     }
 
     /// Beats come and the URL answers.
@@ -285,6 +285,7 @@ fn trimmed(urls: &PublicUrls) -> PublicUrls {
     PublicUrls {
         http: trim(&urls.http),
         https: trim(&urls.https),
+        withheld: urls.withheld,
     }
 }
 
@@ -295,6 +296,6 @@ fn default_urls(seen: IpAddr, port: u16) -> PublicUrls {
     };
     PublicUrls {
         http: Some(http),
-        https: None,
+        ..PublicUrls::default()
     }
 }

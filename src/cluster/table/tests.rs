@@ -176,6 +176,33 @@ fn a_node_joins_is_probed_beats_and_is_ready() {
 }
 
 #[test]
+fn a_node_that_tells_no_url_is_ready_without_a_probe() {
+    let mut stage = Stage::new(Config::default());
+    let mut request = join("r1", 1);
+    let withheld = PublicUrls {
+        withheld: true,
+        ..PublicUrls::default()
+    };
+    request.public_urls = withheld.clone();
+    let seen = seen();
+    let mut effects = stage.step(Event::Joined { request, seen });
+    let mut report = beat("r1", 1, 1, 3);
+    report.public_urls = withheld.clone();
+    effects.extend(stage.step(Event::Beat {
+        beat: report,
+        seen,
+        connection: 1,
+    }));
+    let probes = effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Probe { .. }));
+    assert_eq!(probes.count(), 0);
+    assert_eq!(stage.state("r1"), Some(State::Ready));
+    let snapshot = stage.table.snapshot();
+    assert_eq!(snapshot.find(&id("r1")).unwrap().public_urls, withheld);
+}
+
+#[test]
 fn a_node_behind_a_wall_is_unreachable_and_says_why() {
     let mut stage = Stage::new(Config::default());
     stage.join("r1");

@@ -78,6 +78,16 @@ pub struct ProbeResult {
     pub hint: Option<String>,
 }
 
+impl ProbeResult {
+    /// Of a node that tells no URL: nothing was tried, and nothing is wrong.
+    pub fn unasked() -> Self {
+        Self {
+            ok: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// The answer to a [`JoinRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JoinAnswer {

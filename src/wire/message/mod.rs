@@ -86,6 +86,8 @@ pub struct PublicUrls {
     pub http: Option<String>,
     /// `https://host[:port][/path]`.
     pub https: Option<String>,
+    /// No URL is told: listeners come by a balancer of the platform, never by a redirect.
+    pub withheld: bool,
 }
 
 impl PublicUrls {
@@ -103,9 +105,9 @@ impl PublicUrls {
         self.http.as_deref().or(self.https.as_deref())
     }
 
-    /// True if the node told none.
+    /// True if the node told none, and leaves it to the primary to see its address.
     pub fn is_empty(&self) -> bool {
-        self.http.is_none() && self.https.is_none()
+        self.first().is_none() && !self.withheld
     }
 
     /// Refuses what would not survive in a `Location` header.
@@ -229,7 +231,7 @@ mod tests {
     fn a_url_that_would_break_a_header_is_refused() {
         let urls = |http: &str| PublicUrls {
             http: Some(http.into()),
-            https: None,
+            ..PublicUrls::default()
         };
         assert!(urls("http://relay-1.example:8000").check().is_ok());
         assert!(urls("http://[2001:db8::1]:8000/radio").check().is_ok());
