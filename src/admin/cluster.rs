@@ -23,7 +23,7 @@ use crate::telemetry::refuse;
 use crate::upstream::Ask;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
-use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult};
+use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult, URL_HINT};
 
 /// Longest message that a node may send, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -92,12 +92,10 @@ async fn fetch(control: &Control, url: &str, request: &JoinRequest) -> ProbeResu
             .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let hint =
-        "set --public-url (or RELAYCTL_PUBLIC_URL) on the relay to a URL that works from here";
     ProbeResult {
         url: url.to_owned(),
         ok: fetched.is_ok(),
-        hint: fetched.is_err().then(|| hint.to_owned()),
+        hint: fetched.is_err().then(|| URL_HINT.to_owned()),
         error: fetched.err(),
     }
 }

@@ -48,7 +48,8 @@ impl Agent {
                 url = probe.url,
                 error = probe.error.as_deref(),
                 "joined, but the primary cannot reach this relay at the URL that listeners would be told, so it \
-                 gets nobody: set --public-url (or RELAYCTL_PUBLIC_URL) to a URL that works from outside"
+                 gets nobody: {}",
+                probe.hint.as_deref().unwrap_or(message::URL_HINT)
             );
         }
         answer.credential.clone()

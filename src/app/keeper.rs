@@ -15,6 +15,7 @@ use crate::control::Control;
 use crate::render::write::{Written, write_atomic};
 use crate::render::{Kind, RenderError, RenderNode, Renderer, Role, Station};
 use crate::settings::data_dir::DataDir;
+use crate::settings::secrets::RELAY_FILE;
 use crate::settings::types::{Primary, Settings};
 use crate::wire::message::NodeRole;
 
@@ -91,6 +92,7 @@ impl Keeper {
         }
         last.station = Some(station.clone());
         last.templates = templates.clone();
+        self.keep_relay_password();
         let folder = self.data_dir.path().join(RENDERED_DIR);
         // The disk is waited for, and must not be by a thread that others wait for.
         let written = tokio::task::spawn_blocking(move || write(&folder, templates, &station));
@@ -106,10 +108,31 @@ impl Keeper {
             port: Some(self.port),
             mounts: self.mounts(settings),
             nodes: nodes(&self.control.snapshot().nodes),
-            passwords: self.passwords.clone(),
+            passwords: self.passwords(),
         };
         let primary = self.primary.as_ref();
         rendered::station(settings, self.role, primary, self.data_dir.path(), &known)
+    }
+
+    /// This node's own; on a relay that was given no relay password, the one that came with the join.
+    fn passwords(&self) -> Passwords {
+        let mut passwords = self.passwords.clone();
+        if passwords.relay.is_empty() {
+            passwords.relay = self.control.relay_password();
+        }
+        passwords
+    }
+
+    /// `relayctl render` on this machine reads it where a primary keeps its own.
+    fn keep_relay_password(&self) {
+        let learned = self.control.relay_password();
+        if !self.passwords.relay.is_empty() || learned.is_empty() {
+            return;
+        }
+        let text = format!("{}\n", learned.reveal());
+        if let Err(error) = self.data_dir.write(RELAY_FILE, text.as_bytes()) {
+            tracing::debug!(%error, "the relay password is not kept");
+        }
     }
 
     /// On a relay the primary's mounts as far as it carries them; none before it knows any.

@@ -1,6 +1,6 @@
 //! Mounts that are pulled only while somebody listens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ const LINGER: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Demand {
     asked: Mutex<HashMap<MountId, Instant>>,
+    /// What foreign upstreams bring.
+    offered: Mutex<HashSet<MountId>>,
     changed: watch::Sender<u64>,
 }
 
@@ -23,21 +25,16 @@ impl Demand {
     fn asked(&self) -> MutexGuard<'_, HashMap<MountId, Instant>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn offered(&self) -> MutexGuard<'_, HashSet<MountId>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Control {
     /// Somebody wants `mount`. True if it may come: then wait until it plays.
     pub fn demand(&self, mount: &MountId) -> bool {
-        let offered = self
-            .carried
-            .borrow()
-            .iter()
-            .any(|info| info.mount == *mount)
-            || self
-                .offered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(mount);
+        let offered = self.is_offered(mount);
         if offered {
             self.demand.asked().insert(mount.clone(), Instant::now());
             self.demand.changed.send_modify(|turn| *turn += 1);
@@ -47,15 +44,8 @@ impl Control {
 
     /// True for a mount that is not here now but comes when it is asked for.
     pub fn is_offered(&self, mount: &MountId) -> bool {
-        self.carried
-            .borrow()
-            .iter()
-            .any(|info| info.mount == *mount)
-            || self
-                .offered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(mount)
+        let carried = self.carried.borrow();
+        carried.iter().any(|info| info.mount == *mount) || self.demand.offered().contains(mount)
     }
 
     /// True while a mount is wanted.
@@ -65,10 +55,7 @@ impl Control {
 
     /// Names a mount that a foreign upstream brings as soon as it is wanted.
     pub fn offer(&self, mount: MountId) {
-        self.offered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(mount);
+        self.demand.offered().insert(mount);
     }
 
     /// Moves when a mount begins or ceases to be wanted.

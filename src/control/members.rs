@@ -125,6 +125,7 @@ impl Control {
             primary_id: self.identity.id.clone(),
             primary_name: self.identity.name.clone(),
             cluster_keys: self.keys.load().to_wire(),
+            relay_password: self.relay_password(),
             beat_millis: BEAT_MILLIS,
             public_url: request.public_urls.first().unwrap_or_default().to_owned(),
             probe,

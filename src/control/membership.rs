@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Control;
 use crate::base::ids::NodeId;
+use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
 use crate::cluster::keys::KeyRing;
 use crate::wire::message::{FeedLine, JoinAnswer, MountInfo};
@@ -17,10 +18,23 @@ impl Control {
     pub fn joined(&self, answer: &JoinAnswer) {
         self.take_keys(&answer.cluster_keys);
         self.set_clock(answer.unix_millis);
+        self.relay_login
+            .store(std::sync::Arc::new(answer.relay_password.clone()));
         *self
             .parent
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer.primary_id.clone());
+    }
+
+    /// What foreign servers log in with to relay from here: as set, else as the primary has it. Empty where nobody
+    /// can.
+    pub fn relay_password(&self) -> Secret {
+        let own = self.config().relay_password.clone();
+        if own.is_empty() {
+            (**self.relay_login.load()).clone()
+        } else {
+            own
+        }
     }
 
     /// A line of the feed. Lines about mounts are for the pulls, see [`Self::carried`].

@@ -13,7 +13,7 @@ mod members;
 mod membership;
 mod placing;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -117,12 +117,12 @@ pub struct Control {
     probe_orders: mpsc::Sender<ProbeOrder>,
     carried: watch::Sender<Vec<MountInfo>>,
     parent: Mutex<Option<NodeId>>,
+    /// What the primary said that foreign servers log in with.
+    relay_login: ArcSwap<Secret>,
     /// When the primary was heard last.
     heard_at: Mutex<Option<Instant>>,
     origin: ArcSwap<Option<(String, u16)>>,
     demand: demand::Demand,
-    /// Mounts that foreign upstreams bring on demand.
-    offered: Mutex<HashSet<MountId>>,
     /// The operator drains this node at the primary.
     drained: AtomicBool,
     reports: AtomicU64,
@@ -194,10 +194,10 @@ impl Control {
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
             parent: Mutex::default(),
+            relay_login: ArcSwap::default(),
             heard_at: Mutex::default(),
             origin: ArcSwap::from_pointee(None),
             demand: demand::Demand::default(),
-            offered: Mutex::default(),
             drained: AtomicBool::new(false),
             reports: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),

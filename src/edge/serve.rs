@@ -242,8 +242,7 @@ impl Edge {
             && basic.user == "relay"
             && self
                 .control
-                .config()
-                .relay_password
+                .relay_password()
                 .matches(basic.password.reveal())
         {
             return Class::Relay;

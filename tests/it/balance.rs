@@ -317,3 +317,49 @@ async fn without_a_relay_the_primary_serves_where_it_may() {
         }
     }
 }
+
+/// Beside a relay that is free: `always` serves here, `auto` and `never` send away; without it `auto` serves, and
+/// `never` says when to come again.
+#[tokio::test]
+async fn who_serves_beside_a_relay_is_a_setting() {
+    let asked = async |port: u16| {
+        let mut peer = Peer::connect(port).await;
+        peer.send(format!("GET {MOUNT} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        let head = peer.head().await;
+        let reason = head.get("x-relayctl-reason").expect("a reason").to_owned();
+        (head, reason)
+    };
+    for (serve, beside, alone) in [
+        ("always", (200, "serve-always"), (200, "serve-always")),
+        ("auto", (302, "least-conn"), (200, "primary-serves")),
+        ("never", (302, "least-conn"), (503, "no-relay")),
+    ] {
+        let mut cluster = Cluster::start_with(1, &format!("serve: {serve}"), "").await;
+        let port = cluster.primary.port;
+        let mut peer = Peer::connect(port).await;
+        let password = cluster.primary.source_password();
+        let head = crate::harness::source::source_head("PUT /live.mp3 HTTP/1.1", &password, "");
+        peer.send(head).await;
+        assert_eq!(peer.head().await.status, 200);
+        let _source = Source::over(peer, crate::harness::source::Framing::Raw, 0);
+        cluster.on_air(MOUNT).await;
+        let (head, reason) = asked(port).await;
+        assert_eq!((head.status, reason.as_str()), beside, "serve: {serve}");
+        assert!(cluster.relays[0].terminate().await.success());
+        let (head, reason) = eventually("the relay is gone", async || {
+            let (head, reason) = asked(port).await;
+            ((head.status, reason.as_str()) == alone).then_some((head, reason))
+        })
+        .await;
+        let retry = head
+            .get("retry-after")
+            .map(|text| text.parse::<u32>().unwrap());
+        assert_eq!(retry.is_some(), head.status == 503, "{reason}: {head:?}");
+        assert!(
+            retry.is_none_or(|seconds| (5..=15).contains(&seconds)),
+            "{retry:?}"
+        );
+        assert_eq!(head.get("x-relayctl-node"), Some("head"));
+    }
+}

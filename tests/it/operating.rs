@@ -9,7 +9,7 @@ use crate::harness::cluster::{Cluster, api};
 use crate::harness::eventually;
 use crate::harness::node::{Node, Plan, relayctl};
 use crate::harness::peer::Peer;
-use crate::harness::program::{Program, output_of, tool};
+use crate::harness::program::{Program, tool};
 use crate::harness::source::{Source, listen, listen_with, on_air};
 use crate::harness::tone::{self, FRAME};
 
@@ -80,22 +80,13 @@ async fn a_changed_file_is_taken_or_left_whole() {
     .await;
 }
 
-/// `relayctl` against a node's own socket, with nothing typed but the data directory.
-async fn asked(node: &Node, words: &[&str]) -> String {
-    let mut command = relayctl();
-    command
-        .args(words)
-        .env("RELAYCTL_DATA_DIR", node.data_dir());
-    String::from_utf8(output_of(command).await).unwrap()
-}
-
 #[tokio::test]
 async fn the_commands_show_what_is_there() {
     let cluster = Cluster::start(1).await;
     let node = &cluster.primary;
     let _source = Source::start(node, MOUNT).await;
     cluster.on_air(MOUNT).await;
-    let status = asked(node, &["status"]).await;
+    let status = node.asked(&["status"]).await;
     assert!(
         status.contains("relay-0") && status.contains(MOUNT),
         "{status}"
@@ -130,7 +121,7 @@ async fn the_commands_show_what_is_there() {
         ("picks", &[]),
     ] {
         let printed: Value =
-            serde_json::from_str(&asked(node, &["get", plural, "-o", "json"]).await).unwrap();
+            serde_json::from_str(&node.asked(&["get", plural, "-o", "json"]).await).unwrap();
         let rows = printed[plural]
             .as_array()
             .unwrap_or_else(|| panic!("no `{plural}` in {printed}"));

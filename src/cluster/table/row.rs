@@ -11,7 +11,8 @@ use crate::base::ids::{MountId, NodeId};
 use crate::cluster::liveness::{Condition, Liveness};
 use crate::cluster::snapshot::{MountView, NodeView, State};
 use crate::wire::message::{
-    Beat, Capabilities, JoinRequest, Limits, MountBeat, NodeRole, NodeState, PublicUrls, WEIGHTS,
+    Beat, Capabilities, JoinRequest, Limits, MountBeat, NodeRole, NodeState, PublicUrls, URL_HINT,
+    WEIGHTS,
 };
 
 /// Failures in a row until a URL that answered before counts as unreachable.
@@ -220,7 +221,7 @@ impl Row {
                 self.reach.failures += 1;
                 if self.reach.answered != Some(true) || self.reach.failures >= PROBE_FALLS {
                     self.reach.answered = Some(false);
-                    self.view_mut().trouble = Some(format!("{url}: {why}"));
+                    self.view_mut().trouble = Some(format!("{url}: {why}; {URL_HINT}"));
                 }
             }
         }

@@ -8,7 +8,8 @@ use crate::base::ids::MountId;
 use crate::cluster::copy::TableCopy;
 use crate::cluster::snapshot::State;
 use crate::wire::message::{
-    Beat, FeedLine, JoinRequest, Limits, MountBeat, MountState, NodeState, PublicUrls, VERSION,
+    Beat, FeedLine, JoinRequest, Limits, MountBeat, MountState, NodeState, PublicUrls, URL_HINT,
+    VERSION,
 };
 
 fn id(text: &str) -> NodeId {
@@ -218,8 +219,8 @@ fn a_node_behind_a_wall_is_unreachable_and_says_why() {
     assert_eq!(stage.state("r1"), Some(State::Unreachable));
     let snapshot = stage.table.snapshot();
     let node = snapshot.find(&id("r1")).unwrap();
-    let told = "http://10.0.0.7:8000: timed out";
-    assert_eq!(node.trouble.as_deref(), Some(told));
+    let told = format!("http://10.0.0.7:8000: timed out; {URL_HINT}");
+    assert_eq!(node.trouble, Some(told));
     // It is asked again, and one failure alone is no reason later.
     let asked = stage.pass(6, &["r1"]);
     assert!(asked.iter().any(|e| matches!(e, Effect::Probe { .. })));

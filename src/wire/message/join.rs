@@ -64,6 +64,10 @@ pub struct ClusterKey {
     pub expires: u64,
 }
 
+/// What the operator can do about a public URL that does not answer.
+pub const URL_HINT: &str =
+    "set --public-url (or RELAYCTL_PUBLIC_URL) on the relay to a URL that works from the primary";
+
 /// What came of fetching the node's public URL from the primary.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -104,6 +108,9 @@ pub struct JoinAnswer {
     pub primary_name: NodeName,
     /// Current one first.
     pub cluster_keys: Vec<ClusterKey>,
+    /// What foreign servers that relay this station log in with: rendered files have it.
+    #[serde(default, with = "super::revealed")]
+    pub relay_password: Secret,
     /// Pace of the beats.
     pub beat_millis: u64,
     /// Where the primary sends listeners of this node.

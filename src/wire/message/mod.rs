@@ -17,7 +17,7 @@ use crate::base::ids::NodeId;
 
 pub use beat::{Beat, BeatAnswer, MountBeat, MountState, NodeState};
 pub use feed::{FeedLine, MountInfo, MountRow, NodeRole, NodeRow};
-pub use join::{ClusterKey, JoinAnswer, JoinRequest, ProbeResult};
+pub use join::{ClusterKey, JoinAnswer, JoinRequest, ProbeResult, URL_HINT};
 
 /// The version that this program writes.
 pub const VERSION: u16 = 1;

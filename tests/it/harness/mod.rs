@@ -4,15 +4,17 @@
 //! Everything waits for a condition with a deadline ten times what is expected, and says how long it took.
 
 pub mod cluster;
+pub mod icecast;
 pub mod node;
 pub mod peer;
 pub mod program;
 pub mod source;
 pub mod tone;
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How long anything may take before its test fails.
@@ -51,16 +53,27 @@ pub fn address(n: u16) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 1, high, low))
 }
 
-/// A port that is free now, and so is the next one.
+/// A port that is free, and so is the next one. Both stay taken until the test's process ends, by sockets that
+/// never listen: nobody else is given them, a connection there is refused, and a server that sets `SO_REUSEADDR`
+/// (all of them do) may still listen.
 pub fn two_free_ports() -> u16 {
     loop {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        let next = port.checked_add(1);
-        if next.is_some_and(|next| TcpListener::bind((Ipv4Addr::LOCALHOST, next)).is_ok()) {
+        let first = hold(0).unwrap();
+        let port = first.local_addr().unwrap().as_socket().unwrap().port();
+        let next = port.checked_add(1).and_then(|next| hold(next).ok());
+        if let Some(next) = next {
+            std::mem::forget((first, next));
             return port;
         }
     }
+}
+
+/// A socket on a port of 127.0.0.1 that was free. It may be shared from then on, but not with another `hold`.
+fn hold(port: u16) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
 }
 
 /// Where `needle` stands in `hay`.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::eventually;
 use super::peer::{Head, get};
-use super::program::Program;
+use super::program::{Program, output_of};
 
 /// What a node is started from; it can be started again.
 #[derive(Clone)]
@@ -225,6 +225,29 @@ impl Node {
         let plan = self.plan.clone().port(self.port);
         drop(self);
         plan.start().await
+    }
+
+    /// What `relayctl` prints when it asks this node over its own socket.
+    pub async fn asked(&self, words: &[&str]) -> String {
+        String::from_utf8(output_of(self.words(words)).await).unwrap()
+    }
+
+    /// The same where it fails: its exit code and what it said.
+    pub async fn asked_in_vain(&self, words: &[&str]) -> (i32, String) {
+        let mut program = Program::start(self.words(words));
+        let status = program.ended().await;
+        let code = status.code().expect("an exit code");
+        assert_ne!(code, 0, "{}", program.stdout());
+        (code, program.stderr())
+    }
+
+    /// `relayctl` with these words, to ask this node over its own socket.
+    pub fn words(&self, words: &[&str]) -> Command {
+        let mut command = relayctl();
+        command
+            .args(words)
+            .env("RELAYCTL_DATA_DIR", self.data_dir());
+        command
     }
 
     /// A GET for an answer that ends.
