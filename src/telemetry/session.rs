@@ -126,6 +126,11 @@ impl SessionRecord {
         self.sent_bytes.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes that its socket took; the mount's counter is the caller's.
+    pub fn add_sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// How long it has lasted.
     pub fn duration(&self) -> Duration {
         self.started.elapsed()
@@ -184,7 +189,7 @@ impl Session {
 
     /// Counts bytes that the socket took.
     pub fn sent(&self, bytes: u64) {
-        self.record.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.record.add_sent(bytes);
         self.counters.add_sent(bytes);
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{ListenerId, MountId, Position};
 use crate::engine::mount::Mount;
 use crate::engine::ring::Ring;
-use crate::telemetry::Session;
+use crate::telemetry::{Session, SessionRecord};
 
 /// What comes next for a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(super) struct Entry {
     pub ring: Arc<Ring>,
     /// What is seldom touched.
     pub side: Box<Side>,
+    /// The session's record: counts its bytes.
+    pub record: Arc<SessionRecord>,
     /// The next byte to send.
     pub offset: u64,
     /// Offset of the last title sent plus one, 0 for none.
@@ -47,10 +49,13 @@ pub(super) struct Entry {
     pub meta_sent: u16,
     /// What comes next.
     pub phase: Phase,
-    /// The socket took less than was offered; wait until it is writable.
+    /// The socket took less than was offered; wait until it is writable. Not blocked is: it has exactly one
+    /// ticket in the wheel.
     pub blocked: bool,
-    /// It holds less audio ahead than four ticks: serve it at the floor's pace.
-    pub thin: bool,
+    /// A deadline for its stall is set.
+    pub watched: bool,
+    /// Milliseconds of audio that it was given ahead: bounds its turns.
+    pub lead: u32,
     /// Milliseconds of the shard's clock at which the socket last took a byte or had nothing to take.
     pub progress: u32,
     /// The same of its last jump, 0 for none.
@@ -67,6 +72,8 @@ pub(super) struct Side {
     pub session: Session,
     /// The mount's longest duration.
     pub ends_at: Option<Instant>,
+    /// What it counts in its shard's load.
+    pub weight: u64,
 }
 
 /// All that another process would need to go on with a listener's socket; what is unsent follows from it,
@@ -112,7 +119,7 @@ impl Entry {
             until_meta: self.until_meta,
             meta_sent: self.meta_sent,
             title_seen: self.title_seen,
-            session: self.side.session.record().id,
+            session: self.record.id,
             phase: self.phase,
             prefix_sent: self.prefix_sent,
         }

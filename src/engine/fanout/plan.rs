@@ -41,6 +41,7 @@ impl Part {
 pub(super) struct Plan {
     parts: Vec<Part>,
     total: usize,
+    cut: bool,
 }
 
 /// The cursor while a plan is laid out.
@@ -57,10 +58,21 @@ impl Plan {
         self.total
     }
 
-    /// Lays out all that `entry` has not had yet, within the bounds of one send.
-    pub fn lay_out(&mut self, entry: &Entry, chain: &Chain) {
+    /// True if more waits than one send may carry.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Lets go of what it holds.
+    pub fn clear(&mut self) {
         self.parts.clear();
         self.total = 0;
+        self.cut = false;
+    }
+
+    /// Lays out all that `entry` has not had yet, within the bounds of one send.
+    pub fn lay_out(&mut self, entry: &Entry, chain: &Chain) {
+        self.clear();
         if entry.phase == Phase::Head {
             self.push(Part::Prefix(rest(&entry.side.head, entry.prefix_sent)));
         }
@@ -121,6 +133,7 @@ impl Plan {
                 .until_meta
                 .saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
         }
+        self.cut = at.offset < end;
     }
 
     fn push(&mut self, part: Part) {

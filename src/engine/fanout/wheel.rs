@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// One slot. Finer than any ear, coarse enough that a slot holds many.
 pub(super) const SLOT: Duration = Duration::from_millis(20);
 
-/// Slots: a turn of about five seconds, more than the longest tick.
-const SLOTS: usize = 256;
+/// Slots: a turn of about ten seconds, as long as the longest tick that may be set.
+const SLOTS: usize = 512;
 
 /// Who is due: a place in the slab and its generation.
 pub(super) type Ticket = (usize, u32);
@@ -31,12 +31,9 @@ impl Wheel {
         }
     }
 
-    /// Puts a ticket into the slot that comes `delay` after `now`: never one already taken, never further
-    /// than a turn.
-    pub fn put(&mut self, ticket: Ticket, now: Instant, delay: Duration) {
-        let due = self
-            .slot_of(now + delay)
-            .clamp(self.next, self.next + SLOTS as u64 - 1);
+    /// Puts a ticket into a slot: never one already taken, never further than a turn.
+    pub fn put(&mut self, ticket: Ticket, slot: u64) {
+        let due = slot.clamp(self.next, self.next + SLOTS as u64 - 1);
         if let Some(slot) = self.slots.get_mut(index(due)) {
             slot.push(ticket);
             self.waiting += 1;
@@ -73,7 +70,8 @@ impl Wheel {
         Some(at.saturating_duration_since(now))
     }
 
-    fn slot_of(&self, at: Instant) -> u64 {
+    /// The slot of a moment.
+    pub fn slot_of(&self, at: Instant) -> u64 {
         let slots = at.saturating_duration_since(self.start).as_millis() / SLOT.as_millis();
         u64::try_from(slots).unwrap_or(u64::MAX)
     }
@@ -92,9 +90,9 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         assert_eq!(wheel.until_next(start), None);
-        wheel.put((1, 0), start, Duration::from_millis(100));
-        wheel.put((2, 0), start, Duration::from_millis(1000));
-        wheel.put((3, 0), start, Duration::from_secs(3600));
+        wheel.put((1, 0), 5);
+        wheel.put((2, 0), 50);
+        wheel.put((3, 0), 1_000_000);
         assert_eq!(wheel.until_next(start), Some(Duration::from_millis(100)));
         let mut due = Vec::new();
         wheel.take_due(start + Duration::from_millis(90), &mut due);
@@ -105,7 +103,8 @@ mod tests {
         assert_eq!(due, [(1, 0), (2, 0)]);
         wheel.take_due(start + Duration::from_secs(20), &mut due);
         assert_eq!(due.len(), 3);
-        wheel.put((4, 0), start + Duration::from_secs(20), Duration::ZERO);
+        let slot = wheel.slot_of(start + Duration::from_secs(20));
+        wheel.put((4, 0), slot);
         wheel.take_due(start + Duration::from_secs(21), &mut due);
         assert_eq!(due.len(), 4);
     }

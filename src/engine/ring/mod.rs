@@ -71,6 +71,16 @@ impl Chain {
             .map_or(0, |last| last.base + last.written().len() as u64)
     }
 
+    /// How a reader at `offset` stands.
+    pub fn standing(&self, offset: u64) -> Standing {
+        let end = self.end();
+        match offset {
+            o if o < self.start() || o > end => Standing::Behind,
+            o if o == end => Standing::Wait,
+            _ => Standing::Data,
+        }
+    }
+
     /// The bytes from `offset` to the end of its segment as written so far; empty at the live edge and
     /// outside the window.
     pub fn slice_at(&self, offset: u64) -> &[u8] {
@@ -140,6 +150,11 @@ impl Ring {
         self.chain.load()
     }
 
+    /// The same to be kept: its segments stay as long as it is held.
+    pub fn pinned(&self) -> Arc<Chain> {
+        self.chain.load_full()
+    }
+
     /// Offset after the newest byte.
     pub fn end(&self) -> u64 {
         self.chain.load().end()
@@ -152,12 +167,7 @@ impl Ring {
 
     /// How a reader at `offset` stands.
     pub fn standing(&self, offset: u64) -> Standing {
-        let chain = self.chain.load();
-        match offset {
-            o if o < chain.start() || o > chain.end() => Standing::Behind,
-            o if o == chain.end() => Standing::Wait,
-            _ => Standing::Data,
-        }
+        self.chain.load().standing(offset)
     }
 
     /// Media time written so far, in microseconds.

@@ -1,0 +1,101 @@
+//! Newcomers: a socket becomes an entry, and has its burst in the same round.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use mio::{Interest, Token};
+
+use super::super::Listener;
+use super::super::entry::{Entry, Phase, Side};
+use super::{Moment, Newcomer, Shard, short_millis};
+use crate::engine::ring::Burst;
+use crate::telemetry::EndReason;
+
+impl Shard {
+    /// Takes a listener in; what it gets at once is sent by [`Self::greet`].
+    pub(super) fn attach(
+        &mut self,
+        listener: Listener,
+        weight: u64,
+        burst: Burst,
+        now: Moment,
+    ) -> Option<Newcomer> {
+        if let Err(error) = prepare(&listener.socket) {
+            tracing::warn!(%error, "a listener's socket is unusable");
+            self.gauge.remove(weight);
+            return None;
+        }
+        let (accepted, ends_at) = (listener.accepted, listener.ends_at);
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.entry_of(listener, burst, weight, now);
+        let key = self.entries.insert(entry);
+        let ticket = (key, self.generation);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let entry = self.entries.get_mut(key)?;
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut entry.socket, Token(key), interest) {
+            tracing::warn!(%error, "cannot watch a listener's socket");
+            self.close(key, EndReason::Left);
+            return None;
+        }
+        if let Some(end) = ends_at {
+            let left = end.saturating_duration_since(now.at);
+            let millis = now.millis.saturating_add(short_millis(left));
+            self.deadlines.put(ticket, millis);
+        }
+        Some((ticket, accepted))
+    }
+
+    fn entry_of(&self, listener: Listener, burst: Burst, weight: u64, now: Moment) -> Entry {
+        let ring = listener.mount.ring();
+        let (offset, ahead) = ring.burst_start(burst);
+        Entry {
+            socket: mio::net::TcpStream::from_std(listener.socket),
+            generation: self.generation,
+            ring,
+            offset,
+            title_seen: 0,
+            metaint: listener.metaint,
+            until_meta: listener.metaint,
+            prefix_sent: 0,
+            meta_sent: 0,
+            phase: Phase::Head,
+            blocked: false,
+            watched: false,
+            lead: short_millis(ahead),
+            progress: now.millis,
+            jumped: 0,
+            record: Arc::clone(listener.session.record()),
+            side: Box::new(Side {
+                head: listener.head,
+                mount: listener.mount,
+                session: listener.session,
+                ends_at: listener.ends_at,
+                weight,
+            }),
+        }
+    }
+
+    /// The first send of each newcomer, now and not at its first turn.
+    pub(super) fn greet(&mut self, fresh: &mut Vec<Newcomer>, now: Moment) {
+        if fresh.is_empty() {
+            return;
+        }
+        let mut tickets = std::mem::take(&mut self.due);
+        tickets.extend(fresh.iter().map(|(ticket, _)| *ticket));
+        self.serve(&mut tickets, now);
+        self.due = tickets;
+        for (ticket, accepted) in fresh.drain(..) {
+            if self.holds(ticket) {
+                metrics::histogram!("relayctl_first_byte_seconds").record(accepted.elapsed());
+            }
+        }
+    }
+}
+
+/// Sets what every listener's socket has.
+fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+    // Refused by a socket that is closed already; its first send says so.
+    let _ = socket.set_nodelay(true);
+    socket.set_nonblocking(true)
+}

@@ -1,0 +1,226 @@
+//! One shard: a thread, its readiness queue, its clock, and the listeners that were dealt to it.
+//!
+//! Must never: wait for anything but readiness and the clock, lock across a send, or look at a listener whose
+//! socket is full before it is writable or its stall is over. Its parts: `arrive` (newcomers), `visit` (their
+//! turns), `leave` (events and ends).
+
+mod arrive;
+mod leave;
+mod visit;
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+
+use super::backend::Backend;
+use super::batch::Batch;
+use super::deadlines::Deadlines;
+use super::entry::Entry;
+use super::pace::Pace;
+use super::shards::{Gauge, take_note};
+use super::views::Views;
+use super::wheel::{Ticket, Wheel};
+use super::{Command, Config};
+use crate::telemetry::EndReason;
+
+/// The waker's token; listeners use their place in the slab.
+const WAKE: Token = Token(usize::MAX);
+
+/// Commands taken in one round: a storm of newcomers must not make those who are due wait.
+const COMMANDS_A_ROUND: usize = 512;
+
+/// How often the shard looks at how busy it was.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub(super) struct Shard {
+    config: Config,
+    poll: Poll,
+    commands: Receiver<Command>,
+    gauge: Arc<Gauge>,
+    backend: Backend,
+    entries: Slab<Entry>,
+    wheel: Wheel,
+    deadlines: Deadlines,
+    views: Views,
+    batch: Batch,
+    pace: Pace,
+    start: Instant,
+    generation: u32,
+    /// Reused lists: who is visited now, who has more to send than one send carries, who is new.
+    due: Vec<Ticket>,
+    again: Vec<Ticket>,
+    fresh: Vec<Newcomer>,
+}
+
+/// The clock, read once a round.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Instant,
+    /// Of the shard's clock, one more than it says, since 0 means "never" in an entry.
+    millis: u32,
+    slot: u64,
+}
+
+/// Who came in this round, and when its connection was accepted.
+type Newcomer = (Ticket, Instant);
+
+/// What the inbox held.
+enum Inbox {
+    Empty,
+    More,
+    Stop,
+}
+
+impl Shard {
+    pub fn new(
+        config: Config,
+        commands: Receiver<Command>,
+        gauge: Arc<Gauge>,
+    ) -> io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let start = Instant::now();
+        let shard = Self {
+            pace: Pace::new(config.min_delay, config.max_delay),
+            config,
+            poll,
+            commands,
+            gauge,
+            backend: Backend::Plain,
+            entries: Slab::new(),
+            wheel: Wheel::new(start),
+            deadlines: Deadlines::default(),
+            views: Views::default(),
+            batch: Batch::default(),
+            start,
+            generation: 0,
+            due: Vec::new(),
+            again: Vec::new(),
+            fresh: Vec::new(),
+        };
+        Ok((shard, waker))
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        let mut idle_from = Instant::now();
+        let mut looked = idle_from;
+        let mut worked = Duration::ZERO;
+        let mut inbox = Inbox::Empty;
+        loop {
+            let timeout = match inbox {
+                Inbox::More => Some(Duration::ZERO),
+                Inbox::Empty | Inbox::Stop => self.until_next(idle_from),
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a fan-out shard lost its readiness queue");
+                    return;
+                }
+            }
+            let now = self.moment(Instant::now());
+            self.on_events(&events, now);
+            inbox = self.take_commands(now);
+            if matches!(inbox, Inbox::Stop) {
+                self.close_all();
+                return;
+            }
+            self.visit_due(now);
+            self.close_overdue(now);
+            self.views.end();
+            idle_from = Instant::now();
+            worked += idle_from.saturating_duration_since(now.at);
+            let span = idle_from.saturating_duration_since(looked);
+            if span >= LOOK {
+                self.pace.worked(worked, span);
+                (looked, worked) = (idle_from, Duration::ZERO);
+            }
+            self.pace.follow(self.entries.len());
+        }
+    }
+
+    fn take_commands(&mut self, now: Moment) -> Inbox {
+        // Before the inbox is looked at: who sends after this wakes the shard again.
+        take_note(&self.gauge);
+        let mut fresh = std::mem::take(&mut self.fresh);
+        let mut outcome = Inbox::More;
+        for _ in 0..COMMANDS_A_ROUND {
+            match self.commands.try_recv() {
+                Ok(Command::Attach(listener, weight, burst)) => {
+                    fresh.extend(self.attach(*listener, weight, burst, now));
+                }
+                Ok(Command::Reconfigure(config)) => self.reconfigure(config),
+                Ok(Command::Sweep) => self.sweep(),
+                Ok(Command::States(report)) => {
+                    let states = self.entries.iter().map(|(_, entry)| entry.state());
+                    // Whoever asked may have gone.
+                    let _ = report.send(states.collect());
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    outcome = Inbox::Stop;
+                    break;
+                }
+                Err(TryRecvError::Empty) => {
+                    outcome = Inbox::Empty;
+                    break;
+                }
+            }
+        }
+        self.greet(&mut fresh, now);
+        self.fresh = fresh;
+        outcome
+    }
+
+    fn reconfigure(&mut self, config: Config) {
+        self.pace.set_bounds(config.min_delay, config.max_delay);
+        self.config = config;
+    }
+
+    fn close_all(&mut self) {
+        let keys: Vec<usize> = self.entries.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.close(key, EndReason::Shutdown);
+        }
+    }
+
+    /// How long the shard may wait, as of `now`; `None` for ever.
+    fn until_next(&self, now: Instant) -> Option<Duration> {
+        let turn = self.wheel.until_next(now);
+        let deadline = self.deadlines.next().map(|millis| {
+            let at = self.start + Duration::from_millis(millis.into());
+            at.saturating_duration_since(now)
+        });
+        match (turn, deadline) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn moment(&self, at: Instant) -> Moment {
+        let millis = at.saturating_duration_since(self.start).as_millis() + 1;
+        Moment {
+            at,
+            millis: u32::try_from(millis).unwrap_or(u32::MAX),
+            slot: self.wheel.slot_of(at),
+        }
+    }
+
+    /// True if the ticket still means a listener that is here.
+    fn holds(&self, (key, generation): Ticket) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| entry.generation == generation)
+    }
+}
+
+/// Milliseconds as an entry keeps them.
+fn short_millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

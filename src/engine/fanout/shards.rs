@@ -1,0 +1,159 @@
+//! All shards of a node: how many, who gets a newcomer, and what they are told.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use mio::Waker;
+
+use super::pace::weight;
+use super::shard::Shard;
+use super::{Command, Config, Listener, State};
+use crate::engine::Busy;
+use crate::engine::ring::Burst;
+
+/// Newcomers that may wait for one shard.
+const INBOX: usize = 16 * 1024;
+
+/// What a shard carries, seen from outside.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    pub listeners: AtomicUsize,
+    /// The listeners by what each costs, see [`weight`].
+    load: AtomicU64,
+    /// It was woken and has not looked at its inbox since.
+    woken: AtomicBool,
+}
+
+impl Gauge {
+    fn add(&self, weight: u64) {
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+        self.load.fetch_add(weight, Ordering::Relaxed);
+    }
+
+    /// A listener of `weight` went.
+    pub fn remove(&self, weight: u64) {
+        self.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(weight, Ordering::Relaxed);
+    }
+}
+
+/// The shard is about to look at its inbox.
+pub(super) fn take_note(gauge: &Gauge) {
+    gauge.woken.store(false, Ordering::SeqCst);
+}
+
+struct Handle {
+    inbox: SyncSender<Command>,
+    waker: Arc<Waker>,
+    gauge: Arc<Gauge>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// See the module.
+pub(in crate::engine) struct Shards {
+    handles: Vec<Handle>,
+}
+
+impl Shards {
+    /// Starts the threads.
+    pub fn start(config: &Config) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if config.threads == 0 {
+            cores
+        } else {
+            config.threads
+        };
+        let handles = (0..count)
+            .map(|number| start_one(number, config))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { handles })
+    }
+
+    /// Gives a listener to the shard with the least load.
+    pub fn attach(&self, listener: Listener, burst: Burst) -> Result<(), Busy> {
+        let weight = weight(listener.mount.bitrate());
+        let least = least(&self.handles).ok_or(Busy)?;
+        least.gauge.add(weight);
+        let command = Command::Attach(Box::new(listener), weight, burst);
+        if least.inbox.try_send(command).is_err() {
+            least.gauge.remove(weight);
+            return Err(Busy);
+        }
+        wake(least);
+        Ok(())
+    }
+
+    /// Takes new settings (the number of threads stays).
+    pub fn reconfigure(&self, config: &Config) {
+        self.tell(|| Command::Reconfigure(config.clone()));
+    }
+
+    /// Closes the kicked.
+    pub fn sweep(&self) {
+        self.tell(|| Command::Sweep);
+    }
+
+    /// Every listener's state: what a process that takes the sockets over would need.
+    pub fn states(&self) -> Vec<State> {
+        let (report, states) = sync_channel(self.handles.len());
+        self.tell(|| Command::States(report.clone()));
+        drop(report);
+        states.iter().flatten().collect()
+    }
+
+    /// Closes everybody and ends the threads.
+    pub fn stop(&self) {
+        self.tell(|| Command::Stop);
+        for handle in &self.handles {
+            let thread = handle
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if thread.is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("a fan-out shard panicked");
+            }
+        }
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for handle in &self.handles {
+            // A shard whose inbox is gone has ended already.
+            let _ = handle.inbox.send(command());
+            wake(handle);
+        }
+    }
+}
+
+fn least(handles: &[Handle]) -> Option<&Handle> {
+    handles
+        .iter()
+        .min_by_key(|handle| handle.gauge.load.load(Ordering::Relaxed))
+}
+
+/// One wake-up is enough for all that is sent before the shard looks.
+fn wake(handle: &Handle) {
+    if handle.gauge.woken.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    if let Err(error) = handle.waker.wake() {
+        tracing::error!(%error, "cannot wake a fan-out shard");
+    }
+}
+
+fn start_one(number: usize, config: &Config) -> std::io::Result<Handle> {
+    let (inbox, commands) = sync_channel(INBOX);
+    let gauge = Arc::new(Gauge::default());
+    let (shard, waker) = Shard::new(config.clone(), commands, Arc::clone(&gauge))?;
+    let thread = std::thread::Builder::new()
+        .name(format!("fanout-{number}"))
+        .spawn(move || shard.run())?;
+    Ok(Handle {
+        inbox,
+        waker,
+        gauge,
+        thread: Mutex::new(Some(thread)),
+    })
+}
