@@ -14,6 +14,7 @@ mod node;
 mod parts;
 mod reload;
 pub mod rendered;
+mod service;
 mod signals;
 
 pub use keeper::RENDERED_DIR;

@@ -6,11 +6,15 @@ use crate::base::ids::NodeId;
 
 /// Where this very machine reaches the port.
 pub(super) fn local_url(address: SocketAddr) -> String {
-    let mut address = address;
+    format!("http://{}", local_address(address))
+}
+
+/// The address that leads from here to a port of this machine.
+pub(super) fn local_address(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    format!("http://{address}")
+    address
 }
 
 /// The host's name as far as it is a node name, with the start of the id: two nodes of one machine are told

@@ -14,11 +14,12 @@ use super::kubernetes::Pod;
 use super::names::local_url;
 use super::parts;
 use super::rendered::Passwords;
+use super::service::Sockets;
 use super::signals::Word;
-use super::{configs, foreign, kubernetes, local, reload, signals};
+use super::{configs, foreign, kubernetes, local, reload, service, signals};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
-use crate::edge::{Edge, Kind, bind};
+use crate::edge::{Edge, Kind};
 use crate::engine::Engine;
 use crate::kubernetes::Kept;
 use crate::settings::data_dir::DataDir;
@@ -29,6 +30,11 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::{Telemetry, export};
 use crate::{admin, agent};
+
+/// Places of the sockets that a socket unit hands over.
+const DATA_SOCKET: usize = 0;
+/// See [`DATA_SOCKET`].
+const SHOUTCAST_SOCKET: usize = 1;
 
 /// File of the data directory with the highest epoch ever stamped here.
 pub(super) const EPOCH_FILE: &str = "epoch";
@@ -76,16 +82,23 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
     let mut signals = signals::listen()?;
     let node = Node::start(&launch).await?;
     let mut reloads = reload::Reloads::new(launch);
+    let role = node.control.identity.role.as_str();
     node.announce();
+    service::ready(role);
     loop {
         tokio::select! {
             word = signals.recv() => match word {
-                Some(Word::Reload) => reloads.apply(&node),
+                Some(Word::Reload) => {
+                    service::reloading();
+                    reloads.apply(&node);
+                    service::ready(role);
+                }
                 Some(Word::End) | None => break,
             },
             () = reloads.changed() => reloads.apply(&node),
         }
     }
+    service::stopping();
     tokio::select! {
         () = node.stop() => {}
         _ = signals.recv() => tracing::warn!("ended at once by a second signal"),
@@ -100,7 +113,8 @@ impl Node {
     /// See [`run`].
     pub async fn start(launch: &Launch) -> anyhow::Result<Self> {
         let settings = &launch.loaded.settings;
-        let listener = bind(settings.bind.socket_address())?;
+        let mut sockets = Sockets::handed();
+        let listener = sockets.take(DATA_SOCKET, settings.bind.socket_address())?;
         let address = listener.local_addr()?;
         let data_dir = Arc::new(DataDir::open(&parts::data_path(launch, address.port()))?);
         let role = match launch.role {
@@ -159,7 +173,7 @@ impl Node {
             shutdown,
         };
         local::tell(&node.data_dir, &local_url(address));
-        node.open_ports(listener, settings);
+        node.open_ports(listener, sockets, settings);
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
         node.spawn_keepers();
@@ -173,7 +187,7 @@ impl Node {
         Ok(node)
     }
 
-    fn open_ports(&self, listener: TcpListener, settings: &Settings) {
+    fn open_ports(&self, listener: TcpListener, mut sockets: Sockets, settings: &Settings) {
         self.tasks
             .spawn(Arc::clone(&self.edge).accept(listener, Kind::Data));
         let Some(port) = settings.shoutcast.port else {
@@ -182,7 +196,10 @@ impl Node {
         if self.control.identity.role != Role::Primary {
             return;
         }
-        match bind(SocketAddr::new(settings.bind.address, port)) {
+        match sockets.take(
+            SHOUTCAST_SOCKET,
+            SocketAddr::new(settings.bind.address, port),
+        ) {
             Ok(listener) => {
                 self.tasks
                     .spawn(Arc::clone(&self.edge).accept(listener, Kind::Shoutcast));
@@ -196,6 +213,9 @@ impl Node {
 
     /// What must happen now and then, whatever the role.
     fn spawn_keepers(&self) {
+        let control = Arc::clone(&self.control);
+        self.tasks
+            .spawn(service::watch(self.address, control, self.shutdown.clone()));
         let (control, data_dir) = (Arc::clone(&self.control), Arc::clone(&self.data_dir));
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {

@@ -6,3 +6,4 @@
 mod manifests;
 mod policy;
 mod settings;
+mod systemd;

@@ -1,0 +1,120 @@
+//! A node as a service of systemd: sockets that it is handed, readiness, a watchdog (sd_listen_fds(3),
+//! sd_notify(3), sd_watchdog_enabled(3)). Started otherwise, all of it does nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::names::local_address;
+use crate::control::Control;
+use crate::edge::bind;
+
+/// The node's own answer to a health question takes at most this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sockets that systemd holds open over a restart: the first is the data port, the second that of Shoutcast
+/// v1 sources.
+pub(super) struct Sockets(ListenFd);
+
+impl Sockets {
+    /// Those of this process.
+    pub fn handed() -> Self {
+        Self(ListenFd::from_env())
+    }
+
+    /// The one at `place`, or a new one at `address`.
+    ///
+    /// # Errors
+    /// Where the address is not to be had, or what was handed is no listening TCP socket.
+    pub fn take(&mut self, place: usize, address: SocketAddr) -> io::Result<TcpListener> {
+        let named = |error: io::Error| {
+            let what = format!("socket {place} of the socket unit is no TCP listener: {error}");
+            io::Error::new(error.kind(), what)
+        };
+        match self.0.take_tcp_listener(place).map_err(named)? {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener)
+            }
+            None => bind(address),
+        }
+    }
+}
+
+/// Says that the node is ready.
+pub(super) fn ready(role: &str) {
+    say(&[
+        NotifyState::Ready,
+        NotifyState::Status(&format!("{role}, ready")),
+    ]);
+}
+
+/// Says that settings are read again; [`ready`] ends it.
+pub(super) fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        say(&[NotifyState::Reloading, now]);
+    }
+}
+
+/// Says that the node goes down.
+pub(super) fn stopping() {
+    say(&[NotifyState::Stopping]);
+}
+
+/// Keeps the watchdog quiet for as long as the data port answers, as a stranger would find it.
+pub(super) async fn watch(address: SocketAddr, control: Arc<Control>, shutdown: CancellationToken) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut rounds = tokio::time::interval(limit / 3);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        match is_alive(address).await {
+            Ok(()) => say(&[
+                NotifyState::Watchdog,
+                NotifyState::Status(&status(&control)),
+            ]),
+            Err(error) => tracing::error!(%error, "the data port does not answer its own node"),
+        }
+    }
+}
+
+async fn is_alive(address: SocketAddr) -> io::Result<()> {
+    let asked = async {
+        let mut stream = TcpStream::connect(local_address(address)).await?;
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
+        let mut answer = [0_u8; 12];
+        stream.read_exact(&mut answer).await?;
+        match answer.ends_with(b" 200") {
+            true => Ok(()),
+            false => Err(io::Error::other("/healthz is not 200")),
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await?
+}
+
+/// One line for `systemctl status`.
+fn status(control: &Control) -> String {
+    format!(
+        "{}, {} mounts, {} listeners",
+        control.identity.role.as_str(),
+        control.engine.mounts().len(),
+        control.telemetry.listeners()
+    )
+}
+
+fn say(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
