@@ -149,6 +149,7 @@ fn engine_config() -> engine::Config {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        presets: Vec::new(),
         fanout: fanout::Config {
             threads: 1,
             min_delay: Duration::from_millis(20),

@@ -13,6 +13,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// A last word waits no longer than this.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// A beat that is under way at the shutdown waits no longer than this.
+const LAST_BEAT: Duration = Duration::from_secs(1);
+
 /// A mount that has come or gone is reported at once: until then nobody is sent here for it.
 async fn news(mounts: &mut tokio::sync::watch::Receiver<u64>) {
     if mounts.changed().await.is_err() {
@@ -30,8 +33,10 @@ impl Agent {
         let mut mounts = self.control.engine.watch();
         loop {
             mounts.mark_unchanged();
+            // One that is under way is not cut at the shutdown: its connection would break before the goodbye, and
+            // the primary would suspect this node in between.
             let reported = tokio::select! {
-                () = self.shutdown.cancelled() => return Ended::Shutdown,
+                () = self.long_after_shutdown() => return Ended::Shutdown,
                 reported = self.report(NodeState::Ready) => reported,
             };
             let wait = match reported {
@@ -59,6 +64,11 @@ impl Agent {
                 () = news(&mut mounts), if !lost => {}
             }
         }
+    }
+
+    async fn long_after_shutdown(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(LAST_BEAT).await;
     }
 
     async fn report(&self, state: NodeState) -> Result<BeatAnswer, super::client::AskError> {

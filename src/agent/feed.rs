@@ -26,8 +26,8 @@ impl Agent {
                 Ok(()) => tracing::debug!("the feed ended"),
             }
             tokio::select! {
-                // The beat sees the shutdown too, and ends the membership.
-                () = self.shutdown.cancelled() => return Ended::Shutdown,
+                // The beat sees the shutdown too, and ends the membership in its own time.
+                () = self.shutdown.cancelled() => std::future::pending().await,
                 () = tokio::time::sleep(pace.next_wait()) => {}
             }
         }

@@ -13,8 +13,9 @@ use crate::cluster::table;
 use crate::engine::{self, fanout, ring};
 use crate::settings::choices;
 use crate::settings::secrets::Secrets;
-use crate::settings::types::{AccessTarget, Primary, Settings};
+use crate::settings::types::{AccessTarget, Mount, Primary, Settings};
 use crate::telemetry::access;
+use crate::wire::icy::clean_field;
 use crate::wire::message::PublicUrls;
 use crate::{agent, balancer, control, edge};
 
@@ -42,12 +43,38 @@ pub(super) fn engine(settings: &Settings) -> engine::Config {
         },
         hold: audio.hold,
         max_sources: usize::try_from(settings.limits.max_sources).unwrap_or(usize::MAX),
+        presets: settings
+            .mounts
+            .iter()
+            .map(|mount| (mount.id.clone(), preset(mount)))
+            .collect(),
         fanout: fanout::Config {
             threads: settings.fanout.threads.unwrap_or(0),
             min_delay: settings.fanout.min_delay,
             max_delay: settings.fanout.max_delay,
             stall: audio.listener_stall,
         },
+    }
+}
+
+/// What a mount's settings say instead of its source, under the names that are carried.
+fn preset(mount: &Mount) -> engine::Preset {
+    let public = mount.public.map(|public| u8::from(public).to_string());
+    let headers = [
+        ("icy-name", &mount.name),
+        ("icy-description", &mount.description),
+        ("icy-genre", &mount.genre),
+        ("icy-url", &mount.url),
+        ("icy-pub", &public),
+    ];
+    let own = |(name, value): (&str, &Option<String>)| {
+        let value = value.as_deref().map(clean_field)?;
+        Some((name.to_owned(), value))
+    };
+    engine::Preset {
+        content_type: mount.content_type.clone(),
+        headers: headers.into_iter().filter_map(own).collect(),
+        burst: mount.burst.map(|burst| burst.0),
     }
 }
 
@@ -103,7 +130,7 @@ fn default_mount(settings: &Settings) -> MountId {
 
 /// For `edge`.
 pub(super) fn edge(settings: &Settings) -> edge::Config {
-    let of_mount = |mount: &crate::settings::types::Mount| edge::MountConfig {
+    let of_mount = |mount: &Mount| edge::MountConfig {
         max_listeners: mount.max_listeners.map(u64::from),
         max_listener_duration: mount.max_listener_duration,
         metaint: mount.metaint,

@@ -1,6 +1,7 @@
 //! Plain Icecast and Shoutcast servers as upstreams of a primary.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,11 @@ pub(super) fn spawn(
             engine: Arc::clone(&control.engine),
             connector: connector.clone(),
             config,
-            pace: Pace::default(),
+            // Demand lingers already, as it does for a relay's own pulls.
+            pace: Pace {
+                linger: Duration::ZERO,
+                ..Pace::default()
+            },
         };
         tasks.spawn(pull.run(wanted.subscribe(), shutdown.clone()));
         if relay.on_demand {

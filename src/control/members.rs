@@ -181,6 +181,10 @@ impl Control {
 
     /// A connection has ended; if beats came by it, its node is suspect at once.
     pub fn connection_closed(&self, connection: u64) {
+        if self.stopping.is_cancelled() {
+            // It was this node that closed it.
+            return;
+        }
         let known = self.connections().remove(&connection);
         if let Some(id) = known {
             self.step(Event::ConnectionLost { id, connection });

@@ -7,6 +7,7 @@ pub mod fanout;
 pub mod format;
 mod intake;
 mod mount;
+mod preset;
 mod replica;
 pub mod ring;
 
@@ -25,6 +26,7 @@ pub use fanout::Listener;
 use fanout::Shards;
 pub use intake::{Intake, Offer, OpenError, PushError};
 pub use mount::{Content, Feeder, Mount, MountState};
+pub use preset::Preset;
 pub use replica::Replica;
 use ring::{Bounds, Burst};
 
@@ -39,8 +41,17 @@ pub struct Config {
     pub hold: Duration,
     /// Most sources at once.
     pub max_sources: usize,
+    /// What differs from mount to mount.
+    pub presets: Vec<(MountId, Preset)>,
     /// The fan-out's settings.
     pub fanout: fanout::Config,
+}
+
+impl Config {
+    fn preset(&self, id: &MountId) -> Option<&Preset> {
+        let found = self.presets.iter().find(|(mount, _)| mount == id);
+        found.map(|(_, preset)| preset)
+    }
 }
 
 /// Stamps epochs: the larger of the clock and the last one known plus one, never the same twice.
@@ -145,11 +156,18 @@ impl Engine {
         self.changed.send_modify(|generation| *generation += 1);
     }
 
-    /// Opens a source on `id`.
+    /// Opens a source on `id`; what the operator says of the mount holds before what the source says.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open_source(self: &Arc<Self>, id: &MountId, offer: Offer) -> Result<Intake, OpenError> {
+    pub fn open_source(
+        self: &Arc<Self>,
+        id: &MountId,
+        mut offer: Offer,
+    ) -> Result<Intake, OpenError> {
+        if let Some(preset) = self.config.load().preset(id) {
+            preset.describe(&mut offer);
+        }
         if format::for_content_type(&offer.content_type).is_none() {
             return Err(OpenError::Unsupported(offer.content_type));
         }
@@ -269,7 +287,10 @@ impl Engine {
     /// # Errors
     /// [`Busy`] where the shard's queue is full; the socket is closed then.
     pub fn listen(&self, listener: Listener) -> Result<(), Busy> {
-        self.shards.attach(listener, self.config.load().burst)
+        let config = self.config.load();
+        let own = config.preset(&listener.mount.id);
+        let burst = own.map_or(config.burst, |preset| preset.burst(config.burst));
+        self.shards.attach(listener, burst)
     }
 
     /// Makes the shards look for sessions that were kicked.

@@ -38,6 +38,7 @@ fn config() -> Config {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        presets: Vec::new(),
         fanout: fanout::Config {
             threads: 2,
             min_delay: Duration::from_millis(20),
@@ -265,6 +266,7 @@ fn a_mount_in_use_is_refused_and_a_stale_source_is_taken_over() {
 fn limits_and_garbage_have_their_errors() {
     let (engine, _) = engine_with(Config {
         max_sources: 1,
+        presets: Vec::new(),
         ..config()
     });
     let text = Offer {
@@ -376,4 +378,48 @@ fn a_kick_and_a_longest_duration_end_a_session() {
     eventually("the session closes", || !ends.lock().unwrap().is_empty());
     assert_eq!(*ends.lock().unwrap(), [EndReason::Kicked]);
     engine.stop();
+}
+
+/// What the operator says of a mount holds before what its source says, and there alone.
+#[test]
+fn a_mount_with_settings_of_its_own() {
+    let own = Preset {
+        content_type: Some("audio/mpeg".into()),
+        headers: vec![
+            ("icy-name".into(), "Ours".into()),
+            ("icy-br".into(), "96".into()),
+        ],
+        burst: Some(40_000),
+    };
+    let (engine, _) = engine_with(Config {
+        presets: vec![(live(), own)],
+        ..config()
+    });
+    // The encoder names a type that it does not send.
+    let wrong = Offer {
+        content_type: "text/html".into(),
+        ..offer()
+    };
+    let other = MountId::new("/other.mp3").unwrap();
+    assert!(engine.open_source(&other, wrong.clone()).is_err());
+    let mut first = engine.open_source(&live(), wrong).unwrap();
+    let mut second = engine.open_source(&other, offer()).unwrap();
+    for intake in [&mut first, &mut second] {
+        push(intake, &frames(0, 600));
+    }
+    let content = first.mount().content();
+    assert_eq!(content.content_type, "audio/mpeg");
+    assert_eq!(content.header("icy-name"), Some("Ours"));
+    assert_eq!(content.header("icy-br"), Some("96"));
+    assert_eq!(second.mount().content().header("icy-name"), None);
+    for (id, most) in [(live(), 40_000), (other, 64 * 1024)] {
+        let mut client = listen(&engine, &id, b"HEAD", 0);
+        assert_eq!(read(&mut client, 4), b"HEAD");
+        engine.end(&id);
+        let burst = rest(&mut client);
+        assert!(frames(0, 600).ends_with(&burst), "no end of what was sent");
+        // A newcomer begins at a mark of the time index: they are 250 ms apart, and a frame.
+        let short = most - burst.len();
+        assert!(short < 5_000, "{} of {most}", burst.len());
+    }
 }

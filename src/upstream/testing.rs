@@ -55,6 +55,7 @@ pub(super) fn engine_of(max_bytes: u64) -> Arc<Engine> {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        presets: Vec::new(),
         fanout: fanout::Config {
             threads: 1,
             min_delay: Duration::from_millis(20),

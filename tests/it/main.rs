@@ -17,6 +17,7 @@ mod health;
 mod joining;
 mod listeners;
 mod metadata;
+mod mounts;
 mod on_demand;
 mod operating;
 mod players;

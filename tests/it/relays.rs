@@ -251,6 +251,26 @@ async fn a_relay_that_is_told_to_end_leaves_the_table_at_once() {
             .then_some(())
     })
     .await;
+    // The last one too: nobody is missed.
+    let mut last = cluster.relays.remove(0);
+    assert!(last.terminate().await.success());
+    eventually("nobody is left", async || {
+        (cluster.table().await.len() == 1).then_some(())
+    })
+    .await;
+    assert!(cluster.primary.terminate().await.success());
+    let log = cluster.primary.log();
+    assert!(!log.contains("fewer than half"), "{log}");
+    assert!(!log.contains("suspect"), "{log}");
+}
+
+/// A primary that ends closes its relays' connections itself: that is no reason to suspect them.
+#[tokio::test]
+async fn a_primary_that_is_told_to_end_suspects_nobody() {
+    let mut cluster = Cluster::start(1).await;
+    assert!(cluster.primary.terminate().await.success());
+    let log = cluster.primary.log();
+    assert!(!log.contains("suspect"), "{log}");
 }
 
 #[tokio::test]

@@ -391,6 +391,42 @@ fn at_most_a_third_is_suspected_and_panic_says_so() {
     assert!(effects.contains(&Effect::Panic(false)));
 }
 
+/// Who says goodbye is not missed: there is no panic, not even while its last beat is all that is known.
+#[test]
+fn a_relay_that_says_goodbye_is_no_reason_to_panic() {
+    for names in [&["a"][..], &["a", "b"], &["a", "b", "c"]] {
+        let mut stage = Stage::up(names);
+        for name in names {
+            stage.pass(2, &names[names.iter().position(|n| n == name).unwrap()..]);
+            let seq = stage.seqs[*name] + 1;
+            let last = Beat {
+                state: NodeState::Gone,
+                ..beat(name, 1, seq, 5)
+            };
+            let mut effects = stage.step(Event::Beat {
+                beat: last,
+                seen: seen(),
+                connection: 1,
+            });
+            // Its connection closes before the table has acted on the word, and after.
+            let closed = || Event::ConnectionLost {
+                id: id(name),
+                connection: 1,
+            };
+            effects.extend(stage.step(closed()));
+            effects.extend(stage.step(Event::Leave(id(name))));
+            effects.extend(stage.step(closed()));
+            effects.extend(stage.step(Event::Tick));
+            assert!(
+                !effects.contains(&Effect::Panic(true)),
+                "{name}: {effects:?}"
+            );
+            assert_eq!(stage.state(name), None);
+        }
+        assert!(!stage.table.snapshot().panic);
+    }
+}
+
 #[test]
 fn a_clock_that_jumps_blames_nobody() {
     let mut stage = Stage::up(&["a", "b", "c"]);

@@ -1,0 +1,38 @@
+//! What the operator says of a mount, whatever its source says. Pure.
+
+use super::Offer;
+use super::ring::Burst;
+
+/// Settings of one mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Preset {
+    /// Its media type, instead of the source's.
+    pub content_type: Option<String>,
+    /// Carried headers (`icy-name`), instead of the source's of the same name.
+    pub headers: Vec<(String, String)>,
+    /// Bytes that a newcomer is given at once at most; never less audio than [`Burst::shortest`].
+    pub burst: Option<u64>,
+}
+
+impl Preset {
+    /// What a source offers, as the operator has it.
+    pub(super) fn describe(&self, offer: &mut Offer) {
+        if let Some(own) = &self.content_type {
+            offer.content_type.clone_from(own);
+        }
+        for (name, own) in &self.headers {
+            match offer.headers.iter_mut().find(|(known, _)| known == name) {
+                Some((_, value)) => value.clone_from(own),
+                None => offer.headers.push((name.clone(), own.clone())),
+            }
+        }
+    }
+
+    /// The burst of this mount where others have `usual`.
+    pub(super) fn burst(&self, usual: Burst) -> Burst {
+        Burst {
+            bytes: self.burst.unwrap_or(usual.bytes),
+            ..usual
+        }
+    }
+}
