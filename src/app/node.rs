@@ -274,6 +274,13 @@ impl Node {
                 self.tasks
                     .spawn(agent::probe(control, probes, self.shutdown.clone())?);
             }
+            // The platform starts a gear before it hands over what the head publishes, and checks it at once.
+            Some(primary) if primary.is_by_gear() && self.secrets.join.is_empty() => {
+                tracing::warn!(
+                    "this gear is a member and has no join token yet: it answers health and waits; the cartridge's \
+                 hook starts it again with RELAYCTL_PRIMARY and RELAYCTL_TOKEN of the head"
+                )
+            }
             Some(primary) => {
                 let settings = &launch.loaded.settings;
                 let config = configs::agent(settings, primary, &self.secrets)?;

@@ -4,6 +4,17 @@ use super::types::{Primary, Settings};
 use crate::base::ids::NodeId;
 use url::Url;
 
+/// Who names the primary of a gear that is a member.
+const GEAR_SAYS: &str = "$OPENSHIFT_APP_DNS";
+
+impl Primary {
+    /// True where the platform's variables name it: then the token comes from the head gear, a while after
+    /// the start.
+    pub fn is_by_gear(&self) -> bool {
+        self.said_by == GEAR_SAYS
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -115,7 +126,7 @@ fn member(host: Option<&str>) -> Result<Choice, String> {
         primary: Some(Primary {
             url,
             assumed_port: true,
-            said_by: "$OPENSHIFT_APP_DNS".into(),
+            said_by: GEAR_SAYS.into(),
         }),
     })
 }
@@ -186,6 +197,10 @@ mod tests {
             assert_eq!(url.as_deref(), primary, "{pairs:?}");
             assert!(choice.reason.contains(reason), "{}", choice.reason);
         }
+        let by_gear = choose(&[APP, OTHER, DNS]).unwrap().primary;
+        assert!(by_gear.is_some_and(|primary| primary.is_by_gear()));
+        let by_name = choose(&[APP, OTHER, ("RelayServer", "h")]).unwrap();
+        assert!(!by_name.primary.is_some_and(|primary| primary.is_by_gear()));
         assert!(
             choose(&[APP, OTHER])
                 .unwrap_err()
