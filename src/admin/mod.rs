@@ -32,6 +32,7 @@ use axum::routing::get;
 
 use crate::control::Control;
 use access::Caller;
+pub use api::description as api_description;
 pub use shoutcast::SHOUTCAST_AGENT;
 pub use status::page;
 

@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::MountCounters;
+pub use help::series;
 
 /// The media type of [`render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -108,10 +108,15 @@ impl Modify for Credentials {
     }
 }
 
+/// The description of the API, as `/api/v1/openapi.json` has it.
+pub fn description() -> utoipa::openapi::OpenApi {
+    Description::openapi()
+}
+
 /// This description.
 #[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
 async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(Description::openapi())
+    Json(description())
 }
 
 #[cfg(test)]

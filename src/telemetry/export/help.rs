@@ -47,6 +47,25 @@ pub(super) const HISTOGRAMS: [(&str, &str); 2] = [
     ),
 ];
 
+/// Every series of ours: its name, its kind (`counter`, `gauge`, `histogram`) and its help, for the documents.
+pub fn series() -> Vec<(&'static str, &'static str, &'static str)> {
+    let events = EVENTS.iter().map(|(name, help)| (*name, "counter", *help));
+    let histograms = HISTOGRAMS
+        .iter()
+        .map(|(name, help)| (*name, "histogram", *help));
+    let counters = COUNTERS
+        .iter()
+        .map(|(name, _, help)| (*name, "counter", *help));
+    let gauges = GAUGES.iter().map(|(name, _, help)| (*name, "gauge", *help));
+    let mut all: Vec<_> = events
+        .chain(histograms)
+        .chain(counters)
+        .chain(gauges)
+        .collect();
+    all.sort_unstable();
+    all
+}
+
 pub(super) fn describe_state() {
     for (name, unit, help) in COUNTERS {
         describe_counter!(name, unit, help);
