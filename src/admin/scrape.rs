@@ -54,11 +54,20 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         bandwidth_limit_bits: config.max_bandwidth,
         draining: control.is_draining(),
         mounts,
+        fanout: fanout(control),
         node_states: State::ALL
             .map(|state| (state.as_str(), count(state)))
             .to_vec(),
         nodes: snapshot.nodes.iter().map(|node| member(node)).collect(),
     }
+}
+
+/// Shards by how their sends reach the kernel.
+fn fanout(control: &Control) -> Vec<(&'static str, u64)> {
+    let shards = control.engine.fanout().shards.into_iter();
+    shards
+        .map(|(kind, count)| (kind.as_str(), count as u64))
+        .collect()
 }
 
 /// A node of the table; one that is dead says nothing of its load any more.

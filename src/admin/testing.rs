@@ -155,6 +155,7 @@ fn engine_config() -> engine::Config {
             min_delay: Duration::from_millis(20),
             max_delay: Duration::from_millis(50),
             stall: Duration::from_secs(30),
+            backend: fanout::Choice::Plain,
         },
     }
 }

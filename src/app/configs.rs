@@ -53,6 +53,11 @@ pub(super) fn engine(settings: &Settings) -> engine::Config {
             min_delay: settings.fanout.min_delay,
             max_delay: settings.fanout.max_delay,
             stall: audio.listener_stall,
+            backend: match settings.fanout.backend {
+                choices::Backend::Auto => fanout::Choice::Auto,
+                choices::Backend::Plain => fanout::Choice::Plain,
+                choices::Backend::IoUring => fanout::Choice::IoUring,
+            },
         },
     }
 }

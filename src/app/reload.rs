@@ -92,6 +92,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("name", old.name != new.name),
         ("primary", old.primary != new.primary),
         ("fanout.threads", old.fanout.threads != new.fanout.threads),
+        ("fanout.backend", old.fanout.backend != new.fanout.backend),
         ("shoutcast.port", old.shoutcast.port != new.shoutcast.port),
         ("log_format", old.log_format != new.log_format),
     ];

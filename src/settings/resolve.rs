@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::addresses::{bind, primary, public};
-use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
+use super::choices::{
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+};
 use super::reader::Reader;
 use super::trees;
 use super::types::{
@@ -154,6 +156,7 @@ fn fanout(reader: &mut Reader<'_>) -> Fanout {
             .map(|number| number as usize),
         min_delay: reader.duration("fanout.min_delay"),
         max_delay: reader.duration("fanout.max_delay"),
+        backend: reader.word("fanout.backend", Backend::Auto),
     };
     if fanout.min_delay > fanout.max_delay {
         reader.problem(

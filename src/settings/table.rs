@@ -1,6 +1,8 @@
 //! The table of every setting, of old names, and of what the design names but nothing carries out yet.
 
-use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
+use super::choices::{
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+};
 use super::keys::{Field, Key, Kind, NotYet, Old, Preset};
 
 macro_rules! keys {
@@ -104,6 +106,8 @@ pub const KEYS: &[Key] = keys! {
         "Time that bytes wait for company at most while the node is idle.";
     "fanout.max_delay", Duration, Is("1s"),
         "Time that bytes wait for company at most while the node is full.";
+    "fanout.backend", Choice(Backend::NAMES), Is("auto"),
+        "How sends to listeners reach the kernel: `io_uring` takes many in one call where the kernel allows it, `plain` always works.";
 
     "trusted_proxies", List, Is(""),
         "Networks (CIDR) whose `X-Forwarded-*` and PROXY headers are believed.";

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-pub use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
+pub use super::choices::{
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+};
 pub use super::trees::{ForeignRelay, Mount};
 pub use super::values::Bind;
 use crate::base::ids::{MountId, NodeId};
@@ -178,6 +180,8 @@ pub struct Fanout {
     pub min_delay: Duration,
     /// While full.
     pub max_delay: Duration,
+    /// How sends reach the kernel.
+    pub backend: Backend,
 }
 
 /// Shoutcast v1 sources.

@@ -55,6 +55,8 @@ pub struct Scrape {
     pub draining: bool,
     /// All mounts that ever counted something.
     pub mounts: Vec<MountSample>,
+    /// Threads of the fan-out by how their sends reach the kernel, with a zero for a way that none takes.
+    pub fanout: Vec<(&'static str, u64)>,
     /// Nodes in each state, with a zero for the states that nobody is in.
     pub node_states: Vec<(&'static str, u64)>,
     /// The nodes that are known.
@@ -195,6 +197,9 @@ fn render_state(scrape: &Scrape) -> String {
         set_node(scrape);
         for mount in &scrape.mounts {
             set_mount(mount);
+        }
+        for (backend, threads) in &scrape.fanout {
+            gauge!("relayctl_fanout_backend", "backend" => *backend).set(float(*threads));
         }
         for (state, count) in &scrape.node_states {
             gauge!("relayctl_nodes", "state" => *state).set(float(*count));

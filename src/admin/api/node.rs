@@ -12,7 +12,28 @@ use crate::admin::access::Read;
 use crate::admin::stats::present;
 use crate::base::wall::rfc3339;
 use crate::control::Control;
-use crate::engine::MountState;
+use crate::engine::{MountState, fanout};
+
+/// How listeners are sent to.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Fanout {
+    /// `plain`: a system call for each send; `io_uring`: one for many.
+    backend: &'static str,
+    /// Why it was chosen.
+    reason: String,
+    /// Threads that send.
+    threads: usize,
+}
+
+impl Fanout {
+    fn of(report: fanout::Report) -> Self {
+        Self {
+            backend: report.backend.as_str(),
+            reason: report.reason,
+            threads: report.shards.iter().map(|(_, count)| count).sum(),
+        }
+    }
+}
 
 /// This node.
 #[derive(Serialize, ToSchema)]
@@ -47,6 +68,8 @@ pub(super) struct Status {
     weight: u32,
     /// Mounts here, live or held.
     mounts: usize,
+    /// How they are sent to.
+    fanout: Fanout,
 }
 
 /// This node.
@@ -85,5 +108,6 @@ pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json
         max_bandwidth: config.max_bandwidth,
         weight: config.weight,
         mounts: mounts.len(),
+        fanout: Fanout::of(control.engine.fanout()),
     })
 }

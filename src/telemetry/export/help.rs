@@ -108,13 +108,18 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 6] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 19] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 20] = [
     (
         "relayctl_build_info",
         Unit::Count,
         "Always 1; version, role and name of this node.",
     ),
     ("relayctl_listeners", Unit::Count, "Listeners on this node."),
+    (
+        "relayctl_fanout_backend",
+        Unit::Count,
+        "Threads that send to listeners, by how their sends reach the kernel.",
+    ),
     (
         "relayctl_listeners_limit",
         Unit::Count,

@@ -56,6 +56,7 @@ fn sample() -> Scrape {
                 ..MountSample::default()
             },
         ],
+        fanout: vec![("plain", 0), ("io_uring", 2)],
         node_states: vec![("up", 1), ("dead", 0)],
         nodes: vec![NodeSample {
             node: "edge-1".into(),

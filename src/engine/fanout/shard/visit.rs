@@ -93,7 +93,9 @@ impl Shard {
             entries: &self.entries,
             views: &self.views,
         };
-        self.backend.send(&sources, &mut self.batch.jobs);
+        if !self.backend.send(&sources, &mut self.batch.jobs) {
+            self.gauge.set_kind(self.backend.kind());
+        }
         let mut jobs = std::mem::take(&mut self.batch.jobs);
         for job in jobs.drain(..) {
             self.conclude(&job, now, again);
