@@ -81,7 +81,7 @@ fn member(node: &NodeView) -> NodeSample {
         listeners_limit: limit(node.limits.max_listeners),
         heartbeat_age_seconds: Some(node.reported.elapsed().as_secs_f64()),
         cpu_ratio: alive.then_some(node.cpu_ratio),
-        cpu_ratio_limit: None,
+        cpu_ratio_limit: limit(u64::from(node.limits.max_cpu)).map(|limit| limit as f64 / 1000.0),
         bandwidth_bits: alive.then_some(node.bandwidth_bits as f64),
         bandwidth_bits_limit: limit(node.limits.max_bandwidth).map(|bits| bits as f64),
     }

@@ -94,6 +94,7 @@ impl Ask<'_> {
             address: address.parse().unwrap(),
             https,
             local,
+            neighbour: false,
             connection: 0,
         });
         self
@@ -126,6 +127,7 @@ pub fn config() -> Config {
         default_mount: mount("/live.mp3"),
         max_listeners: 100,
         max_bandwidth: 0,
+        max_cpu: 0,
         weight: 100,
         on_demand: false,
         serve: Default::default(),

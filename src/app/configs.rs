@@ -108,6 +108,7 @@ pub(super) fn control(
         default_mount: default_mount(settings),
         max_listeners: most,
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
+        max_cpu: settings.limits.max_cpu,
         weight: settings.limits.weight,
         on_demand: settings.pull.on_demand,
         serve: match settings.serve {

@@ -39,8 +39,11 @@ const SHOUTCAST_SOCKET: usize = 1;
 /// File of the data directory with the highest epoch ever stamped here.
 pub(super) const EPOCH_FILE: &str = "epoch";
 
-/// How long connections have to end after the word to stop.
+/// How long connections have to end after the listeners have gone.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether the last listener has gone.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// All that a node starts from.
 pub struct Launch {
@@ -99,8 +102,13 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
         }
     }
     service::stopping();
+    let grace = node.settings.borrow().grace;
+    let end = async {
+        node.empty(grace).await;
+        node.stop().await;
+    };
     tokio::select! {
-        () = node.stop() => {}
+        () = end => {}
         _ = signals.recv() => tracing::warn!("ended at once by a second signal"),
     }
     Ok(())
@@ -291,10 +299,19 @@ impl Node {
         Ok(())
     }
 
+    /// Takes nobody new and lets go of its listeners, evenly over what is left of `grace`.
+    async fn empty(&self, grace: Duration) {
+        let left = self.control.drain_to_end(grace);
+        let deadline = tokio::time::Instant::now() + left;
+        let mut looks = tokio::time::interval(LOOK);
+        while self.control.telemetry.listeners() > 0 && tokio::time::Instant::now() < deadline {
+            looks.tick().await;
+        }
+    }
+
     /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
     pub async fn stop(&self) {
         tracing::info!("stopping");
-        self.control.set_draining(true);
         self.shutdown.cancel();
         self.edge.tasks().close();
         self.tasks.close();

@@ -17,7 +17,9 @@ use tower::ServiceExt;
 use super::Edge;
 use super::connection::Conn;
 use super::gate::HEAD_TIMEOUT;
+use super::loopback;
 use crate::admin::Client;
+
 use crate::control::Role;
 use crate::wire::head::Request;
 
@@ -35,6 +37,7 @@ impl Edge {
             address: origin.address,
             https: origin.https,
             local: false,
+            neighbour: is_neighbour(&conn, &request).await,
             connection,
         };
         // Only nodes ask many things in a row; for everybody else a connection is a question, so that no
@@ -69,6 +72,26 @@ impl Edge {
             tracing::debug!(%error, "an API connection broke");
         }
     }
+}
+
+/// True for a question about this very node from a process of its own user on this machine. A proxy here that runs
+/// as another user is none; one that tells whom it speaks for is none either.
+async fn is_neighbour(conn: &Conn, request: &Request) -> bool {
+    let asks = matches!(request.path(), "/api/v1/drain" | "/api/v1/resume");
+    let relayed = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+    let relayed = relayed
+        .iter()
+        .any(|name| request.headers.get(name).is_some());
+    let Ok(own) = conn.stream.local_addr() else {
+        return false;
+    };
+    if !asks || relayed || conn.peer != conn.client {
+        return false;
+    }
+    let peer = conn.peer;
+    // The kernel's table is a file of a line for each connection.
+    let looked = tokio::task::spawn_blocking(move || loopback::is_own_user(peer, own));
+    looked.await.unwrap_or(false)
 }
 
 /// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.

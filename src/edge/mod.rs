@@ -11,6 +11,7 @@ mod connection;
 mod described;
 mod gate;
 mod health;
+mod loopback;
 mod playback;
 mod route;
 mod serve;

@@ -37,6 +37,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         mode,
         engine,
         forget: reader.duration("forget"),
+        grace: reader.duration("grace"),
         mounts: trees::mounts(reader),
         relays: trees::relays(reader),
         pull: pull(reader),
@@ -80,6 +81,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     Limits {
         max_listeners: reader.number("max_listeners").filter(|number| *number > 0),
         max_bandwidth: Some(reader.rate("max_bandwidth")).filter(|rate| rate.0 > 0),
+        max_cpu: reader.get("limits.cpu", values::thousandths).unwrap_or(0),
         max_sources: reader.number("max_sources").unwrap_or(1),
         weight: reader.number("weight").unwrap_or(100),
     }

@@ -56,6 +56,8 @@ pub const KEYS: &[Key] = keys! {
         "Listeners that this node takes at most; 0 sets no limit beside descriptors and bandwidth.";
     "max_bandwidth" --"max-bandwidth", Rate, Is("0"),
         "Rate that this node sends at most, such as `900Mbit`; 0 sets no limit.";
+    "limits.cpu", Text, Unset("no limit"),
+        "Share of the machine's processors in use, such as `85%`, above which this node sends newcomers on; it has to last three seconds.";
     "max_sources", Integer { min: 1, max: 10_000 }, Is("64"),
         "Sources that this node takes at once at most.";
     "weight" --"weight", Integer { min: 1, max: 1_000 }, Is("100"),
@@ -70,6 +72,9 @@ pub const KEYS: &[Key] = keys! {
         "What carries the audio.";
     "forget", Duration, Is("10m"),
         "Time after which a dead node leaves table, metrics and totals.";
+
+    "grace", Duration, Is("5s"),
+        "Time that listeners have to leave after SIGTERM: they are closed evenly over it. In Kubernetes a little less than `terminationGracePeriodSeconds`.";
 
     "mounts", Tree(MOUNT), Unset("sources may use any path"),
         "Mounts with settings of their own; also a list of paths separated by commas.";
@@ -239,7 +244,6 @@ pub const NOT_YET: &[NotYet] = not_yet! {
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
     "overflow_url", "an overflow URL is not built yet: a full cluster answers 503 with `Retry-After`";
     "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
-    "limits.cpu", "a limit on processor time is not built yet: use `max_listeners` or `max_bandwidth`";
     "max_children", "a bound on children is not built yet: every relay pulls from the primary";
     "region", "regions are not built yet: every relay pulls from the primary";
     "services", "several services are not built yet: write mounts of one as `service:/path`";

@@ -44,6 +44,8 @@ pub struct Settings {
     pub engine: Engine,
     /// When a dead node leaves the table.
     pub forget: Duration,
+    /// Time that listeners have to leave at the end.
+    pub grace: Duration,
     /// Mounts with settings of their own.
     pub mounts: Vec<Mount>,
     /// Foreign upstreams.
@@ -131,6 +133,8 @@ pub struct Limits {
     pub max_listeners: Option<u32>,
     /// None sets no limit.
     pub max_bandwidth: Option<Rate>,
+    /// Thousandths of the processors in use; 0 sets no limit.
+    pub max_cpu: u32,
     /// At least 1.
     pub max_sources: u32,
     /// 1 to 1000.

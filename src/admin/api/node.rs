@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Error;
+use super::orders::Drain;
 use crate::admin::access::Read;
 use crate::admin::stats::present;
 use crate::base::wall::rfc3339;
@@ -66,6 +67,8 @@ pub(super) struct Status {
     max_bandwidth: u64,
     /// Its share of newcomers beside other relays; 100 is usual.
     weight: u32,
+    /// How far its own drain is.
+    drain: Option<Drain>,
     /// Mounts here, live or held.
     mounts: usize,
     /// How they are sent to.
@@ -107,6 +110,7 @@ pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json
         max_listeners: config.max_listeners,
         max_bandwidth: config.max_bandwidth,
         weight: config.weight,
+        drain: control.own_drain().map(|(_, progress)| progress.into()),
         mounts: mounts.len(),
         fanout: Fanout::of(control.engine.fanout()),
     })

@@ -14,9 +14,26 @@ pub(super) fn describe_events() {
         let _ = histogram!(name);
     }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
+    for name in HAPPENINGS {
+        let _ = counter!(name);
+    }
 }
 
-pub(super) const EVENTS: [(&str, &str); 5] = [
+/// Counters of what happens, that stand at zero until it does.
+pub(super) const HAPPENINGS: [&str; 10] = [
+    "relayctl_joins_total",
+    "relayctl_leaves_total",
+    "relayctl_deaths_total",
+    "relayctl_suspicions_total",
+    "relayctl_failovers_total",
+    "relayctl_overloads_total",
+    "relayctl_drains_total",
+    "relayctl_sources_total",
+    "relayctl_sources_lost_total",
+    "relayctl_epochs_total",
+];
+
+pub(super) const EVENTS: [(&str, &str); 16] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -33,6 +50,38 @@ pub(super) const EVENTS: [(&str, &str); 5] = [
     (
         "relayctl_reloads_total",
         "Reloads of the settings, by outcome.",
+    ),
+    ("relayctl_joins_total", "Nodes that joined, on a primary."),
+    ("relayctl_leaves_total", "Nodes that left, on a primary."),
+    ("relayctl_deaths_total", "Nodes that died, on a primary."),
+    (
+        "relayctl_suspicions_total",
+        "Nodes that fell silent or could not be reached, on a primary.",
+    ),
+    (
+        "relayctl_failovers_total",
+        "Pulls of this node that went on at another parent.",
+    ),
+    (
+        "relayctl_reflections_total",
+        "Newcomers that this relay sent on, by reason.",
+    ),
+    (
+        "relayctl_overloads_total",
+        "Times that this node came over a limit of its own.",
+    ),
+    ("relayctl_drains_total", "Drains that were begun here."),
+    (
+        "relayctl_sources_total",
+        "Times that a mount got a source, on a primary.",
+    ),
+    (
+        "relayctl_sources_lost_total",
+        "Times that a mount lost its source, on a primary.",
+    ),
+    (
+        "relayctl_epochs_total",
+        "Times that a mount's bytes were numbered anew, on a primary.",
     ),
 ];
 

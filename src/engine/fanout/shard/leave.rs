@@ -78,14 +78,13 @@ impl Shard {
 
     /// Ends those whose end was asked for.
     pub(super) fn sweep(&mut self) {
-        let kicked: Vec<usize> = self
+        let ending: Vec<(usize, EndReason)> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.record.is_kicked())
-            .map(|(key, _)| key)
+            .filter_map(|(key, entry)| Some((key, entry.record.ending()?)))
             .collect();
-        for key in kicked {
-            self.close(key, EndReason::Kicked);
+        for (key, reason) in ending {
+            self.close(key, reason);
         }
     }
 
