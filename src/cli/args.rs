@@ -10,6 +10,7 @@ pub use super::asking::{
     GetFlags, HealthFlags, KickFlags, Listing, SecretWord, StatusFlags, Target, TokenCommand,
     TokenFlags,
 };
+pub use super::bench::args::{BenchFlags, BenchPart};
 
 /// One static binary that turns any number of machines into one radio station.
 #[derive(Debug, Parser)]
@@ -31,6 +32,15 @@ pub enum Command {
     Run(JoinFlags),
     /// Primary, relays and a source on loopback; prints what to paste into a player
     Demo(DemoFlags),
+    /// What this machine carries, measured
+    Bench(Box<BenchFlags>),
+    /// A process that the bench starts of itself
+    #[command(hide = true)]
+    BenchPart {
+        /// Which
+        #[command(subcommand)]
+        part: BenchPart,
+    },
     /// Print the configuration of another server, from the same settings
     Render(RenderFlags),
     /// Read every setting, say what is wrong, change nothing

@@ -4,6 +4,7 @@
 
 mod args;
 mod asking;
+mod bench;
 mod check;
 mod client;
 mod demo;
@@ -107,6 +108,8 @@ fn run(command: Command) -> Outcome {
         Command::Join(flags) => node::join(&flags),
         Command::Run(flags) => node::run(&flags),
         Command::Demo(flags) => demo::run(&flags),
+        Command::Bench(flags) => bench::run(&flags),
+        Command::BenchPart { part } => bench::part(&part),
         Command::Render(flags) => render::run(&flags),
         Command::Check(flags) => check::run(&flags),
         Command::Status(flags) => status::run(&flags),

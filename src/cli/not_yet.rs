@@ -8,7 +8,6 @@ use super::Exit;
 
 /// Commands, words and flags that are known and not built, each with what to do instead.
 const NOT_YET: &[(&str, &str)] = &[
-    ("bench", "`cargo bench` measures the parts"),
     ("top", "use `relayctl status --watch`"),
     (
         "describe",
@@ -38,10 +37,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "`relayctl get picks` shows the last decisions; the log shows the rest",
     ),
     ("--spread", "there is no drain yet"),
-    (
-        "--against",
-        "there is no benchmark against other servers yet",
-    ),
 ];
 
 /// Prints why the words were refused (or the help that they asked for).
@@ -94,6 +89,6 @@ mod tests {
                 "`{word}` is built: take it from the table"
             );
         }
-        assert!(instead("bench").is_some() && instead("status").is_none());
+        assert!(instead("top").is_some() && instead("status").is_none());
     }
 }

@@ -9,6 +9,7 @@ pub struct MountCounters {
     peak: AtomicU64,
     sessions: AtomicU64,
     sent_bytes: AtomicU64,
+    sends: AtomicU64,
     received_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     gap_bytes: AtomicU64,
@@ -37,6 +38,8 @@ impl MountCounters {
     counter! {
         /// Bytes handed to listeners' sockets: heads, audio and metadata.
         sent_bytes, add_sent;
+        /// Sends that took those bytes: each is one system call.
+        sends, add_sends;
         /// Bytes taken from the source or the parent.
         received_bytes, add_received;
         /// Bytes of the source that were no whole frame.

@@ -96,6 +96,8 @@ pub struct Totals {
     pub sessions: u64,
     /// See [`MountCounters::sent_bytes`].
     pub sent_bytes: u64,
+    /// See [`MountCounters::sends`].
+    pub sends: u64,
     /// See [`MountCounters::received_bytes`].
     pub received_bytes: u64,
     /// See [`MountCounters::skipped_bytes`].
@@ -115,6 +117,7 @@ impl From<&MountCounters> for Totals {
         Self {
             sessions: counters.sessions(),
             sent_bytes: counters.sent_bytes(),
+            sends: counters.sends(),
             received_bytes: counters.received_bytes(),
             skipped_bytes: counters.skipped_bytes(),
             gap_bytes: counters.gap_bytes(),
@@ -240,6 +243,7 @@ fn set_mount(sample: &MountSample) {
     for (name, value) in [
         ("relayctl_sessions_total", totals.sessions),
         ("relayctl_sent_bytes_total", totals.sent_bytes),
+        ("relayctl_sends_total", totals.sends),
         ("relayctl_received_bytes_total", totals.received_bytes),
         ("relayctl_skipped_bytes_total", totals.skipped_bytes),
         ("relayctl_gap_bytes_total", totals.gap_bytes),

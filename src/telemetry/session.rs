@@ -204,10 +204,11 @@ impl Session {
         &self.counters
     }
 
-    /// Counts bytes that the socket took.
+    /// Counts bytes that the socket took in one send.
     pub fn sent(&self, bytes: u64) {
         self.record.add_sent(bytes);
         self.counters.add_sent(bytes);
+        self.counters.add_sends(1);
     }
 
     /// Ends the session for `reason`; merely dropping it means the client left.

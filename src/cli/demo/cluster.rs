@@ -88,7 +88,7 @@ impl Cluster {
             .envs(inherited)
             .env("RELAYCTL_LOG", "warn")
             .env("RELAYCTL_ACCESS_LOG__PATH", "off")
-            .env(PARENT, std::process::id().to_string())
+            .envs(bound_to_this_process())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // Ctrl-C on a terminal is for us; the nodes are told in their turn.
@@ -195,6 +195,11 @@ fn one_line(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read `{}`", path.display()))?;
     Ok(text.trim().to_owned())
+}
+
+/// The variable that binds a child to this process: see [`end_with_parent`].
+pub(in crate::cli) fn bound_to_this_process() -> [(&'static str, String); 1] {
+    [(PARENT, std::process::id().to_string())]
 }
 
 /// A node that a demo started ends with it, even where that was killed. Does nothing for other nodes.

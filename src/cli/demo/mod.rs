@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::DemoFlags;
 use super::{Exit, Outcome, client, print};
 use cluster::Cluster;
-pub(super) use cluster::end_with_parent;
+pub(super) use cluster::{bound_to_this_process, end_with_parent};
 
 /// What the source feeds.
 const MOUNT: &str = "/demo.mp3";

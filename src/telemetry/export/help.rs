@@ -124,7 +124,7 @@ pub(super) fn describe_state() {
     }
 }
 
-pub(super) const COUNTERS: [(&str, Unit, &str); 6] = [
+pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
     (
         "relayctl_sessions_total",
         Unit::Count,
@@ -134,6 +134,11 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 6] = [
         "relayctl_sent_bytes_total",
         Unit::Bytes,
         "Bytes that listeners' sockets took.",
+    ),
+    (
+        "relayctl_sends_total",
+        Unit::Count,
+        "Sends to listeners' sockets: bytes sent by this is the mean size of one.",
     ),
     (
         "relayctl_received_bytes_total",

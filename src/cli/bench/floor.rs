@@ -1,0 +1,270 @@
+//! The bare loop: one thread, one buffer, a wheel of cohorts and a cursor for each listener, one plain send each.
+//! What no server that sends the same bytes in the same sizes can undercut.
+//!
+//! It knows nothing else: no title, no session, no limit, no readiness of a listener. Only for the bench.
+
+use std::io::{BufRead as _, ErrorKind, IoSlice, Read as _, Write as _};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use super::process::raise_descriptors;
+use crate::cli::{Outcome, print};
+
+/// Audio that is kept; a power of two.
+const RING: usize = 1 << 22;
+
+/// What a newcomer gets.
+const BURST: u64 = 64 * 1024;
+
+/// Between two cohorts, as between two slots of our own wheel.
+const SLOT: Duration = Duration::from_millis(20);
+
+const ACCEPT: Token = Token(usize::MAX);
+const SOURCE: Token = Token(usize::MAX - 1);
+
+/// Longest request.
+const MAX_REQUEST: usize = 8 * 1024;
+
+struct Listener {
+    socket: TcpStream,
+    /// The next byte.
+    cursor: u64,
+}
+
+struct Loop {
+    ring: Vec<u8>,
+    end: u64,
+    cohorts: Vec<Vec<Listener>>,
+    /// The cohort that is next, and when.
+    next: usize,
+    next_at: Instant,
+    /// Where the next newcomer goes.
+    place: usize,
+    asking: Slab<(TcpStream, Vec<u8>)>,
+    source: Option<TcpStream>,
+    sends: u64,
+    sent: u64,
+}
+
+/// Runs until standard input ends.
+pub(super) fn run() -> Outcome {
+    raise_descriptors();
+    let first = std::io::stdin()
+        .lines()
+        .next()
+        .context("no tick on standard input")??;
+    let tick = Duration::from_micros(first.trim().parse()?);
+    let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    print::text(&format!("{}\n", listener.local_addr()?))?;
+    std::thread::spawn(|| {
+        for line in std::io::stdin().lock().lines() {
+            if line.is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    let mut poll = Poll::new()?;
+    poll.registry()
+        .register(&mut listener, ACCEPT, Interest::READABLE)?;
+    let mut it = Loop::new(tick);
+    let mut events = Events::with_capacity(1024);
+    loop {
+        let wait = it.next_at.saturating_duration_since(Instant::now());
+        match poll.poll(&mut events, Some(wait)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        for event in &events {
+            match event.token() {
+                ACCEPT => it.accept(&listener, &poll),
+                SOURCE => it.take_audio(),
+                Token(key) => it.asked(key, &poll),
+            }
+        }
+        it.send_due();
+    }
+}
+
+impl Loop {
+    fn new(tick: Duration) -> Self {
+        let cohorts = (tick.as_secs_f64() / SLOT.as_secs_f64()).round();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let cohorts = (cohorts as usize).clamp(1, 10_000);
+        Self {
+            ring: vec![0; RING],
+            end: 0,
+            cohorts: (0..cohorts).map(|_| Vec::new()).collect(),
+            next: 0,
+            next_at: Instant::now(),
+            place: 0,
+            asking: Slab::new(),
+            source: None,
+            sends: 0,
+            sent: 0,
+        }
+    }
+
+    fn accept(&mut self, listener: &TcpListener, poll: &Poll) {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let _ = socket.set_nodelay(true);
+            let place = self.asking.vacant_entry();
+            let token = Token(place.key());
+            let watched = poll
+                .registry()
+                .register(&mut socket, token, Interest::READABLE);
+            if watched.is_ok() {
+                place.insert((socket, Vec::new()));
+            }
+        }
+    }
+
+    /// A request came, or more of one.
+    fn asked(&mut self, key: usize, poll: &Poll) {
+        let Some((socket, request)) = self.asking.get_mut(key) else {
+            return;
+        };
+        let mut buffer = [0; 4096];
+        let end = loop {
+            // A source sends on at once: no more is read here than the head takes.
+            if let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            match socket.read(&mut buffer) {
+                Ok(count) if count > 0 && request.len() < MAX_REQUEST => {
+                    request.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                _ => {
+                    self.asking.remove(key);
+                    return;
+                }
+            }
+        };
+        let (mut socket, request) = self.asking.remove(key);
+        let _ = poll.registry().deregister(&mut socket);
+        if request.starts_with(b"SOURCE ") {
+            let watched = poll
+                .registry()
+                .register(&mut socket, SOURCE, Interest::READABLE);
+            if watched.is_ok() {
+                self.append(request.get(end..).unwrap_or_default());
+                self.source = Some(socket);
+                self.take_audio();
+            }
+        } else if request.starts_with(b"GET /admin/") {
+            let _ = write!(socket, "HTTP/1.0 200 OK\r\n\r\n");
+        } else if request.starts_with(b"GET /metrics ") {
+            let (sends, sent) = (self.sends, self.sent);
+            let page = format!("relayctl_sends_total {sends}\nrelayctl_sent_bytes_total {sent}\n");
+            let _ = write!(socket, "HTTP/1.0 200 OK\r\n\r\n{page}");
+        } else {
+            self.welcome(socket);
+        }
+    }
+
+    fn welcome(&mut self, mut socket: TcpStream) {
+        let head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n";
+        if !matches!(socket.write(head), Ok(count) if count == head.len()) {
+            return;
+        }
+        let mut listener = Listener {
+            socket,
+            cursor: self.end.saturating_sub(BURST),
+        };
+        self.send(&mut listener);
+        self.place = (self.place + 1) % self.cohorts.len().max(1);
+        if let Some(cohort) = self.cohorts.get_mut(self.place) {
+            cohort.push(listener);
+        }
+    }
+
+    fn take_audio(&mut self) {
+        let Some(mut source) = self.source.take() else {
+            return;
+        };
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => self.append(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+        self.source = Some(source);
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let at = place(self.end);
+            let (part, rest) = bytes.split_at(bytes.len().min(RING - at));
+            if let Some(room) = self.ring.get_mut(at..at + part.len()) {
+                room.copy_from_slice(part);
+            }
+            self.end += part.len() as u64;
+            bytes = rest;
+        }
+    }
+
+    /// Serves each cohort whose time has come.
+    fn send_due(&mut self) {
+        while self.next_at <= Instant::now() {
+            let Some(cohort) = self.cohorts.get_mut(self.next) else {
+                return;
+            };
+            let mut cohort = std::mem::take(cohort);
+            cohort.retain_mut(|listener| self.send(listener));
+            if let Some(place) = self.cohorts.get_mut(self.next) {
+                *place = cohort;
+            }
+            self.next = (self.next + 1) % self.cohorts.len().max(1);
+            self.next_at += SLOT;
+        }
+    }
+
+    /// One send of all that a listener has not had; false if it has gone.
+    fn send(&mut self, listener: &mut Listener) -> bool {
+        let waiting = self.end - listener.cursor;
+        if waiting == 0 {
+            return true;
+        }
+        let at = place(listener.cursor);
+        let Ok(waiting) = usize::try_from(waiting) else {
+            return false;
+        };
+        if waiting > RING {
+            return false;
+        }
+        let first = waiting.min(RING - at);
+        let one = self.ring.get(at..at + first).unwrap_or_default();
+        let two = self.ring.get(..waiting - first).unwrap_or_default();
+        let sent = if two.is_empty() {
+            listener.socket.write(one)
+        } else {
+            listener
+                .socket
+                .write_vectored(&[IoSlice::new(one), IoSlice::new(two)])
+        };
+        self.sends += 1;
+        match sent {
+            Ok(count) => {
+                listener.cursor += count as u64;
+                self.sent += count as u64;
+                count > 0
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Where a byte lies in the ring.
+fn place(offset: u64) -> usize {
+    usize::try_from(offset % RING as u64).unwrap_or(0)
+}
