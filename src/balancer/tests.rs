@@ -53,7 +53,6 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
             max_listeners: 1_000,
             max_bandwidth: 0,
             max_children: 0,
-            max_cpu: 0,
         },
         capabilities: Capabilities::EMBEDDED,
         listeners,
@@ -218,7 +217,6 @@ impl Stage {
                 max_listeners: 1_000,
                 max_bandwidth: 0,
                 max_children: 0,
-                max_cpu: 0,
             },
             weight: 100,
             version: String::new(),
@@ -243,7 +241,6 @@ impl Stage {
             confirmed,
             parent: None,
             capabilities: Capabilities::EMBEDDED,
-            events: Vec::new(),
         };
         self.balancer.on_beat(&beat, self.now);
     }

@@ -10,18 +10,19 @@ mod carry;
 mod connection;
 mod described;
 mod gate;
+mod handshake;
 mod health;
-mod loopback;
 mod playback;
 mod route;
 mod serve;
 mod shoutcast;
 mod source;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::base::ids::MountId;
 use crate::control::Control;
+use crate::wire::tls::Server;
 use gate::Gate;
 use playback::Playbacks;
 
@@ -77,6 +79,8 @@ pub struct Edge {
     /// Whose turn it is among them; counts the turns.
     turn: tokio::sync::Mutex<u64>,
     guesses: shoutcast::Guesses,
+    /// What TLS hellos are answered with; none where this node speaks no TLS.
+    tls: ArcSwapOption<Server>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -101,6 +105,7 @@ impl Edge {
             queue: Semaphore::new(MAX_WAITING),
             turn: tokio::sync::Mutex::new(0),
             guesses: shoutcast::Guesses::default(),
+            tls: ArcSwapOption::empty(),
             tasks: TaskTracker::new(),
             shutdown,
         })
@@ -109,6 +114,11 @@ impl Edge {
     /// Takes new settings.
     pub fn reconfigure(&self, config: Config) {
         self.config.store(Arc::new(config));
+    }
+
+    /// Takes another certificate, or none. Connections keep the one that they began with.
+    pub fn set_tls(&self, server: Option<Arc<Server>>) {
+        self.tls.store(server);
     }
 
     /// The tasks of open connections: closed and awaited at the end.

@@ -27,3 +27,4 @@ mod replacing;
 mod shoutcast;
 mod sources;
 mod starting;
+mod tls;
