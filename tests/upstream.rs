@@ -175,6 +175,7 @@ fn engine() -> Arc<Engine> {
             min_delay: Duration::from_millis(20),
             max_delay: Duration::from_millis(50),
             stall: Duration::from_secs(30),
+            backend: fanout::Choice::Plain,
         },
     };
     Engine::start(config, Telemetry::new(Box::new(|_, _| ()))).unwrap()

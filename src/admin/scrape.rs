@@ -50,16 +50,24 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         role: control.identity.role.as_str().to_owned(),
         node: control.identity.name.to_string(),
         started_unix_seconds: seconds(control.telemetry.started_unix_millis),
-        certificate_not_after: config.certificate.as_ref().map(|c| c.not_after),
         listeners_limit: config.max_listeners,
         bandwidth_limit_bits: config.max_bandwidth,
         draining: control.is_draining(),
         mounts,
+        fanout: fanout(control),
         node_states: State::ALL
             .map(|state| (state.as_str(), count(state)))
             .to_vec(),
         nodes: snapshot.nodes.iter().map(|node| member(node)).collect(),
     }
+}
+
+/// Shards by how their sends reach the kernel.
+fn fanout(control: &Control) -> Vec<(&'static str, u64)> {
+    let shards = control.engine.fanout().shards.into_iter();
+    shards
+        .map(|(kind, count)| (kind.as_str(), count as u64))
+        .collect()
 }
 
 /// A node of the table; one that is dead says nothing of its load any more.
@@ -73,7 +81,7 @@ fn member(node: &NodeView) -> NodeSample {
         listeners_limit: limit(node.limits.max_listeners),
         heartbeat_age_seconds: Some(node.reported.elapsed().as_secs_f64()),
         cpu_ratio: alive.then_some(node.cpu_ratio),
-        cpu_ratio_limit: None,
+        cpu_ratio_limit: limit(u64::from(node.limits.max_cpu)).map(|limit| limit as f64 / 1000.0),
         bandwidth_bits: alive.then_some(node.bandwidth_bits as f64),
         bandwidth_bits_limit: limit(node.limits.max_bandwidth).map(|bits| bits as f64),
     }

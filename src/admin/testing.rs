@@ -94,6 +94,7 @@ impl Ask<'_> {
             address: address.parse().unwrap(),
             https,
             local,
+            neighbour: false,
             connection: 0,
         });
         self
@@ -123,10 +124,10 @@ pub fn config() -> Config {
             https: Some("https://radio.example".into()),
             ..PublicUrls::default()
         },
-        certificate: None,
         default_mount: mount("/live.mp3"),
         max_listeners: 100,
         max_bandwidth: 0,
+        max_cpu: 0,
         weight: 100,
         on_demand: false,
         serve: Default::default(),
@@ -156,6 +157,7 @@ fn engine_config() -> engine::Config {
             min_delay: Duration::from_millis(20),
             max_delay: Duration::from_millis(50),
             stall: Duration::from_secs(30),
+            backend: fanout::Choice::Plain,
         },
     }
 }
@@ -248,7 +250,6 @@ impl Scene {
             class: Class::Listener,
         });
         let listener = fanout::Listener {
-            tls: None,
             socket,
             mount: self.control.engine.mount(&mount(path)).unwrap(),
             head: Bytes::from_static(b"HEAD"),

@@ -31,8 +31,10 @@ impl Agent {
         let mut pace = Backoff::new(PACE.0, Duration::from_millis(BEAT_MILLIS));
         let mut lost = false;
         let mut mounts = self.control.engine.watch();
+        let mut nudges = self.control.watch_nudges();
         loop {
             mounts.mark_unchanged();
+            nudges.mark_unchanged();
             // One that is under way is not cut at the shutdown: its connection would break before the goodbye, and
             // the primary would suspect this node in between.
             let reported = tokio::select! {
@@ -45,7 +47,7 @@ impl Agent {
                     if std::mem::take(&mut lost) {
                         tracing::info!("the primary answers again");
                     }
-                    self.control.set_drained(answer.drain);
+                    self.control.obey(&answer);
                     self.control.set_clock(answer.unix_millis);
                     pace.reset();
                     Duration::from_millis(BEAT_MILLIS).mul_f64(0.8 + 0.4 * rand::random::<f64>())
@@ -62,6 +64,7 @@ impl Agent {
                 () = self.shutdown.cancelled() => return Ended::Shutdown,
                 () = tokio::time::sleep(wait) => {}
                 () = news(&mut mounts), if !lost => {}
+                () = news(&mut nudges), if !lost => {}
             }
         }
     }
@@ -73,15 +76,20 @@ impl Agent {
 
     async fn report(&self, state: NodeState) -> Result<BeatAnswer, super::client::AskError> {
         let (seq, confirmed) = self.control.next_report();
-        let beat = self
+        let mut beat = self
             .control
             .own_beat(seq, state, confirmed.clone(), Instant::now());
+        beat.events = self.control.unreported();
+        let told = beat.events.last().map(|event| event.seq);
         let answer = self
             .client
             .post("/cluster/v1/beat", &self.client.credential(), &beat)
             .await;
         if answer.is_ok() {
             self.control.acknowledged(&confirmed);
+            if let Some(told) = told {
+                self.control.reported(told);
+            }
         }
         answer
     }

@@ -17,7 +17,6 @@ use crate::settings::types::{AccessTarget, Mount, Primary, Settings};
 use crate::telemetry::access;
 use crate::wire::icy::clean_field;
 use crate::wire::message::PublicUrls;
-use crate::wire::tls::Certificate;
 use crate::{agent, balancer, control, edge};
 
 /// Descriptors that are kept for everything but listeners.
@@ -54,6 +53,11 @@ pub(super) fn engine(settings: &Settings) -> engine::Config {
             min_delay: settings.fanout.min_delay,
             max_delay: settings.fanout.max_delay,
             stall: audio.listener_stall,
+            backend: match settings.fanout.backend {
+                choices::Backend::Auto => fanout::Choice::Auto,
+                choices::Backend::Plain => fanout::Choice::Plain,
+                choices::Backend::IoUring => fanout::Choice::IoUring,
+            },
         },
     }
 }
@@ -84,7 +88,6 @@ pub(super) fn control(
     settings: &Settings,
     secrets: &Secrets,
     public_urls: PublicUrls,
-    certificate: Option<Certificate>,
     descriptors: u64,
 ) -> control::Config {
     let room = descriptors.saturating_sub(KEPT_DESCRIPTORS).max(1);
@@ -102,10 +105,10 @@ pub(super) fn control(
         admin_password: secrets.admin.clone(),
         relay_password: secrets.relay.clone(),
         public_urls,
-        certificate,
         default_mount: default_mount(settings),
         max_listeners: most,
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
+        max_cpu: settings.limits.max_cpu,
         weight: settings.limits.weight,
         on_demand: settings.pull.on_demand,
         serve: match settings.serve {
@@ -221,18 +224,6 @@ pub(super) fn public_urls(settings: &Settings, port: u16) -> PublicUrls {
             "https" => urls.https = Some(text),
             _ => urls.http = Some(text),
         }
-    }
-    urls
-}
-
-/// The same with one by https where the certificate allows it and nobody named one.
-pub(super) fn with_https(
-    mut urls: PublicUrls,
-    certificate: Option<&Certificate>,
-    port: u16,
-) -> PublicUrls {
-    if let (Some(http), None, Some(certificate)) = (&urls.http, &urls.https, certificate) {
-        urls.https = certificate.https_beside(http, port);
     }
     urls
 }

@@ -94,6 +94,7 @@ async fn answer(stream: UnixStream, router: axum::Router, shutdown: Cancellation
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         https: false,
         local: true,
+        neighbour: false,
         connection: 0,
     };
     let router = router.layer(axum::Extension(client));

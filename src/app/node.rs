@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use super::parts;
 use super::rendered::Passwords;
 use super::service::Sockets;
 use super::signals::Word;
-use super::{configs, foreign, kubernetes, local, reload, service, signals, tls};
+use super::{configs, foreign, kubernetes, local, reload, service, signals};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind};
@@ -30,7 +29,6 @@ use crate::settings::{Loaded, Sources, role};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::{Telemetry, export};
-use crate::wire::tls::Tickets;
 use crate::{admin, agent};
 
 /// Places of the sockets that a socket unit hands over.
@@ -41,8 +39,11 @@ const SHOUTCAST_SOCKET: usize = 1;
 /// File of the data directory with the highest epoch ever stamped here.
 pub(super) const EPOCH_FILE: &str = "epoch";
 
-/// How long connections have to end after the word to stop.
+/// How long connections have to end after the listeners have gone.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether the last listener has gone.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// All that a node starts from.
 pub struct Launch {
@@ -67,8 +68,6 @@ pub struct Node {
     /// Its secrets.
     pub secrets: Secrets,
     pub(super) edge: Arc<Edge>,
-    /// Outlive a certificate, so that sessions are resumed over a reload.
-    pub(super) tickets: Tickets,
     pub(super) data_dir: Arc<DataDir>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) settings: watch::Sender<Settings>,
@@ -103,8 +102,13 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
         }
     }
     service::stopping();
+    let grace = node.settings.borrow().grace;
+    let end = async {
+        node.empty(grace).await;
+        node.stop().await;
+    };
     tokio::select! {
-        () = node.stop() => {}
+        () = end => {}
         _ = signals.recv() => tracing::warn!("ended at once by a second signal"),
     }
     Ok(())
@@ -125,8 +129,6 @@ impl Node {
             Role::Primary => role::Role::Primary,
             Role::Relay => role::Role::Relay,
         };
-        let pair = tls::read_pair(settings)?;
-        let tickets = Tickets::new().context("no keys for TLS tickets")?;
         let pod = Pod::of(launch)?;
         let kept = match &pod {
             Some(pod) => pod.kept(&settings.given, launch.role).await?,
@@ -155,7 +157,6 @@ impl Node {
             &data_dir,
             engine,
             telemetry,
-            tls::shown(pair.as_ref()),
         );
         parts.stopping = shutdown.clone();
         let (control, probes) = Control::new(parts);
@@ -167,13 +168,11 @@ impl Node {
             router.clone(),
             shutdown.clone(),
         );
-        edge.set_tls(tls::server(pair.as_ref(), &tickets)?);
         let node = Self {
             control,
             address,
             secrets,
             edge,
-            tickets,
             data_dir,
             access_log,
             settings: watch::Sender::new(settings.clone()),
@@ -185,8 +184,6 @@ impl Node {
         node.open_ports(listener, sockets, settings);
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
-        node.tasks
-            .spawn(tls::watch(Arc::clone(&node.control), node.shutdown.clone()));
         node.spawn_keepers();
         node.spawn_rendering(launch);
         node.spawn_cluster(launch, probes)?;
@@ -302,10 +299,19 @@ impl Node {
         Ok(())
     }
 
+    /// Takes nobody new and lets go of its listeners, evenly over what is left of `grace`.
+    async fn empty(&self, grace: Duration) {
+        let left = self.control.drain_to_end(grace);
+        let deadline = tokio::time::Instant::now() + left;
+        let mut looks = tokio::time::interval(LOOK);
+        while self.control.telemetry.listeners() > 0 && tokio::time::Instant::now() < deadline {
+            looks.tick().await;
+        }
+    }
+
     /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
     pub async fn stop(&self) {
         tracing::info!("stopping");
-        self.control.set_draining(true);
         self.shutdown.cancel();
         self.edge.tasks().close();
         self.tasks.close();

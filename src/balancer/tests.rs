@@ -53,6 +53,7 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
             max_listeners: 1_000,
             max_bandwidth: 0,
             max_children: 0,
+            max_cpu: 0,
         },
         capabilities: Capabilities::EMBEDDED,
         listeners,
@@ -217,6 +218,7 @@ impl Stage {
                 max_listeners: 1_000,
                 max_bandwidth: 0,
                 max_children: 0,
+                max_cpu: 0,
             },
             weight: 100,
             version: String::new(),
@@ -241,6 +243,7 @@ impl Stage {
             confirmed,
             parent: None,
             capabilities: Capabilities::EMBEDDED,
+            events: Vec::new(),
         };
         self.balancer.on_beat(&beat, self.now);
     }

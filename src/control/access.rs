@@ -9,8 +9,8 @@ use super::Control;
 /// File of the data directory that holds the tokens' digests.
 const TOKENS_FILE: &str = "tokens.json";
 
-/// File of the data directory that holds the operator's drains.
-const DRAINS_FILE: &str = "drains.json";
+/// File of the data directory that holds what operators want of nodes.
+const ORDERS_FILE: &str = "orders.json";
 
 impl Control {
     /// The widest scope that a bearer token opens.
@@ -65,13 +65,13 @@ impl Control {
         (self.store)(TOKENS_FILE, &text)
     }
 
-    pub(super) fn save_drains(&self) {
-        let drains = self.table().drains().clone();
-        let saved = serde_json::to_vec(&drains)
+    pub(super) fn save_orders(&self) {
+        let orders = self.drains().orders.clone();
+        let saved = serde_json::to_vec_pretty(&orders)
             .map_err(|error| error.to_string())
-            .and_then(|text| (self.store)(DRAINS_FILE, &text));
+            .and_then(|text| (self.store)(ORDERS_FILE, &text));
         if let Err(error) = saved {
-            tracing::warn!(error, "the drain is not kept over a restart");
+            tracing::warn!(error, "the order is not kept over a restart");
         }
     }
 }
@@ -81,8 +81,8 @@ impl Control {
 pub struct Remembered {
     /// Tokens.
     pub tokens: crate::cluster::access::TokenStore,
-    /// Drains.
-    pub drains: std::collections::BTreeSet<crate::base::ids::NodeId>,
+    /// What operators want of nodes.
+    pub orders: super::Orders,
 }
 
 impl Remembered {
@@ -91,7 +91,7 @@ impl Remembered {
     pub fn read(load: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
         Self {
             tokens: parse(TOKENS_FILE, &load),
-            drains: parse(DRAINS_FILE, &load),
+            orders: parse(ORDERS_FILE, &load),
         }
     }
 }

@@ -85,13 +85,7 @@ impl Control {
         let config = self.config();
         let mounts = self.own_mounts();
         let listeners = self.telemetry.listeners();
-        let sent = self
-            .telemetry
-            .mounts()
-            .iter()
-            .map(|(_, counters)| counters.sent_bytes())
-            .sum();
-        let (bandwidth_bits, cpu_ratio) = self.meter.measure(sent, now);
+        let (bandwidth_bits, cpu_ratio) = self.measure(now);
         let never =
             self.identity.role == Role::Primary && config.serve == crate::balancer::Serve::Never;
         let uptime = now.saturating_duration_since(self.telemetry.started);
@@ -102,7 +96,7 @@ impl Control {
             seq,
             sent_unix_millis: unix_millis(),
             name: self.identity.name.clone(),
-            public_urls: self.told_urls(),
+            public_urls: config.public_urls.clone(),
             data_port: self.identity.data_port,
             limits: self.limits(),
             weight: config.weight,
@@ -118,12 +112,24 @@ impl Control {
             descriptors_left: None,
             mounts,
             on_demand: config.on_demand,
-            full: listeners >= config.max_listeners || self.over_bandwidth() || never,
+            full: never || self.over_limit().is_some(),
             listeners,
             confirmed,
             parent: self.parent(),
             capabilities: Capabilities::EMBEDDED,
+            events: Vec::new(),
         }
+    }
+
+    fn measure(&self, now: Instant) -> (u64, f64) {
+        let mounts = self.telemetry.mounts();
+        let sent = mounts.iter().map(|(_, counters)| counters.sent_bytes());
+        self.meter.measure(sent.sum(), now)
+    }
+
+    /// Share of the machine's processors in use.
+    pub(super) fn cpu_ratio(&self, now: Instant) -> f64 {
+        self.measure(now).1
     }
 
     /// This node's own limits.
@@ -138,6 +144,7 @@ impl Control {
             } else {
                 relay
             },
+            max_cpu: config.max_cpu,
         }
     }
 

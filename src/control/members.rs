@@ -165,15 +165,19 @@ impl Control {
         })?;
         self.connections().insert(connection, id.clone());
         self.balancer().on_beat(&beat, Instant::now());
+        self.hear_events(&beat);
         if gone {
             self.step(Event::Leave(id.clone()));
         }
+        let (drain, resume, reflect) = self.orders_for(&id, beat.state);
         Ok(BeatAnswer {
             v: message::VERSION,
             ack: seq,
             table_version: self.snapshot().version,
             rejoin: false,
-            drain: self.table().is_drained(&id),
+            drain,
+            resume,
+            reflect,
             keys_version: self.keys_version(),
             unix_millis: unix_millis(),
         })
@@ -296,6 +300,7 @@ impl Control {
     }
 
     fn carry_out(&self, effect: &Effect) {
+        self.tell_effect(effect);
         match effect {
             Effect::Probe { id, url, .. } => {
                 // A full queue means that probes lag; the table asks again in five seconds.
@@ -321,7 +326,8 @@ impl Control {
                 tracing::info!(node = %name, %id, "node left the table");
                 self.balancer().on_gone(id);
             }
-            Effect::DrainsChanged => self.save_drains(),
+            // Whoever ordered it keeps it.
+            Effect::DrainsChanged => {}
             Effect::ClockJumped(gap) => {
                 tracing::warn!(?gap, "this node was away: all deadlines begin anew");
             }

@@ -6,11 +6,15 @@
 
 mod access;
 mod demand;
+mod drain;
+mod events;
 mod identity;
 mod load;
 mod marks;
 mod members;
 mod membership;
+mod orders;
+mod overload;
 mod placing;
 
 use std::collections::HashMap;
@@ -18,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +38,12 @@ use crate::engine::Engine;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pulls;
 use crate::wire::message::{MountInfo, NodeState, PublicUrls};
-use crate::wire::tls::Certificate;
 pub use access::Remembered;
+pub use drain::{By, Orders, Progress};
+pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
+pub use orders::OrderError;
 pub use placing::{Place, Verdict, Visitor};
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.
@@ -53,14 +59,14 @@ pub struct Config {
     pub relay_password: Secret,
     /// Where this node is reached.
     pub public_urls: PublicUrls,
-    /// What the data port shows to those who speak TLS; `None` where it speaks none.
-    pub certificate: Option<Certificate>,
     /// The mount that `/;` and a v1 source without a mount mean.
     pub default_mount: MountId,
     /// Most listeners here, always finite.
     pub max_listeners: u64,
     /// Bits a second that listeners may take here, 0 for no limit.
     pub max_bandwidth: u64,
+    /// Thousandths of the machine's processors in use above which nobody new is taken, 0 for no limit.
+    pub max_cpu: u32,
     /// Share of newcomers beside other relays, 100 is usual.
     pub weight: u32,
     /// Whether a primary serves listeners itself.
@@ -120,16 +126,18 @@ pub struct Control {
     probe_orders: mpsc::Sender<ProbeOrder>,
     carried: watch::Sender<Vec<MountInfo>>,
     parent: Mutex<Option<NodeId>>,
-    /// The URL at which the primary saw this node when it joined.
-    seen_at: ArcSwapOption<String>,
     /// What the primary said that foreign servers log in with.
     relay_login: ArcSwap<Secret>,
     /// When the primary was heard last.
     heard_at: Mutex<Option<Instant>>,
     origin: ArcSwap<Option<(String, u16)>>,
     demand: demand::Demand,
-    /// The operator drains this node at the primary.
-    drained: AtomicBool,
+    drains: Mutex<drain::Drains>,
+    events: events::Events,
+    overload: overload::Overload,
+    /// Moves when the primary should hear something at once.
+    nudge: watch::Sender<u64>,
+    looks: AtomicU64,
     reports: AtomicU64,
     /// What the primary's clock is ahead of ours, in milliseconds.
     clock_ahead: AtomicI64,
@@ -175,6 +183,7 @@ impl Control {
             Role::Primary => parts.secrets.ring.clone(),
             Role::Relay => KeyRing::default(),
         };
+        let drained = parts.remembered.orders.drains.keys().cloned().collect();
         let mut balancer =
             Balancer::new(balancer_config(&parts.config), parts.identity.incarnation);
         balancer.set_keys(keys.clone());
@@ -189,7 +198,7 @@ impl Control {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             published: watch::Sender::new(0),
             store: parts.store,
-            table: Mutex::new(Table::new(parts.table, parts.remembered.drains)),
+            table: Mutex::new(Table::new(parts.table, drained)),
             copy: Mutex::default(),
             tokens: Mutex::new(tokens),
             secrets: parts.secrets,
@@ -199,16 +208,23 @@ impl Control {
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
             parent: Mutex::default(),
-            seen_at: ArcSwapOption::empty(),
             relay_login: ArcSwap::default(),
             heard_at: Mutex::default(),
             origin: ArcSwap::from_pointee(None),
             demand: demand::Demand::default(),
-            drained: AtomicBool::new(false),
+            drains: Mutex::new(drain::Drains::new(parts.remembered.orders)),
+            events: events::Events::default(),
+            overload: overload::Overload::default(),
+            nudge: watch::Sender::new(0),
+            looks: AtomicU64::new(0),
             reports: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),
             stopping: parts.stopping,
         };
+        control.settle_drain();
+        control
+            .overload
+            .force(control.reflect_of(&control.identity.id));
         (control, orders)
     }
 
@@ -232,6 +248,13 @@ impl Control {
         self.engine.tick(now);
         self.settle_demand(now);
         self.balancer().tick(now, self.cluster_millis());
+        self.tick_drain(now);
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        let every_second = look.is_multiple_of(4);
+        if every_second {
+            self.judge_load(now);
+        }
+        self.watch_what_happens(every_second);
         if self.identity.role == Role::Primary {
             let own = self.own_beat(0, NodeState::Ready, Vec::new(), now);
             self.step(Event::Own(own));
@@ -281,21 +304,6 @@ impl Control {
         let own = config.mount_passwords.iter().find(|(id, _)| id == mount);
         own.map_or(&config.source_password, |(_, secret)| secret)
             .matches(password)
-    }
-
-    /// True while the node takes nobody new.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) || self.drained.load(Ordering::Relaxed)
-    }
-
-    /// The primary says whether the operator drains this node.
-    pub fn set_drained(&self, drained: bool) {
-        self.drained.store(drained, Ordering::Relaxed);
-    }
-
-    /// Starts or ends a drain of this node.
-    pub fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Ordering::Relaxed);
     }
 }
 

@@ -4,14 +4,12 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::overload::Limit;
 use super::{Control, Role};
 use crate::balancer::{self, Decision, OwnState, Pick};
 use crate::base::ids::{MountId, NodeId};
 use crate::telemetry::Class;
 use crate::wire::message::NodeRole;
-
-/// Of its places a node keeps one in this many for those who were promised one (they bring a token).
-const PROMISED: u64 = 20;
 
 /// Somebody at the door.
 #[derive(Debug, Clone)]
@@ -139,8 +137,7 @@ impl Control {
     fn own_state(&self, can_serve: bool, now: Instant) -> OwnState {
         let config = self.config.load();
         let listeners = self.telemetry.listeners();
-        let soft = config.max_listeners - config.max_listeners / PROMISED;
-        let full = listeners >= soft || self.over_bandwidth();
+        let full = self.over_limit().is_some();
         OwnState {
             id: self.identity.id.clone(),
             role: match self.identity.role {
@@ -157,22 +154,15 @@ impl Control {
         }
     }
 
-    /// True where one more listener would break the committed bandwidth.
-    pub(super) fn over_bandwidth(&self) -> bool {
-        let most = self.config.load().max_bandwidth;
-        if most == 0 {
-            return false;
-        }
-        let committed: u64 = self
-            .engine
-            .mounts()
-            .iter()
-            .map(|mount| mount.counters.listeners().saturating_mul(mount.bitrate()))
-            .sum();
-        committed >= most
-    }
-
     fn note(&self, decision: &Decision, counts: bool) {
+        let sends_on = matches!(decision, Decision::Redirect { .. });
+        if counts && sends_on && self.identity.role == Role::Relay {
+            self.reflected(if self.is_draining() {
+                "draining"
+            } else {
+                self.over_limit().map_or("no_mount", Limit::as_str)
+            });
+        }
         let node = match decision {
             Decision::Serve { .. } => self.identity.name.to_string(),
             Decision::Redirect { node, .. } => self

@@ -11,7 +11,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Edge;
 use super::connection::{Conn, Kind};
-use super::stream::Stream;
 
 /// Connections that the kernel holds ready: storms are thousands in a second.
 const BACKLOG: i32 = 4096;
@@ -83,10 +82,8 @@ impl Edge {
     fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let edge = Arc::clone(self);
-        self.tasks.spawn(async move {
-            edge.connection(Conn::new(Stream::Plain(stream), peer), kind)
-                .await
-        });
+        self.tasks
+            .spawn(async move { edge.connection(Conn::new(stream, peer), kind).await });
     }
 }
 

@@ -1,19 +1,25 @@
 //! Handing a request to the router of `admin`: by hyper, with what was read put back in front.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::Edge;
 use super::connection::Conn;
 use super::gate::HEAD_TIMEOUT;
-use super::stream::Front;
+use super::loopback;
 use crate::admin::Client;
+
 use crate::control::Role;
 use crate::wire::head::Request;
 
@@ -31,13 +37,16 @@ impl Edge {
             address: origin.address,
             https: origin.https,
             local: false,
+            neighbour: is_neighbour(&conn, &request).await,
             connection,
         };
         // Only nodes ask many things in a row; for everybody else a connection is a question, so that no
         // listener's request can come second and find no way back to the shards.
         let keep_alive = request.path().starts_with("/cluster/");
-        let io = Front {
-            head: joined(request.encode(), conn.buffer.freeze()),
+        let head = Bytes::from(request.encode());
+        let io = Rewound {
+            head,
+            rest: conn.buffer.freeze(),
             stream: conn.stream,
         };
         let router = self.api.clone().layer(axum::Extension(client));
@@ -65,10 +74,24 @@ impl Edge {
     }
 }
 
-/// A request again, and what came behind it.
-fn joined(mut head: Vec<u8>, rest: Bytes) -> Bytes {
-    head.extend_from_slice(&rest);
-    head.into()
+/// True for a question about this very node from a process of its own user on this machine. A proxy here that runs
+/// as another user is none; one that tells whom it speaks for is none either.
+async fn is_neighbour(conn: &Conn, request: &Request) -> bool {
+    let asks = matches!(request.path(), "/api/v1/drain" | "/api/v1/resume");
+    let relayed = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+    let relayed = relayed
+        .iter()
+        .any(|name| request.headers.get(name).is_some());
+    let Ok(own) = conn.stream.local_addr() else {
+        return false;
+    };
+    if !asks || relayed || conn.peer != conn.client {
+        return false;
+    }
+    let peer = conn.peer;
+    // The kernel's table is a file of a line for each connection.
+    let looked = tokio::task::spawn_blocking(move || loopback::is_own_user(peer, own));
+    looked.await.unwrap_or(false)
 }
 
 /// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.
@@ -76,4 +99,47 @@ fn is_the_origins(path: &str) -> bool {
     let metadata = path == "/admin/metadata" || path == "/admin.cgi";
     let own = path.starts_with("/cluster/v1/stream") || path == "/cluster/v1/listeners";
     metadata || (path.starts_with("/cluster/") && !own)
+}
+
+/// A stream with bytes put back in front.
+struct Rewound {
+    head: Bytes,
+    rest: Bytes,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        for front in [&mut this.head, &mut this.rest] {
+            if front.has_remaining() {
+                let count = front.len().min(into.remaining());
+                into.put_slice(&front.split_to(count));
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Pin::new(&mut this.stream).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

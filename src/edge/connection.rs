@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::gate::{GRACE, HEAD_TIMEOUT};
 use super::route::Route;
-use super::stream::Stream;
 use super::{Edge, route};
 use crate::base::wall::unix_millis;
 use crate::telemetry::refuse;
@@ -35,7 +35,7 @@ pub enum Kind {
 
 /// A connection and what has been read of it.
 pub(super) struct Conn {
-    pub stream: Stream,
+    pub stream: TcpStream,
     /// Read and not yet used.
     pub buffer: BytesMut,
     /// Who connected, by the socket.
@@ -50,14 +50,12 @@ pub(super) struct Conn {
 enum First {
     Request(Box<Request>),
     Password(String),
-    /// A TLS hello, still unread.
-    Tls,
     /// Nothing, or no more than a health check's connect and close.
     Nothing,
 }
 
 impl Conn {
-    pub fn new(stream: Stream, peer: SocketAddr) -> Self {
+    pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -71,12 +69,6 @@ impl Conn {
     pub async fn fill(&mut self) -> io::Result<bool> {
         self.buffer.reserve(4096);
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
-    }
-
-    /// Writes bytes that others follow; they leave at once.
-    pub async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
-        self.stream.flush().await
     }
 
     /// Writes a whole answer and closes.
@@ -107,7 +99,7 @@ impl Conn {
         client_origin(
             &request.headers,
             self.client.ip(),
-            self.stream.is_tls(),
+            false,
             &config.trusted_proxies,
         )
     }
@@ -116,7 +108,7 @@ impl Conn {
 impl Edge {
     /// Carries a connection to its end.
     pub(super) async fn connection(self: Arc<Self>, mut conn: Conn, kind: Kind) {
-        conn.stream.set_nodelay();
+        let _ = conn.stream.set_nodelay(true);
         loop {
             let first = match self.first(&mut conn).await {
                 Ok(first) => first,
@@ -124,10 +116,6 @@ impl Edge {
             };
             match first {
                 First::Nothing => return,
-                First::Tls => match self.secured(conn).await {
-                    Some(secured) => conn = secured,
-                    None => return,
-                },
                 First::Password(line) => return self.shoutcast(conn, &line, kind).await,
                 First::Request(request) => match self.dispatch(conn, *request).await {
                     Some(again) => conn = again,
@@ -210,10 +198,7 @@ impl Edge {
                         Ok(None)
                     };
                 }
-                // A hello within TLS is none.
-                Sniff::Tls if conn.stream.is_tls() => return Err(FirstError::Garbage),
-                Sniff::Tls if self.tls.load().is_none() => return Err(FirstError::Tls),
-                Sniff::Tls => return Ok(Some(First::Tls)),
+                Sniff::Tls => return Err(FirstError::Tls),
                 Sniff::Garbage => return Err(FirstError::Garbage),
                 Sniff::ProxyV1 | Sniff::ProxyV2 => {
                     if !self.take_proxy_header(conn)? {
@@ -266,7 +251,7 @@ impl Edge {
             .any(|net| net.contains(&address))
     }
 
-    pub(super) fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
+    fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
         (!self.is_trusted(conn.peer.ip())).then(|| conn.peer.ip())
     }
 

@@ -10,19 +10,18 @@ mod carry;
 mod connection;
 mod described;
 mod gate;
-mod handshake;
 mod health;
+mod loopback;
 mod playback;
 mod route;
 mod serve;
 mod shoutcast;
 mod source;
-mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::base::ids::MountId;
 use crate::control::Control;
-use crate::wire::tls::Server;
 use gate::Gate;
 use playback::Playbacks;
 
@@ -79,8 +77,6 @@ pub struct Edge {
     /// Whose turn it is among them; counts the turns.
     turn: tokio::sync::Mutex<u64>,
     guesses: shoutcast::Guesses,
-    /// What TLS hellos are answered with; none where this node speaks no TLS.
-    tls: ArcSwapOption<Server>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -105,7 +101,6 @@ impl Edge {
             queue: Semaphore::new(MAX_WAITING),
             turn: tokio::sync::Mutex::new(0),
             guesses: shoutcast::Guesses::default(),
-            tls: ArcSwapOption::empty(),
             tasks: TaskTracker::new(),
             shutdown,
         })
@@ -114,11 +109,6 @@ impl Edge {
     /// Takes new settings.
     pub fn reconfigure(&self, config: Config) {
         self.config.store(Arc::new(config));
-    }
-
-    /// Takes another certificate, or none. Connections keep the one that they began with.
-    pub fn set_tls(&self, server: Option<Arc<Server>>) {
-        self.tls.store(server);
     }
 
     /// The tasks of open connections: closed and awaited at the end.

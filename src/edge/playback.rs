@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::base::ids::MountId;
-use crate::telemetry::SessionRecord;
+use crate::telemetry::{EndReason, SessionRecord};
 
 /// Sessions remembered at most.
 const MAX_SESSIONS: usize = 16 * 1024;
@@ -30,6 +30,8 @@ impl Playbacks {
         let before = known
             .insert(key, Arc::downgrade(record))
             .and_then(|weak| weak.upgrade());
-        before.inspect(|record| record.kick()).is_some()
+        before
+            .inspect(|record| record.end(EndReason::Superseded))
+            .is_some()
     }
 }

@@ -166,8 +166,8 @@ impl Edge {
             self.control.engine.sweep();
         }
         let accepted = conn.accepted;
-        let (socket, tls) = match conn.stream.into_std() {
-            Ok(parts) => parts,
+        let socket = match conn.stream.into_std() {
+            Ok(socket) => socket,
             Err(error) => return tracing::warn!(%error, "a listener's socket is unusable"),
         };
         let ends_at = settings
@@ -175,7 +175,6 @@ impl Edge {
             .map(|longest| Instant::now() + longest);
         let listener = Listener {
             socket,
-            tls,
             mount,
             head: head.into(),
             metaint,

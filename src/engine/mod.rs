@@ -293,6 +293,11 @@ impl Engine {
         self.shards.attach(listener, burst)
     }
 
+    /// How the fan-out runs.
+    pub fn fanout(&self) -> fanout::Report {
+        self.shards.report()
+    }
+
     /// Makes the shards look for sessions that were kicked.
     pub fn sweep(&self) {
         self.shards.sweep();

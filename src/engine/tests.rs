@@ -10,6 +10,42 @@ use crate::engine::format::{Codec, Params, Section};
 use crate::telemetry::{Class, EndReason, Opening, SessionRecord};
 use crate::wire::icy;
 
+thread_local! {
+    /// The backend of this test; both pass the same ones.
+    static BACKEND: std::cell::Cell<fanout::Choice> = const { std::cell::Cell::new(fanout::Choice::Plain) };
+}
+
+/// Each test once by plain sends and once by io_uring (where the kernel has none, plainly again: the same
+/// promises hold).
+macro_rules! by_both {
+    ($($test:ident,)*) => {
+        mod plain {
+            $(#[test] fn $test() {
+                super::BACKEND.set(super::fanout::Choice::Plain);
+                super::$test();
+            })*
+        }
+        mod io_uring {
+            $(#[test] fn $test() {
+                super::BACKEND.set(super::fanout::Choice::IoUring);
+                super::$test();
+            })*
+        }
+    };
+}
+
+by_both! {
+    a_listener_gets_head_burst_and_what_comes,
+    metadata_is_exact_to_the_byte_and_titles_are_in_order,
+    listeners_are_held_and_the_epoch_goes_on_with_the_same_parameters,
+    other_parameters_give_a_new_epoch_and_a_clean_end,
+    a_mount_in_use_is_refused_and_a_stale_source_is_taken_over,
+    limits_and_garbage_have_their_errors,
+    a_listener_that_never_reads_is_closed_and_disturbs_nobody,
+    a_replica_keeps_addresses_counts_gaps_and_serves,
+    a_kick_and_a_longest_duration_end_a_session,
+}
+
 /// A silent MPEG-1 layer III frame header at 128 kbit/s, 48 kHz: 384 bytes, 24 ms.
 const HEADER: [u8; 4] = [0xFF, 0xFB, 0x94, 0xC4];
 const FRAME: usize = 384;
@@ -44,6 +80,7 @@ fn config() -> Config {
             min_delay: Duration::from_millis(20),
             max_delay: Duration::from_millis(50),
             stall: Duration::from_secs(30),
+            backend: BACKEND.get(),
         },
     }
 }
@@ -94,7 +131,6 @@ fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32)
     });
     let mount = engine.mount(id).unwrap();
     let listener = Listener {
-        tls: None,
         socket,
         mount,
         head: Bytes::from_static(head),
@@ -128,7 +164,6 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[test]
 fn a_listener_gets_head_burst_and_what_comes() {
     let (engine, ends) = engine_with(config());
     let mut intake = engine.open_source(&live(), offer()).unwrap();
@@ -154,7 +189,6 @@ fn a_listener_gets_head_burst_and_what_comes() {
     engine.stop();
 }
 
-#[test]
 fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     let (engine, _) = engine_with(config());
     let mut intake = engine.open_source(&live(), offer()).unwrap();
@@ -188,7 +222,6 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     engine.stop();
 }
 
-#[test]
 fn listeners_are_held_and_the_epoch_goes_on_with_the_same_parameters() {
     let (engine, ends) = engine_with(config());
     let mut first = engine.open_source(&live(), offer()).unwrap();
@@ -211,7 +244,6 @@ fn listeners_are_held_and_the_epoch_goes_on_with_the_same_parameters() {
     engine.stop();
 }
 
-#[test]
 fn other_parameters_give_a_new_epoch_and_a_clean_end() {
     let (engine, ends) = engine_with(config());
     let mut first = engine.open_source(&live(), offer()).unwrap();
@@ -238,7 +270,6 @@ fn other_parameters_give_a_new_epoch_and_a_clean_end() {
     engine.stop();
 }
 
-#[test]
 fn a_mount_in_use_is_refused_and_a_stale_source_is_taken_over() {
     let (engine, _) = engine_with(config());
     let mut first = engine.open_source(&live(), offer()).unwrap();
@@ -263,7 +294,6 @@ fn a_mount_in_use_is_refused_and_a_stale_source_is_taken_over() {
     engine.stop();
 }
 
-#[test]
 fn limits_and_garbage_have_their_errors() {
     let (engine, _) = engine_with(Config {
         max_sources: 1,
@@ -293,7 +323,6 @@ fn limits_and_garbage_have_their_errors() {
     engine.stop();
 }
 
-#[test]
 fn a_listener_that_never_reads_is_closed_and_disturbs_nobody() {
     let mut config = config();
     config.fanout.stall = Duration::from_millis(300);
@@ -316,7 +345,6 @@ fn a_listener_that_never_reads_is_closed_and_disturbs_nobody() {
     engine.stop();
 }
 
-#[test]
 fn a_replica_keeps_addresses_counts_gaps_and_serves() {
     let (engine, _) = engine_with(config());
     let parent = Feeder {
@@ -365,7 +393,6 @@ fn a_replica_keeps_addresses_counts_gaps_and_serves() {
     engine.stop();
 }
 
-#[test]
 fn a_kick_and_a_longest_duration_end_a_session() {
     let (engine, ends) = engine_with(config());
     let mut intake = engine.open_source(&live(), offer()).unwrap();

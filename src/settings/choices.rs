@@ -57,6 +57,18 @@ choice! {
 }
 
 choice! {
+    /// How sends to listeners reach the kernel.
+    Backend {
+        /// io_uring where it works.
+        Auto = "auto",
+        /// A system call for each.
+        Plain = "plain",
+        /// io_uring, and a warning where it does not work.
+        IoUring = "io_uring",
+    }
+}
+
+choice! {
     /// Whether a primary serves listeners.
     Serve {
         /// Only while no relay can.

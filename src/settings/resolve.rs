@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::addresses::{bind, primary, public};
-use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
+use super::choices::{
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+};
 use super::reader::Reader;
 use super::trees;
 use super::types::{
     AccessLog, AccessTarget, Audio, Bind, Fanout, Given, Haproxy, Icecast, Kubernetes, Limits,
-    Pull, Render, Settings, Shoutcast, Station, TlsFiles,
+    Pull, Render, Settings, Shoutcast, Station,
 };
 use super::values::{self, Read};
 use crate::base::ids::MountId;
@@ -35,12 +37,12 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         mode,
         engine,
         forget: reader.duration("forget"),
+        grace: reader.duration("grace"),
         mounts: trees::mounts(reader),
         relays: trees::relays(reader),
         pull: pull(reader),
         audio: audio(reader),
         fanout: fanout(reader),
-        tls: tls(reader),
         trusted_proxies: reader
             .get("trusted_proxies", |value| {
                 let items = values::list(value)?;
@@ -64,26 +66,6 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
     Some(settings)
 }
 
-/// Both files or none.
-fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
-    let (cert, key) = (reader.text("tls.cert"), reader.text("tls.key"));
-    match (cert, key) {
-        (Some(cert), Some(key)) => Some(TlsFiles {
-            cert: cert.into(),
-            key: key.into(),
-        }),
-        (Some(_), None) => {
-            reader.problem("tls.cert", "stands without `tls.key`", "set both");
-            None
-        }
-        (None, Some(_)) => {
-            reader.problem("tls.key", "stands without `tls.cert`", "set both");
-            None
-        }
-        (None, None) => None,
-    }
-}
-
 fn given(reader: &mut Reader<'_>) -> Given {
     let token = reader.secret("token");
     Given {
@@ -99,6 +81,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     Limits {
         max_listeners: reader.number("max_listeners").filter(|number| *number > 0),
         max_bandwidth: Some(reader.rate("max_bandwidth")).filter(|rate| rate.0 > 0),
+        max_cpu: reader.get("limits.cpu", values::thousandths).unwrap_or(0),
         max_sources: reader.number("max_sources").unwrap_or(1),
         weight: reader.number("weight").unwrap_or(100),
     }
@@ -175,6 +158,7 @@ fn fanout(reader: &mut Reader<'_>) -> Fanout {
             .map(|number| number as usize),
         min_delay: reader.duration("fanout.min_delay"),
         max_delay: reader.duration("fanout.max_delay"),
+        backend: reader.word("fanout.backend", Backend::Auto),
     };
     if fanout.min_delay > fanout.max_delay {
         reader.problem(

@@ -1,6 +1,8 @@
 //! The table of every setting, of old names, and of what the design names but nothing carries out yet.
 
-use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
+use super::choices::{
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+};
 use super::keys::{Field, Key, Kind, NotYet, Old, Preset};
 
 macro_rules! keys {
@@ -54,6 +56,8 @@ pub const KEYS: &[Key] = keys! {
         "Listeners that this node takes at most; 0 sets no limit beside descriptors and bandwidth.";
     "max_bandwidth" --"max-bandwidth", Rate, Is("0"),
         "Rate that this node sends at most, such as `900Mbit`; 0 sets no limit.";
+    "limits.cpu", Text, Unset("no limit"),
+        "Share of the machine's processors in use, such as `85%`, above which this node sends newcomers on; it has to last three seconds.";
     "max_sources", Integer { min: 1, max: 10_000 }, Is("64"),
         "Sources that this node takes at once at most.";
     "weight" --"weight", Integer { min: 1, max: 1_000 }, Is("100"),
@@ -68,6 +72,9 @@ pub const KEYS: &[Key] = keys! {
         "What carries the audio.";
     "forget", Duration, Is("10m"),
         "Time after which a dead node leaves table, metrics and totals.";
+
+    "grace", Duration, Is("5s"),
+        "Time that listeners have to leave after SIGTERM: they are closed evenly over it. In Kubernetes a little less than `terminationGracePeriodSeconds`.";
 
     "mounts", Tree(MOUNT), Unset("sources may use any path"),
         "Mounts with settings of their own; also a list of paths separated by commas.";
@@ -104,11 +111,9 @@ pub const KEYS: &[Key] = keys! {
         "Time that bytes wait for company at most while the node is idle.";
     "fanout.max_delay", Duration, Is("1s"),
         "Time that bytes wait for company at most while the node is full.";
+    "fanout.backend", Choice(Backend::NAMES), Is("auto"),
+        "How sends to listeners reach the kernel: `io_uring` takes many in one call where the kernel allows it, `plain` always works.";
 
-    "tls.cert", Text, Unset("no TLS on this node"),
-        "PEM file of the certificate chain, the node's own first: with it the data port speaks TLS beside clear text.";
-    "tls.key", Text, Unset("no TLS on this node"),
-        "PEM file of the certificate's private key, without a passphrase.";
     "trusted_proxies", List, Is(""),
         "Networks (CIDR) whose `X-Forwarded-*` and PROXY headers are believed.";
     "shoutcast.mount", Text, Is("/stream"),
@@ -234,10 +239,11 @@ pub const NOT_YET: &[NotYet] = not_yet! {
     "mode" = "auto", "proxying of listeners is not built yet: use `redirect`";
     "engine" = "icecast", "running a real icecast2 is not built yet: use `embedded`, or `relayctl render icecast`";
     "engine" = "shoutcast", "running a real sc_serv is not built yet: use `embedded`, or `relayctl render shoutcast`";
+    "tls.cert", "TLS for listeners is not built yet: let a proxy in front terminate it";
+    "tls.key", "TLS for listeners is not built yet: let a proxy in front terminate it";
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
     "overflow_url", "an overflow URL is not built yet: a full cluster answers 503 with `Retry-After`";
     "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
-    "limits.cpu", "a limit on processor time is not built yet: use `max_listeners` or `max_bandwidth`";
     "max_children", "a bound on children is not built yet: every relay pulls from the primary";
     "region", "regions are not built yet: every relay pulls from the primary";
     "services", "several services are not built yet: write mounts of one as `service:/path`";

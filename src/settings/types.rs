@@ -6,7 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-pub use super::choices::{AccessFormat, Engine, Level, LogFormat, Mode, Open, Serve, Strategy};
+pub use super::choices::{
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+};
 pub use super::trees::{ForeignRelay, Mount};
 pub use super::values::Bind;
 use crate::base::ids::{MountId, NodeId};
@@ -42,6 +44,8 @@ pub struct Settings {
     pub engine: Engine,
     /// When a dead node leaves the table.
     pub forget: Duration,
+    /// Time that listeners have to leave at the end.
+    pub grace: Duration,
     /// Mounts with settings of their own.
     pub mounts: Vec<Mount>,
     /// Foreign upstreams.
@@ -52,8 +56,6 @@ pub struct Settings {
     pub audio: Audio,
     /// Threads and ticks.
     pub fanout: Fanout,
-    /// TLS on the data port, where it is set.
-    pub tls: Option<TlsFiles>,
     /// Whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Shoutcast v1 sources.
@@ -97,15 +99,6 @@ impl Public {
     }
 }
 
-/// A certificate and its key, as PEM files. What is in them is read by whoever starts the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The chain, the node's own certificate first.
-    pub cert: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
 /// The primary of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Primary {
@@ -140,6 +133,8 @@ pub struct Limits {
     pub max_listeners: Option<u32>,
     /// None sets no limit.
     pub max_bandwidth: Option<Rate>,
+    /// Thousandths of the processors in use; 0 sets no limit.
+    pub max_cpu: u32,
     /// At least 1.
     pub max_sources: u32,
     /// 1 to 1000.
@@ -189,6 +184,8 @@ pub struct Fanout {
     pub min_delay: Duration,
     /// While full.
     pub max_delay: Duration,
+    /// How sends reach the kernel.
+    pub backend: Backend,
 }
 
 /// Shoutcast v1 sources.

@@ -119,6 +119,23 @@ pub(super) fn size(value: &Value) -> Read<Size> {
         .map_err(|error| error.to_string())
 }
 
+/// A share above 0 and up to 1, as `85%` or `0.85`, in thousandths.
+pub(super) fn thousandths(value: &Value) -> Read<u32> {
+    let text = scalar(value)?;
+    let wrong = || format!("`{text}` is no share between 0 and 1, such as `85%` or `0.85`");
+    let (number, whole) = match text.trim().strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text.trim(), 1.0),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+    let share = (number / whole * 1_000.0).round();
+    if (1.0..=1_000.0).contains(&share) {
+        Ok(share as u32)
+    } else {
+        Err(wrong())
+    }
+}
+
 /// A list, or a text with commas; empty items are left out.
 pub(super) fn list(value: &Value) -> Read<Vec<String>> {
     let items = match value {
@@ -283,6 +300,18 @@ mod tests {
             assert!(shown.contains("/a") && !shown.contains("pw"), "{shown}");
         }
         assert_eq!(show(kind, &json!("/a.mp3,/b.ogg")), "/a.mp3,/b.ogg");
+    }
+
+    #[test]
+    fn shares_of_one() {
+        let read = |text: &str| thousandths(&Value::String(text.into()));
+        assert_eq!(
+            (read("85%"), read("0.85"), read(" 100 %")),
+            (Ok(850), Ok(850), Ok(1_000))
+        );
+        for bad in ["0", "85", "101%", "-1%", "much", "NaN", ""] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

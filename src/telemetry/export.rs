@@ -47,8 +47,6 @@ pub struct Scrape {
     pub node: String,
     /// When the process began, in seconds since 1970.
     pub started_unix_seconds: f64,
-    /// When the certificate of the data port ends, in seconds since 1970; `None` where it speaks no TLS.
-    pub certificate_not_after: Option<u64>,
     /// Most listeners that this node takes.
     pub listeners_limit: u64,
     /// Bits a second that its listeners may take, 0 for no limit.
@@ -57,6 +55,8 @@ pub struct Scrape {
     pub draining: bool,
     /// All mounts that ever counted something.
     pub mounts: Vec<MountSample>,
+    /// Threads of the fan-out by how their sends reach the kernel, with a zero for a way that none takes.
+    pub fanout: Vec<(&'static str, u64)>,
     /// Nodes in each state, with a zero for the states that nobody is in.
     pub node_states: Vec<(&'static str, u64)>,
     /// The nodes that are known.
@@ -201,6 +201,9 @@ fn render_state(scrape: &Scrape) -> String {
         for mount in &scrape.mounts {
             set_mount(mount);
         }
+        for (backend, threads) in &scrape.fanout {
+            gauge!("relayctl_fanout_backend", "backend" => *backend).set(float(*threads));
+        }
         for (state, count) in &scrape.node_states {
             gauge!("relayctl_nodes", "state" => *state).set(float(*count));
         }
@@ -227,9 +230,6 @@ fn set_node(scrape: &Scrape) {
         // Base units are bytes; the contract fixes bits only for the nodes' own.
         let bytes = float(scrape.bandwidth_limit_bits) / 8.0;
         gauge!("relayctl_bandwidth_limit_bytes").set(bytes);
-    }
-    if let Some(end) = scrape.certificate_not_after {
-        gauge!("relayctl_tls_certificate_not_after_seconds").set(float(end));
     }
     let mounts = scrape.mounts.iter().filter(|mount| mount.now.is_some());
     gauge!("relayctl_mounts").set(float(mounts.count() as u64));

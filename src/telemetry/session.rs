@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{MountCounters, Telemetry};
@@ -44,6 +44,8 @@ pub enum EndReason {
     Superseded,
     /// The node went down.
     Shutdown,
+    /// The node is being emptied.
+    Drained,
 }
 
 impl EndReason {
@@ -59,9 +61,13 @@ impl EndReason {
             Self::Duration => "duration",
             Self::Superseded => "superseded",
             Self::Shutdown => "shutdown",
+            Self::Drained => "drained",
         }
     }
 }
+
+/// Ends that are asked for from outside.
+const ENDINGS: [EndReason; 3] = [EndReason::Kicked, EndReason::Superseded, EndReason::Drained];
 
 /// What is known of a session when it opens.
 #[derive(Debug, Clone)]
@@ -101,7 +107,8 @@ pub struct SessionRecord {
     pub started_unix_millis: u64,
     started: Instant,
     sent_bytes: AtomicU64,
-    kicked: AtomicBool,
+    /// What somebody asked its end for: 0 is nobody, else the place in [`ENDINGS`] and one.
+    ending: AtomicU8,
 }
 
 impl SessionRecord {
@@ -117,7 +124,7 @@ impl SessionRecord {
             started_unix_millis: unix_millis(),
             started: Instant::now(),
             sent_bytes: AtomicU64::new(0),
-            kicked: AtomicBool::new(false),
+            ending: AtomicU8::new(0),
         }
     }
 
@@ -136,14 +143,24 @@ impl SessionRecord {
         self.started.elapsed()
     }
 
-    /// Asks for its end; the shard that holds it acts on its next sweep.
+    /// An operator asks for its end.
     pub fn kick(&self) {
-        self.kicked.store(true, Ordering::Relaxed);
+        self.end(EndReason::Kicked);
     }
 
-    /// True if its end was asked for.
-    pub fn is_kicked(&self) -> bool {
-        self.kicked.load(Ordering::Relaxed)
+    /// Asks for its end; the shard that holds it acts on its next sweep. The first reason stays.
+    pub fn end(&self, reason: EndReason) {
+        let place = ENDINGS.iter().position(|known| *known == reason);
+        let code = place.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(1);
+        let _ = self
+            .ending
+            .compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Why its end was asked for, if it was.
+    pub fn ending(&self) -> Option<EndReason> {
+        let code = usize::from(self.ending.load(Ordering::Relaxed));
+        ENDINGS.get(code.checked_sub(1)?).copied()
     }
 }
 

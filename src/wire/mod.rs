@@ -15,4 +15,3 @@ pub mod message;
 pub mod proxy_protocol;
 pub mod response;
 pub mod sniff;
-pub mod tls;

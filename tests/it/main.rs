@@ -27,4 +27,3 @@ mod replacing;
 mod shoutcast;
 mod sources;
 mod starting;
-mod tls;

@@ -1,9 +1,11 @@
 //! Our own API: JSON under `/api/v1`, described by `/api/v1/openapi.json`, which is made from this code.
 
+mod events;
 pub(super) mod listeners;
 mod mounts;
 mod node;
 mod nodes;
+mod orders;
 mod picks;
 mod tokens;
 
@@ -53,7 +55,13 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
         ("/api/v1/status", get(node::status)),
         ("/api/v1/mounts", get(mounts::mounts)),
         ("/api/v1/nodes", get(nodes::nodes)),
+        ("/api/v1/nodes/{name}/drain", post(orders::drain)),
+        ("/api/v1/nodes/{name}/resume", post(orders::resume)),
+        ("/api/v1/nodes/{name}/reflect", post(orders::reflect)),
+        ("/api/v1/drain", post(orders::drain_here)),
+        ("/api/v1/resume", post(orders::resume_here)),
         ("/api/v1/picks", get(picks::picks)),
+        ("/api/v1/events", get(events::events)),
         ("/api/v1/listeners", get(listeners::listeners)),
         ("/api/v1/listeners/{id}", delete(listeners::end)),
         ("/api/v1/listeners/{id}/kick", post(listeners::kick)),
@@ -81,7 +89,13 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         node::status,
         mounts::mounts,
         nodes::nodes,
+        orders::drain,
+        orders::resume,
+        orders::reflect,
+        orders::drain_here,
+        orders::resume_here,
         picks::picks,
+        events::events,
         listeners::listeners,
         listeners::end,
         listeners::kick,
@@ -140,7 +154,12 @@ mod tests {
                 .map(String::as_str)
                 .collect();
             let expected: &[&str] = match path.as_str() {
-                path if path.ends_with("/kick") => &["post"],
+                path if ["/kick", "/drain", "/resume", "/reflect"]
+                    .iter()
+                    .any(|word| path.ends_with(word)) =>
+                {
+                    &["post"]
+                }
                 path if path.ends_with("/{id}") => &["delete"],
                 "/api/v1/tokens" => &["get", "post"],
                 _ => &["get"],

@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Error;
+use super::orders::Drain;
 use crate::admin::access::Read;
 use crate::cluster::snapshot::{NodeView, Snapshot};
 use crate::control::Control;
@@ -56,6 +57,10 @@ struct Node {
     /// True while its beats are missing or its URL fails, even where `state` is `ready` because too many others
     /// fail too.
     suspected: bool,
+    /// `on` or `off` where an operator forced it to send newcomers on, or not to; else `auto`.
+    reflect: &'static str,
+    /// How far its drain is, where this node knows.
+    drain: Option<Drain>,
     /// Why listeners cannot reach it: the URL that was tried, the error, and what to set.
     trouble: Option<String>,
     /// Seconds since its process began.
@@ -78,7 +83,7 @@ struct NodeMount {
 }
 
 impl Node {
-    fn of(node: &NodeView, snapshot: &Snapshot, now: Instant) -> Self {
+    fn of(node: &NodeView, snapshot: &Snapshot, control: &Control, now: Instant) -> Self {
         let parent = node.parent.as_ref().map(|id| {
             let known = snapshot.find(id);
             known.map_or_else(|| id.to_string(), |parent| parent.name.to_string())
@@ -109,6 +114,8 @@ impl Node {
             version: node.version.clone(),
             full: node.full,
             suspected: node.suspected,
+            reflect: control.reflect_of(&node.id).as_str(),
+            drain: control.drain_progress(node).map(Drain::from),
             trouble: node.trouble.clone(),
             uptime_seconds: node.uptime_at(now).as_secs(),
             heartbeat_age_seconds: (age.as_secs_f64() * 1000.0).round() / 1000.0,
@@ -129,6 +136,8 @@ pub(super) async fn nodes(_: Read, State(control): State<Arc<Control>>) -> Json<
     let now = Instant::now();
     let nodes = snapshot.nodes.iter();
     Json(Nodes {
-        nodes: nodes.map(|node| Node::of(node, &snapshot, now)).collect(),
+        nodes: nodes
+            .map(|node| Node::of(node, &snapshot, &control, now))
+            .collect(),
     })
 }

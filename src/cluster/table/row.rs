@@ -69,6 +69,7 @@ impl Row {
                 max_listeners: 1,
                 max_bandwidth: 0,
                 max_children: 0,
+                max_cpu: 0,
             },
             capabilities: Capabilities::default(),
             listeners: 0,

@@ -34,6 +34,7 @@ fn join(name: &str, incarnation: u64) -> JoinRequest {
             max_listeners: 100,
             max_bandwidth: 0,
             max_children: 0,
+            max_cpu: 0,
         },
         weight: 100,
         uptime_millis: 0,
@@ -75,6 +76,7 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
         confirmed: Vec::new(),
         parent: None,
         capabilities: join.capabilities,
+        events: Vec::new(),
     }
 }
 

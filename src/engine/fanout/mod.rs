@@ -17,7 +17,6 @@ mod pace;
 mod plan;
 mod shard;
 mod shards;
-mod tls;
 mod views;
 mod wheel;
 
@@ -27,11 +26,11 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustls::ServerConnection;
 
 use super::mount::Mount;
 use super::ring::Burst;
 use crate::telemetry::Session;
+pub use backend::{Choice, Kind};
 pub use entry::{STATE_VERSION, State};
 pub(super) use shards::Shards;
 
@@ -46,14 +45,25 @@ pub struct Config {
     pub max_delay: Duration,
     /// A listener whose socket took no byte for this long is closed (default 30 s).
     pub stall: Duration,
+    /// How sends reach the kernel; chosen once, at the start.
+    pub backend: Choice,
+}
+
+/// How the fan-out runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Shards that send in each way; all the same but where one of them had to change.
+    pub shards: Vec<(Kind, usize)>,
+    /// Which way was chosen.
+    pub backend: Kind,
+    /// Why.
+    pub reason: String,
 }
 
 /// A listener on its way into a shard.
 pub struct Listener {
     /// The client.
     pub socket: TcpStream,
-    /// Its session where it speaks TLS, the handshake done.
-    pub tls: Option<Box<ServerConnection>>,
     /// What it listens to.
     pub mount: Arc<Mount>,
     /// The answer's head, whole.

@@ -1,15 +1,16 @@
 //! All shards of a node: how many, who gets a newcomer, and what they are told.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use mio::Waker;
 
+use super::backend::{Chosen, Kind};
 use super::pace::weight;
 use super::shard::Shard;
-use super::{Command, Config, Listener, State};
+use super::{Command, Config, Listener, Report, State};
 use crate::engine::Busy;
 use crate::engine::ring::Burst;
 
@@ -19,29 +20,41 @@ const INBOX: usize = 16 * 1024;
 /// What a shard carries, seen from outside.
 #[derive(Debug, Default)]
 pub(super) struct Gauge {
-    pub listeners: AtomicUsize,
     /// The listeners by what each costs, see [`weight`].
     load: AtomicU64,
+    /// It sends many at once.
+    batches: AtomicBool,
     /// It was woken and has not looked at its inbox since.
     woken: AtomicBool,
 }
 
 impl Gauge {
     fn add(&self, weight: u64) {
-        self.listeners.fetch_add(1, Ordering::Relaxed);
         self.load.fetch_add(weight, Ordering::Relaxed);
     }
 
     /// A listener of `weight` went.
     pub fn remove(&self, weight: u64) {
-        self.listeners.fetch_sub(1, Ordering::Relaxed);
         self.load.fetch_sub(weight, Ordering::Relaxed);
     }
-}
 
-/// The shard is about to look at its inbox.
-pub(super) fn take_note(gauge: &Gauge) {
-    gauge.woken.store(false, Ordering::SeqCst);
+    /// Its sends reach the kernel this way from now on.
+    pub fn set_kind(&self, kind: Kind) {
+        self.batches.store(kind == Kind::IoUring, Ordering::Relaxed);
+    }
+
+    fn kind(&self) -> Kind {
+        if self.batches.load(Ordering::Relaxed) {
+            Kind::IoUring
+        } else {
+            Kind::Plain
+        }
+    }
+
+    /// The shard is about to look at its inbox: who sends after this wakes it again.
+    pub fn look(&self) {
+        self.woken.store(false, Ordering::SeqCst);
+    }
 }
 
 struct Handle {
@@ -54,6 +67,7 @@ struct Handle {
 /// See the module.
 pub(in crate::engine) struct Shards {
     handles: Vec<Handle>,
+    chosen: Chosen,
 }
 
 impl Shards {
@@ -65,10 +79,13 @@ impl Shards {
         } else {
             config.threads
         };
+        let chosen = Chosen::by(config.backend);
+        let (backend, reason) = (chosen.kind.as_str(), chosen.reason.as_str());
+        tracing::info!(shards = count, backend, reason, "the fan-out starts");
         let handles = (0..count)
-            .map(|number| start_one(number, config))
+            .map(|number| start_one(number, config, chosen.kind))
             .collect::<Result<_, _>>()?;
-        Ok(Self { handles })
+        Ok(Self { handles, chosen })
     }
 
     /// Gives a listener to the shard with the least load.
@@ -85,7 +102,20 @@ impl Shards {
         Ok(())
     }
 
-    /// Takes new settings (the number of threads stays).
+    /// How it runs.
+    pub fn report(&self) -> Report {
+        let count = |kind| {
+            let kinds = self.handles.iter().map(|handle| handle.gauge.kind());
+            (kind, kinds.filter(|other| *other == kind).count())
+        };
+        Report {
+            shards: Kind::ALL.map(count).to_vec(),
+            backend: self.chosen.kind,
+            reason: self.chosen.reason.clone(),
+        }
+    }
+
+    /// Takes new settings (the number of threads and the way to the kernel stay).
     pub fn reconfigure(&self, config: &Config) {
         self.tell(|| Command::Reconfigure(config.clone()));
     }
@@ -143,13 +173,15 @@ fn wake(handle: &Handle) {
     }
 }
 
-fn start_one(number: usize, config: &Config) -> std::io::Result<Handle> {
+fn start_one(number: usize, config: &Config, kind: Kind) -> std::io::Result<Handle> {
     let (inbox, commands) = sync_channel(INBOX);
     let gauge = Arc::new(Gauge::default());
+    // Until the thread has seen that it cannot.
+    gauge.set_kind(kind);
     let (shard, waker) = Shard::new(config.clone(), commands, Arc::clone(&gauge))?;
     let thread = std::thread::Builder::new()
         .name(format!("fanout-{number}"))
-        .spawn(move || shard.run())?;
+        .spawn(move || shard.run(kind))?;
     Ok(Handle {
         inbox,
         waker,

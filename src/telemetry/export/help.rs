@@ -14,9 +14,26 @@ pub(super) fn describe_events() {
         let _ = histogram!(name);
     }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
+    for name in HAPPENINGS {
+        let _ = counter!(name);
+    }
 }
 
-pub(super) const EVENTS: [(&str, &str); 6] = [
+/// Counters of what happens, that stand at zero until it does.
+pub(super) const HAPPENINGS: [&str; 10] = [
+    "relayctl_joins_total",
+    "relayctl_leaves_total",
+    "relayctl_deaths_total",
+    "relayctl_suspicions_total",
+    "relayctl_failovers_total",
+    "relayctl_overloads_total",
+    "relayctl_drains_total",
+    "relayctl_sources_total",
+    "relayctl_sources_lost_total",
+    "relayctl_epochs_total",
+];
+
+pub(super) const EVENTS: [(&str, &str); 16] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -31,12 +48,40 @@ pub(super) const EVENTS: [(&str, &str); 6] = [
         "Sources that ended, by reason.",
     ),
     (
-        "relayctl_tls_handshakes_total",
-        "TLS handshakes that succeeded, by version and by whether a session was resumed.",
-    ),
-    (
         "relayctl_reloads_total",
         "Reloads of the settings, by outcome.",
+    ),
+    ("relayctl_joins_total", "Nodes that joined, on a primary."),
+    ("relayctl_leaves_total", "Nodes that left, on a primary."),
+    ("relayctl_deaths_total", "Nodes that died, on a primary."),
+    (
+        "relayctl_suspicions_total",
+        "Nodes that fell silent or could not be reached, on a primary.",
+    ),
+    (
+        "relayctl_failovers_total",
+        "Pulls of this node that went on at another parent.",
+    ),
+    (
+        "relayctl_reflections_total",
+        "Newcomers that this relay sent on, by reason.",
+    ),
+    (
+        "relayctl_overloads_total",
+        "Times that this node came over a limit of its own.",
+    ),
+    ("relayctl_drains_total", "Drains that were begun here."),
+    (
+        "relayctl_sources_total",
+        "Times that a mount got a source, on a primary.",
+    ),
+    (
+        "relayctl_sources_lost_total",
+        "Times that a mount lost its source, on a primary.",
+    ),
+    (
+        "relayctl_epochs_total",
+        "Times that a mount's bytes were numbered anew, on a primary.",
     ),
 ];
 
@@ -119,16 +164,16 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
 
 pub(super) const GAUGES: [(&str, Unit, &str); 20] = [
     (
-        "relayctl_tls_certificate_not_after_seconds",
-        Unit::Seconds,
-        "When the certificate of the data port ends, in seconds since 1970.",
-    ),
-    (
         "relayctl_build_info",
         Unit::Count,
         "Always 1; version, role and name of this node.",
     ),
     ("relayctl_listeners", Unit::Count, "Listeners on this node."),
+    (
+        "relayctl_fanout_backend",
+        Unit::Count,
+        "Threads that send to listeners, by how their sends reach the kernel.",
+    ),
     (
         "relayctl_listeners_limit",
         Unit::Count,

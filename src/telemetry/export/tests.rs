@@ -28,7 +28,6 @@ fn sample() -> Scrape {
         role: "primary".into(),
         node: "head".into(),
         started_unix_seconds: 1_795_235_880.0,
-        certificate_not_after: Some(1_826_771_880),
         listeners_limit: 100,
         bandwidth_limit_bits: 8000,
         draining: false,
@@ -57,6 +56,7 @@ fn sample() -> Scrape {
                 ..MountSample::default()
             },
         ],
+        fanout: vec![("plain", 0), ("io_uring", 2)],
         node_states: vec![("up", 1), ("dead", 0)],
         nodes: vec![NodeSample {
             node: "edge-1".into(),

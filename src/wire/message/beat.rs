@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, Limits, MAX_CONFIRMED, MAX_MOUNTS, MAX_TEXT, MessageError, NodeName, PublicUrls,
-    check_node,
+    Capabilities, EventReport, Limits, MAX_CONFIRMED, MAX_EVENTS, MAX_MOUNTS, MAX_TEXT,
+    MessageError, NodeName, PublicUrls, check_node,
 };
 use crate::base::ids::{Epoch, MountId, NodeId};
 
@@ -132,6 +132,9 @@ pub struct Beat {
     /// Of its engine.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// What happened there since the last beat that was acknowledged.
+    #[serde(default)]
+    pub events: Vec<EventReport>,
 }
 
 impl Beat {
@@ -154,7 +157,51 @@ impl Beat {
         if self.mounts.iter().any(|m| m.content_type.len() > MAX_TEXT) {
             return Err(MessageError::TooLong("content_type", MAX_TEXT));
         }
+        if self.events.len() > MAX_EVENTS {
+            return Err(MessageError::TooLong("events", MAX_EVENTS));
+        }
+        for event in &self.events {
+            event.what.check()?;
+        }
         Ok(())
+    }
+}
+
+/// An operator's drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainOrder {
+    /// By the primary's clock.
+    pub since_unix_millis: u64,
+    /// The listeners are closed over this time; none: they are left until they go.
+    #[serde(default)]
+    pub spread_millis: Option<u64>,
+    /// Listeners when it began.
+    #[serde(default)]
+    pub listeners: u64,
+}
+
+/// Whether a node sends newcomers on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reflect {
+    /// Always, as if it were over a limit.
+    On,
+    /// Only at its most listeners, whatever bandwidth and processors say.
+    Off,
+    /// Over any limit.
+    #[default]
+    #[serde(other)]
+    Auto,
+}
+
+impl Reflect {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Auto => "auto",
+        }
     }
 }
 
@@ -171,7 +218,11 @@ pub struct BeatAnswer {
     /// The node has to join anew.
     pub rejoin: bool,
     /// The operator drains the node.
-    pub drain: bool,
+    pub drain: Option<DrainOrder>,
+    /// The operator takes back a drain that the node was told of by itself.
+    pub resume: bool,
+    /// Whether the node sends newcomers on.
+    pub reflect: Reflect,
     /// Rises when the cluster keys change; they come down the feed.
     pub keys_version: u64,
     /// The primary's clock.

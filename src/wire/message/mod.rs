@@ -8,6 +8,7 @@
 //! (the serving side), `upstream` (the asking side).
 
 mod beat;
+mod event;
 mod feed;
 mod join;
 
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::NodeId;
 
-pub use beat::{Beat, BeatAnswer, MountBeat, MountState, NodeState};
+pub use beat::{Beat, BeatAnswer, DrainOrder, MountBeat, MountState, NodeState, Reflect};
+pub use event::{EventReport, Happening, MAX_EVENTS};
 pub use feed::{FeedLine, MountInfo, MountRow, NodeRole, NodeRow};
 pub use join::{ClusterKey, JoinAnswer, JoinRequest, ProbeResult, URL_HINT};
 
@@ -149,6 +151,9 @@ pub struct Limits {
     /// Nodes that it feeds; 0 is none.
     #[serde(default)]
     pub max_children: u32,
+    /// Thousandths of its processors in use above which it takes nobody new; 0 is no limit.
+    #[serde(default)]
+    pub max_cpu: u32,
 }
 
 fn default_weight() -> u32 {

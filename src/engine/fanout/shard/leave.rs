@@ -26,13 +26,7 @@ impl Shard {
         let Token(key) = event.token();
         let entry = self.entries.get_mut(key)?;
         let gone = event.is_error() || event.is_read_closed() || event.is_write_closed();
-        let listens = match entry.tls {
-            _ if gone => false,
-            _ if !event.is_readable() => true,
-            None => discard_input(&mut entry.socket),
-            Some(place) => self.sessions.discard_input(place, &entry.socket),
-        };
-        if !listens {
+        if gone || (event.is_readable() && !discard_input(&mut entry.socket)) {
             self.close(key, EndReason::Left);
             return None;
         }
@@ -84,14 +78,13 @@ impl Shard {
 
     /// Ends those whose end was asked for.
     pub(super) fn sweep(&mut self) {
-        let kicked: Vec<usize> = self
+        let ending: Vec<(usize, EndReason)> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.record.is_kicked())
-            .map(|(key, _)| key)
+            .filter_map(|(key, entry)| Some((key, entry.record.ending()?)))
             .collect();
-        for key in kicked {
-            self.close(key, EndReason::Kicked);
+        for (key, reason) in ending {
+            self.close(key, reason);
         }
     }
 
@@ -100,9 +93,6 @@ impl Shard {
             return;
         };
         let _ = self.poll.registry().deregister(&mut entry.socket);
-        if let Some(place) = entry.tls {
-            self.sessions.close(place, &entry.socket);
-        }
         self.gauge.remove(entry.side.weight);
         let counters = entry.side.session.counters();
         match reason {

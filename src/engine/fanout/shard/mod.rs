@@ -2,11 +2,10 @@
 //!
 //! Must never: wait for anything but readiness and the clock, lock across a send, or look at a listener whose
 //! socket is full before it is writable or its stall is over. Its parts: `arrive` (newcomers), `visit` (their
-//! turns), `leave` (events and ends), `secure` (what differs where a listener speaks TLS).
+//! turns), `leave` (events and ends).
 
 mod arrive;
 mod leave;
-mod secure;
 mod visit;
 
 use std::io::{self, ErrorKind};
@@ -17,13 +16,12 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
-use super::backend::Backend;
+use super::backend::{Backend, Kind};
 use super::batch::Batch;
 use super::deadlines::Deadlines;
 use super::entry::Entry;
 use super::pace::Pace;
-use super::shards::{Gauge, take_note};
-use super::tls::Sessions;
+use super::shards::Gauge;
 use super::views::Views;
 use super::wheel::{Ticket, Wheel};
 use super::{Command, Config};
@@ -46,8 +44,6 @@ pub(super) struct Shard {
     gauge: Arc<Gauge>,
     backend: Backend,
     entries: Slab<Entry>,
-    /// Of those that speak TLS.
-    sessions: Sessions,
     wheel: Wheel,
     deadlines: Deadlines,
     views: Views,
@@ -97,7 +93,6 @@ impl Shard {
             gauge,
             backend: Backend::Plain,
             entries: Slab::new(),
-            sessions: Sessions::default(),
             wheel: Wheel::new(start),
             deadlines: Deadlines::default(),
             views: Views::default(),
@@ -111,8 +106,10 @@ impl Shard {
         Ok((shard, waker))
     }
 
-    /// Runs until told to stop.
-    pub fn run(mut self) {
+    /// Runs until told to stop; its sends reach the kernel by `kind`, if this thread may.
+    pub fn run(mut self, kind: Kind) {
+        self.backend = Backend::open(kind);
+        self.gauge.set_kind(self.backend.kind());
         let mut events = Events::with_capacity(1024);
         let mut idle_from = Instant::now();
         let mut looked = idle_from;
@@ -153,8 +150,7 @@ impl Shard {
     }
 
     fn take_commands(&mut self, now: Moment) -> Inbox {
-        // Before the inbox is looked at: who sends after this wakes the shard again.
-        take_note(&self.gauge);
+        self.gauge.look();
         let mut fresh = std::mem::take(&mut self.fresh);
         let mut outcome = Inbox::More;
         for _ in 0..COMMANDS_A_ROUND {

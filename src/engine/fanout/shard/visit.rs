@@ -40,7 +40,7 @@ impl Shard {
                 break;
             }
             for ticket in tickets.drain(..) {
-                self.lay_out(ticket, now, &mut again);
+                self.lay_out(ticket, now);
                 if self.batch.jobs.len() >= self.backend.batch() {
                     self.flush(now, &mut again);
                 }
@@ -56,7 +56,7 @@ impl Shard {
     }
 
     /// Adds a job for a listener, or gives it its next turn where nothing waits for it.
-    fn lay_out(&mut self, ticket: Ticket, now: Moment, again: &mut Vec<Ticket>) {
+    fn lay_out(&mut self, ticket: Ticket, now: Moment) {
         let (key, generation) = ticket;
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -64,12 +64,6 @@ impl Shard {
         if entry.generation != generation || entry.blocked {
             return;
         }
-        if entry.tls.is_some() && !self.flush_sealed(ticket, now) {
-            return;
-        }
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
         let place = match settle(entry, &mut self.views, now.millis) {
             Ok(place) => place,
             Err(reason) => return self.close(key, reason),
@@ -81,9 +75,6 @@ impl Shard {
         job.plan.lay_out(entry, view.chain());
         (job.key, job.view) = (key, place);
         if job.plan.total() > 0 {
-            if entry.tls.is_some() {
-                return self.send_sealed(job, now, again);
-            }
             self.batch.jobs.push(job);
             return;
         }
@@ -102,7 +93,9 @@ impl Shard {
             entries: &self.entries,
             views: &self.views,
         };
-        self.backend.send(&sources, &mut self.batch.jobs);
+        if !self.backend.send(&sources, &mut self.batch.jobs) {
+            self.gauge.set_kind(self.backend.kind());
+        }
         let mut jobs = std::mem::take(&mut self.batch.jobs);
         for job in jobs.drain(..) {
             self.conclude(&job, now, again);
@@ -111,7 +104,7 @@ impl Shard {
         self.batch.jobs = jobs;
     }
 
-    pub(super) fn conclude(&mut self, job: &Job, now: Moment, again: &mut Vec<Ticket>) {
+    fn conclude(&mut self, job: &Job, now: Moment, again: &mut Vec<Ticket>) {
         let next = self.account(job, now);
         let Some(entry) = self.entries.get_mut(job.key) else {
             return;
@@ -136,9 +129,8 @@ impl Shard {
 
     /// Moves the cursor and counts.
     fn account(&mut self, job: &Job, now: Moment) -> Next {
-        let (taken, full) = match job.result {
-            Sent::Took(taken) => (taken, taken < job.plan.total()),
-            Sent::TookAndFull(taken) => (taken, true),
+        let taken = match job.result {
+            Sent::Took(taken) => taken,
             Sent::Full => return Next::Blocked,
             Sent::Again => return Next::Again,
             Sent::Gone => return Next::Close(EndReason::Left),
@@ -152,7 +144,7 @@ impl Shard {
         if let Some(view) = self.views.get_mut(job.view) {
             view.sent(taken as u64);
         }
-        if full {
+        if taken < job.plan.total() {
             Next::Blocked
         } else if job.plan.is_cut() {
             Next::Again

@@ -1,0 +1,237 @@
+//! What happens in a cluster, in the words of beats, the API and the log.
+
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_TEXT, MessageError, NodeName};
+use crate::base::ids::{Epoch, MountId};
+
+/// Most events in one beat; what is more waits for the next.
+pub const MAX_EVENTS: usize = 64;
+
+/// Something happened. The texts of `kind` are stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Happening {
+    /// A node is in the table for the first time.
+    Joined {
+        /// Who.
+        who: NodeName,
+    },
+    /// A node said goodbye, or its row was forgotten.
+    Left {
+        /// Who.
+        who: NodeName,
+    },
+    /// A node was silent for too long, or its port refused connections.
+    Died {
+        /// Who.
+        who: NodeName,
+    },
+    /// A node's beats stopped, or its URL does not answer.
+    Suspected {
+        /// Who.
+        who: NodeName,
+        /// What is wrong, where more than silence is known.
+        why: Option<String>,
+    },
+    /// A node takes listeners, for the first time or again.
+    Ready {
+        /// Who.
+        who: NodeName,
+    },
+    /// Fewer than half of the relays can be reached, or enough again.
+    Panic {
+        /// Which.
+        on: bool,
+    },
+    /// A pull goes on at another parent.
+    Failover {
+        /// Of which mount.
+        mount: MountId,
+        /// The parent of before.
+        from: NodeName,
+        /// The parent from now on.
+        to: NodeName,
+        /// From the last byte of the one to the first byte of the other.
+        millis: u64,
+        /// Bytes that the new parent had no more.
+        lost_bytes: u64,
+        /// Why the old one was left.
+        why: String,
+    },
+    /// A relay sent newcomers on, gathered over a second.
+    Reflected {
+        /// How many.
+        count: u64,
+        /// Why: `full`, `cpu`, `bandwidth`, `forced` or `draining`.
+        reason: String,
+    },
+    /// A node is over a limit of its own, or no more.
+    Overload {
+        /// Which.
+        on: bool,
+        /// The limit: `listeners`, `bandwidth`, `cpu` or `forced`.
+        reason: String,
+    },
+    /// A node takes nobody new from now on.
+    DrainBegan {
+        /// Who.
+        who: NodeName,
+        /// `operator`, `local` or `shutdown`.
+        by: String,
+        /// Its listeners then.
+        listeners: u64,
+        /// Its listeners are closed over this time; none: they are left alone.
+        spread_seconds: Option<u64>,
+    },
+    /// The last listener of a draining node has gone.
+    DrainDone {
+        /// Who.
+        who: NodeName,
+    },
+    /// A drain was taken back.
+    Resumed {
+        /// Who.
+        who: NodeName,
+    },
+    /// A mount has a source, for the first time or again.
+    SourceUp {
+        /// Which.
+        mount: MountId,
+    },
+    /// A mount's source went; its listeners are held.
+    SourceLost {
+        /// Which.
+        mount: MountId,
+    },
+    /// A mount is no more.
+    SourceEnded {
+        /// Which.
+        mount: MountId,
+    },
+    /// A mount's bytes are numbered anew.
+    EpochChanged {
+        /// Which.
+        mount: MountId,
+        /// Before.
+        from: Epoch,
+        /// From now on.
+        to: Epoch,
+    },
+    /// A word of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Happening {
+    /// The counter that rises by one; none where each is counted on its own, or nothing is.
+    pub fn counter(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Joined { .. } => "relayctl_joins_total",
+            Self::Left { .. } => "relayctl_leaves_total",
+            Self::Died { .. } => "relayctl_deaths_total",
+            Self::Suspected { .. } => "relayctl_suspicions_total",
+            Self::Failover { .. } => "relayctl_failovers_total",
+            Self::Overload { on: true, .. } => "relayctl_overloads_total",
+            Self::DrainBegan { .. } => "relayctl_drains_total",
+            Self::SourceUp { .. } => "relayctl_sources_total",
+            Self::SourceLost { .. } => "relayctl_sources_lost_total",
+            Self::EpochChanged { .. } => "relayctl_epochs_total",
+            _ => return None,
+        })
+    }
+
+    /// # Errors
+    /// Where a text is longer than [`MAX_TEXT`].
+    pub fn check(&self) -> Result<(), MessageError> {
+        let text = match self {
+            Self::Suspected {
+                why: Some(text), ..
+            }
+            | Self::Failover { why: text, .. }
+            | Self::Reflected { reason: text, .. }
+            | Self::Overload { reason: text, .. }
+            | Self::DrainBegan { by: text, .. } => text,
+            _ => return Ok(()),
+        };
+        if text.len() > MAX_TEXT {
+            return Err(MessageError::TooLong("events", MAX_TEXT));
+        }
+        Ok(())
+    }
+
+    /// The same with its texts cut to what [`Self::check`] permits.
+    pub fn bounded(mut self) -> Self {
+        match &mut self {
+            Self::Suspected {
+                why: Some(text), ..
+            }
+            | Self::Failover { why: text, .. }
+            | Self::Reflected { reason: text, .. }
+            | Self::Overload { reason: text, .. }
+            | Self::DrainBegan { by: text, .. } => cut(text),
+            _ => {}
+        }
+        self
+    }
+}
+
+fn cut(text: &mut String) {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
+/// An event of the node that beats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReport {
+    /// Rises within the incarnation.
+    pub seq: u64,
+    /// By the node's clock.
+    pub unix_millis: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_and_its_fields_in_one_object() {
+        let report = EventReport {
+            seq: 7,
+            unix_millis: 1,
+            what: Happening::Failover {
+                mount: "/live.mp3".parse().unwrap(),
+                from: "a".parse().unwrap(),
+                to: "b".parse().unwrap(),
+                millis: 120,
+                lost_bytes: 0,
+                why: "was silent".into(),
+            },
+        };
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(
+            text,
+            r#"{"seq":7,"unix_millis":1,"kind":"failover","mount":"/live.mp3","from":"a","to":"b","millis":120,"lost_bytes":0,"why":"was silent"}"#
+        );
+        assert_eq!(serde_json::from_str::<EventReport>(&text).unwrap(), report);
+        let newer = r#"{"seq":8,"unix_millis":1,"kind":"song","title":"x"}"#;
+        let newer: EventReport = serde_json::from_str(newer).unwrap();
+        assert_eq!(newer.what, Happening::Unknown);
+    }
+
+    #[test]
+    fn texts_are_bounded() {
+        let long = Happening::Suspected {
+            who: "a".parse().unwrap(),
+            why: Some("é".repeat(MAX_TEXT)),
+        };
+        assert!(long.check().is_err());
+        assert!(long.bounded().check().is_ok());
+    }
+}
