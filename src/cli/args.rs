@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use super::asking::{
-    GetFlags, HealthFlags, KickFlags, Listing, SecretWord, StatusFlags, Target, TokenCommand,
-    TokenFlags,
+    DrainFlags, GetFlags, HealthFlags, KickFlags, Listing, ReflectFlags, ReflectWord, ResumeFlags,
+    SecretWord, StatusFlags, Target, TokenCommand, TokenFlags,
 };
 pub use super::bench::args::{BenchFlags, BenchPart};
 
@@ -47,8 +47,14 @@ pub enum Command {
     Check(CheckFlags),
     /// One screen: health, source, nodes, mounts
     Status(StatusFlags),
-    /// List nodes, mounts, listeners or the last picks
+    /// List nodes, mounts, listeners, the last picks or events
     Get(GetFlags),
+    /// Take no newcomers to a node, and let go of its listeners
+    Drain(DrainFlags),
+    /// Take newcomers to a node again
+    Resume(ResumeFlags),
+    /// Make a node send newcomers on, or not
+    Reflect(ReflectFlags),
     /// End one listener's connection
     Kick(KickFlags),
     /// Exit 0 if a node is healthy, 1 if not

@@ -59,6 +59,8 @@ pub enum Listing {
     Listeners,
     /// The last decisions and their reasons
     Picks,
+    /// What happened: joins, deaths, failovers, drains, sources
+    Events,
 }
 
 impl Listing {
@@ -69,6 +71,78 @@ impl Listing {
             Self::Mounts => "mounts",
             Self::Listeners => "listeners",
             Self::Picks => "picks",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// Flags of `drain`.
+#[derive(Debug, Args)]
+pub struct DrainFlags {
+    /// The node, by its name or id; it stays drained over restarts, until `resume`
+    #[arg(required_unless_present = "local")]
+    pub node: Option<String>,
+    /// The node of this machine, until its process ends; needs no token
+    #[arg(long, conflicts_with_all = ["node", "addr"])]
+    pub local: bool,
+    /// Close its listeners in random order evenly over this time; without it they are left until they go
+    #[arg(long, value_name = "DURATION")]
+    pub spread: Option<String>,
+    /// Wait no longer than this for the last listener; with `--local` wait at all
+    #[arg(long, value_name = "DURATION")]
+    pub wait: Option<String>,
+    /// Give the order and do not follow it
+    #[arg(long, conflicts_with = "wait")]
+    pub detach: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
+/// Flags of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeFlags {
+    /// The node, by its name or id
+    #[arg(required_unless_present = "local")]
+    pub node: Option<String>,
+    /// The node of this machine; needs no token
+    #[arg(long, conflicts_with_all = ["node", "addr"])]
+    pub local: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
+/// Flags of `reflect`.
+#[derive(Debug, Args)]
+pub struct ReflectFlags {
+    /// The node, by its name or id
+    pub node: String,
+    /// When it sends newcomers on
+    pub word: ReflectWord,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
+/// When a node sends newcomers on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReflectWord {
+    /// Always
+    On,
+    /// Only when it has all the listeners that it may have
+    Off,
+    /// While it is over a limit
+    Auto,
+}
+
+impl ReflectWord {
+    /// The word in the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Auto => "auto",
         }
     }
 }

@@ -60,7 +60,30 @@ impl Client {
                 token: place::variable(&environment, "RELAYCTL_API_TOKEN").map(str::to_owned),
             });
         }
-        let socket = socket(target.data_dir.as_deref())?;
+        Self::over(socket(target.data_dir.as_deref())?)
+    }
+
+    /// The node of this machine: over its socket, or over loopback where its data directory takes none.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn here(target: &Target) -> Result<Self, Failure> {
+        match socket(target.data_dir.as_deref()) {
+            Ok(socket) => Self::over(socket),
+            Err(failure) if failure.exit == Exit::Unreachable => {
+                let base = super::health::here(target.data_dir.as_deref());
+                Ok(Self {
+                    http: plain(TIMEOUT)?,
+                    named: format!("`{base}`"),
+                    base,
+                    token: None,
+                })
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn over(socket: PathBuf) -> Result<Self, Failure> {
         Ok(Self {
             http: crate::discovery::http_client()
                 .unix_socket(socket.clone())

@@ -44,8 +44,14 @@ fn url(flags: &HealthFlags) -> String {
     {
         return of(url);
     }
-    let (places, settings) = place::places(flags.data_dir.as_deref());
-    of(&kept(&places).unwrap_or_else(|| bound(settings.as_ref())))
+    of(&here(flags.data_dir.as_deref()))
+}
+
+/// Where the node of this machine listens, without a path.
+pub(super) fn here(data_dir: Option<&str>) -> String {
+    let (places, settings) = place::places(data_dir);
+    let url = kept(&places).unwrap_or_else(|| bound(settings.as_ref()));
+    url.trim().trim_end_matches('/').to_owned()
 }
 
 /// What a running node wrote into its data directory.

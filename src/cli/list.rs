@@ -14,6 +14,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// `relayctl get`.
 pub(super) fn get(flags: &GetFlags) -> Outcome {
+    if flags.what == Listing::Events {
+        return super::events::get(flags);
+    }
     let client = Client::new(&flags.target)?;
     watched(flags.watch, || {
         let list = all(&client, flags.what)?;

@@ -8,10 +8,12 @@ mod bench;
 mod check;
 mod client;
 mod demo;
+mod events;
 mod health;
 mod list;
 mod node;
 mod not_yet;
+mod orders;
 mod place;
 mod print;
 mod render;
@@ -114,6 +116,9 @@ fn run(command: Command) -> Outcome {
         Command::Check(flags) => check::run(&flags),
         Command::Status(flags) => status::run(&flags),
         Command::Get(flags) => list::get(&flags),
+        Command::Drain(flags) => orders::drain(&flags),
+        Command::Resume(flags) => orders::resume(&flags),
+        Command::Reflect(flags) => orders::reflect(&flags),
         Command::Kick(flags) => list::kick(&flags),
         Command::Health(flags) => health::run(&flags),
         Command::Token(flags) => token::run(&flags.command),

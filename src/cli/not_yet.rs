@@ -13,15 +13,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "describe",
         "use `relayctl get nodes -o json` or `relayctl get mounts -o json`",
     ),
-    (
-        "drain",
-        "SIGTERM ends a node: it takes nobody new and says goodbye to its primary",
-    ),
-    ("resume", "there is no drain yet to end"),
-    (
-        "reflect",
-        "a node over its limits sends newcomers elsewhere by itself",
-    ),
     ("reparent", "every relay pulls from the primary"),
     (
         "promote",
@@ -32,11 +23,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "config",
         "use `relayctl check`; a changed file is taken by a running node by itself",
     ),
-    (
-        "events",
-        "`relayctl get picks` shows the last decisions; the log shows the rest",
-    ),
-    ("--spread", "there is no drain yet"),
 ];
 
 /// Prints why the words were refused (or the help that they asked for).

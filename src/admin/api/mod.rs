@@ -58,7 +58,10 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
         ("/api/v1/nodes/{name}/drain", post(orders::drain)),
         ("/api/v1/nodes/{name}/resume", post(orders::resume)),
         ("/api/v1/nodes/{name}/reflect", post(orders::reflect)),
-        ("/api/v1/drain", post(orders::drain_here)),
+        (
+            "/api/v1/drain",
+            get(orders::own_drain).post(orders::drain_here),
+        ),
         ("/api/v1/resume", post(orders::resume_here)),
         ("/api/v1/picks", get(picks::picks)),
         ("/api/v1/events", get(events::events)),
@@ -93,6 +96,7 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         orders::resume,
         orders::reflect,
         orders::drain_here,
+        orders::own_drain,
         orders::resume_here,
         picks::picks,
         events::events,
@@ -154,6 +158,7 @@ mod tests {
                 .map(String::as_str)
                 .collect();
             let expected: &[&str] = match path.as_str() {
+                "/api/v1/tokens" | "/api/v1/drain" => &["get", "post"],
                 path if ["/kick", "/drain", "/resume", "/reflect"]
                     .iter()
                     .any(|word| path.ends_with(word)) =>
@@ -161,7 +166,6 @@ mod tests {
                     &["post"]
                 }
                 path if path.ends_with("/{id}") => &["delete"],
-                "/api/v1/tokens" => &["get", "post"],
                 _ => &["get"],
             };
             assert_eq!(methods, expected, "{path}");

@@ -217,6 +217,25 @@ pub(super) async fn drain_here(
     }
 }
 
+/// How far the drain of this node is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OwnDrain {
+    /// None where it is not drained.
+    drain: Option<Drain>,
+}
+
+/// How far the drain of this node is. A process of the node's own user on this machine needs no credential.
+#[utoipa::path(
+    get,
+    path = "/api/v1/drain",
+    security((), ("password" = []), ("token" = ["admin"])),
+    responses((status = 200, body = OwnDrain), (status = 401, body = Error))
+)]
+pub(super) async fn own_drain(_: Here, State(control): State<Arc<Control>>) -> Json<OwnDrain> {
+    let drain = control.own_drain().map(|(_, progress)| progress.into());
+    Json(OwnDrain { drain })
+}
+
 /// Takes newcomers to this node again. A process of the node's own user on this machine needs no credential.
 #[utoipa::path(
     post,
