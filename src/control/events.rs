@@ -167,17 +167,8 @@ impl Control {
     /// What the table's effects say of nodes.
     pub(super) fn tell_effect(&self, effect: &Effect) {
         match effect {
-            Effect::Changed {
-                name,
-                from,
-                to,
-                why,
-                ..
-            } => {
+            Effect::Changed { name, to, why, .. } => {
                 let who = name.clone();
-                if from.is_none() && *name != self.identity.name {
-                    self.happened(Happening::Joined { who: who.clone() });
-                }
                 match to {
                     State::Ready => self.happened(Happening::Ready { who }),
                     State::Suspect | State::Unreachable => {

@@ -11,8 +11,8 @@ use crate::cluster::keys::CredentialError;
 use crate::cluster::snapshot::State;
 use crate::cluster::table::{Effect, Event, Probe, Refusal, refusal};
 use crate::wire::message::{
-    self, Beat, BeatAnswer, FeedLine, JoinAnswer, JoinRequest, MessageError, MountInfo, NodeState,
-    ProbeResult,
+    self, Beat, BeatAnswer, FeedLine, Happening, JoinAnswer, JoinRequest, MessageError, MountInfo,
+    NodeState, ProbeResult,
 };
 
 /// Milliseconds between two beats.
@@ -107,6 +107,9 @@ impl Control {
             seen,
         };
         self.checked_step(event)?;
+        self.happened(Happening::Joined {
+            who: request.name.clone(),
+        });
         Ok(request)
     }
 

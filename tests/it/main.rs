@@ -9,6 +9,7 @@ mod harness;
 
 mod bad_input;
 mod balance;
+mod drain;
 mod encoders;
 mod failover;
 mod foreign;
