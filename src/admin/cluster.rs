@@ -1,7 +1,7 @@
 //! The serving side of the wire between nodes: join, beat, feed, stream.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Client;
+use super::api::kick;
 use super::api::listeners::{Page, own_page};
 use super::query::Query;
 use crate::base::wall::unix_millis;
@@ -41,7 +42,9 @@ pub(super) fn router() -> Router<Arc<Control>> {
         .route("/cluster/v1/beat", post(beat))
         .route("/cluster/v1/feed", get(feed))
         .route("/cluster/v1/listeners", get(listeners))
+        .route("/cluster/v1/kick", post(kick))
         .route("/cluster/v1/stream/{*mount}", get(stream_of))
+        .layer(Extension(SharedProber::default()))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
 }
 
@@ -64,8 +67,23 @@ fn bearer(headers: &HeaderMap) -> &str {
         .trim()
 }
 
+/// One client for the probes of all joins, made for the first.
+#[derive(Clone, Default)]
+struct SharedProber(Arc<OnceLock<Prober>>);
+
+impl SharedProber {
+    fn get(&self) -> reqwest::Result<Prober> {
+        if let Some(prober) = self.0.get() {
+            return Ok(prober.clone());
+        }
+        let prober = Prober::new()?;
+        Ok(self.0.get_or_init(|| prober).clone())
+    }
+}
+
 async fn join(
     State(control): State<Arc<Control>>,
+    Extension(prober): Extension<SharedProber>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
     Json(request): Json<JoinRequest>,
@@ -78,14 +96,19 @@ async fn join(
         }
     };
     let probe = match request.public_urls.first() {
-        Some(url) => fetch(&control, url, &request).await,
+        Some(url) => fetch(&control, &prober, url, &request).await,
         None => ProbeResult::unasked(),
     };
     Json(control.welcome(&request, probe)).into_response()
 }
 
-async fn fetch(control: &Control, url: &str, request: &JoinRequest) -> ProbeResult {
-    let fetched = match Prober::new() {
+async fn fetch(
+    control: &Control,
+    prober: &SharedProber,
+    url: &str,
+    request: &JoinRequest,
+) -> ProbeResult {
+    let fetched = match prober.get() {
         Ok(prober) => prober
             .fetch(url, &request.id, &control.probe_token())
             .await
@@ -106,9 +129,28 @@ async fn beat(
     headers: HeaderMap,
     Json(beat): Json<Beat>,
 ) -> Response {
-    match control.beat(bearer(&headers), beat, client.address, client.connection) {
+    let direct = is_direct(&headers, control.identity.data_port);
+    let connection = direct.then_some(client.connection);
+    match control.beat(bearer(&headers), beat, client.address, connection) {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => error.into_response(),
+    }
+}
+
+/// True where the port that the node asked for is ours. Else somebody stands in between, whose connections to us come
+/// and go as he likes (HAProxy's do), and are no sign of the node's life.
+fn is_direct(headers: &HeaderMap, data_port: u16) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let port = host.map(|host| match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().ok(),
+        _ => None,
+    });
+    match port {
+        Some(Some(port)) => port == data_port,
+        Some(None) => matches!(data_port, 80 | 443),
+        None => false,
     }
 }
 
@@ -220,13 +262,8 @@ async fn listeners(
     headers: HeaderMap,
     query: Query,
 ) -> Response {
-    if !control.is_question(bearer(&headers)) {
-        refuse("question");
-        return (
-            StatusCode::UNAUTHORIZED,
-            Json(json!({"error": "no node of this cluster asks"})),
-        )
-            .into_response();
+    if let Some(refusal) = strange(&control, &headers) {
+        return refusal;
     }
     let limit = query
         .number("limit")
@@ -237,6 +274,28 @@ async fn listeners(
         after: query.number("after").unwrap_or(0),
     };
     Json(own_page(&control, &page)).into_response()
+}
+
+/// The primary ends a listener of this node.
+async fn kick(State(control): State<Arc<Control>>, headers: HeaderMap, query: Query) -> Response {
+    if let Some(refusal) = strange(&control, &headers) {
+        return refusal;
+    }
+    let number = query.number("id").unwrap_or(0);
+    match kick::own(&control, number) {
+        Some(kicked) => Json(kicked).into_response(),
+        None => kick::nobody(&number.to_string(), "this node").into_response(),
+    }
+}
+
+/// The answer to a question that no node of this cluster asks.
+fn strange(control: &Control, headers: &HeaderMap) -> Option<Response> {
+    if control.is_question(bearer(headers)) {
+        return None;
+    }
+    refuse("question");
+    let error = Json(json!({"error": "no node of this cluster asks"}));
+    Some((StatusCode::UNAUTHORIZED, error).into_response())
 }
 
 async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri: Uri) -> Response {
@@ -268,4 +327,24 @@ async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri:
         Body::from_stream(body),
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_connection_it_is() {
+        let direct = |host: &str, port: u16| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            is_direct(&headers, port)
+        };
+        assert!(direct("radio.test:8000", 8000) && direct("[::1]:8000", 8000));
+        assert!(direct("radio.test", 80) && direct("[::1]", 443));
+        for behind in ["radio.test", "radio.test:443", "[::1]", "[::1]:80", "x:y"] {
+            assert!(!direct(behind, 8000), "{behind}");
+        }
+        assert!(!is_direct(&HeaderMap::new(), 8000));
+    }
 }

@@ -418,7 +418,10 @@ async fn the_api_lists_pages_and_kicks() {
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
 
     let end = scene.ask("/api/v1/listeners/3").method(Method::DELETE);
-    assert_eq!(end.admin().send().await.json(), json!({"kicked": 3}));
+    assert_eq!(
+        end.admin().send().await.json(),
+        json!({"kicked": 3, "node": "head"})
+    );
     assert!(ends(&mut clients[2]));
     let kick = scene
         .ask("/api/v1/listeners/2/kick")
@@ -426,7 +429,7 @@ async fn the_api_lists_pages_and_kicks() {
         .admin()
         .send()
         .await;
-    assert_eq!(kick.json(), json!({"kicked": 2}));
+    assert_eq!(kick.json(), json!({"kicked": 2, "node": "head"}));
     assert!(ends(&mut clients[1]));
     for id in ["99", "x"] {
         let kick = scene

@@ -57,6 +57,7 @@ impl Agent {
                     if !std::mem::replace(&mut lost, true) {
                         tracing::warn!(%error, "the primary does not answer; this relay plays on");
                     }
+                    self.try_elsewhere().await;
                     pace.next_wait()
                 }
             };

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::Config;
 use crate::base::secret::Secret;
-use crate::discovery::Resolver;
+use crate::discovery::Connector;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -58,8 +58,8 @@ impl AskError {
 }
 
 impl Client {
-    pub fn new(config: &Config, resolver: &Resolver) -> anyhow::Result<Self> {
-        let http = crate::discovery::http_client()
+    pub fn new(config: &Config, connector: &Connector) -> anyhow::Result<Self> {
+        let mut http = crate::discovery::http_client()
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
@@ -68,9 +68,13 @@ impl Client {
                 env!("CARGO_PKG_VERSION"),
                 " (Icecast relay)"
             ))
-            .dns_resolver(std::sync::Arc::new(resolver.clone()))
-            .build()
-            .context("cannot build the HTTP client")?;
+            .dns_resolver(std::sync::Arc::new(connector.resolver().clone()));
+        if config.primary.scheme() == "https" {
+            let tls = connector.tls_config();
+            let tls = tls.context("cannot check the primary's certificate")?;
+            http = http.tls_backend_preconfigured((*tls).clone());
+        }
+        let http = http.build().context("cannot build the HTTP client")?;
         Ok(Self {
             http,
             primary: ArcSwap::from_pointee(config.primary.clone()),

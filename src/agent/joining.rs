@@ -72,15 +72,27 @@ impl Agent {
     /// addresses are tried when connecting).
     async fn places(&self) -> Vec<Url> {
         let primary = &self.config.primary;
-        let address = primary
-            .as_str()
-            .trim_end_matches('/')
-            .parse::<PrimaryAddress>();
-        let Ok(address) = address else {
+        // A name alone stands for its SRV records; the port that is tried without them was added by us.
+        let written = match (self.config.any_port, primary.port()) {
+            (true, Some(_)) => primary.host_str().unwrap_or_default(),
+            _ => primary.as_str().trim_end_matches('/'),
+        };
+        let Ok(address) = written.parse::<PrimaryAddress>() else {
             return vec![primary.clone()];
         };
         let urls = self.resolver.base_urls(&address).await;
         urls.iter().filter_map(|url| Url::parse(url).ok()).collect()
+    }
+
+    /// The primary does not answer: asks at the next place that its name leads to, where it leads to several.
+    pub(super) async fn try_elsewhere(&self) {
+        let places = self.places().await;
+        let now = self.client.primary();
+        let known = places.iter().position(|place| *place == now);
+        let next = known.map_or(0, |at| (at + 1) % places.len().max(1));
+        if let Some(next) = places.get(next).filter(|next| **next != now) {
+            self.turn_to(next.clone());
+        }
     }
 
     async fn ask_to_join(&self) -> Result<JoinAnswer, String> {
@@ -113,10 +125,10 @@ impl Agent {
         if self.config.primary.scheme() == "https" || self.config.insecure_join {
             return Ok(());
         }
-        let Some((host, port)) = self.control.origin() else {
-            return Ok(());
-        };
-        let addresses = self.resolver.addresses(&host, port).await;
+        let place = self.client.primary();
+        let host = place.host_str().unwrap_or_default();
+        let port = place.port_or_known_default().unwrap_or(80);
+        let addresses = self.resolver.addresses(host, port).await;
         let addresses = addresses.map_err(|error| error.to_string())?;
         match addresses.iter().find(|address| !is_private(address.ip())) {
             None => Ok(()),
@@ -129,11 +141,17 @@ impl Agent {
     }
 
     fn explain(&self, error: &AskError) -> String {
+        let text = error.to_string();
+        if text.contains("certificate") && !text.contains("join token") {
+            return format!(
+                "{text}; name the file of its authority by --primary-ca (or RELAYCTL_PRIMARY_CA)"
+            );
+        }
         if self.config.assumed_port && matches!(error, AskError::Unreachable { .. }) {
             return format!(
                 "{error}; a relayctl primary listens on 8000: name the port (`RelayPort`, or RELAYCTL_PRIMARY)"
             );
         }
-        error.to_string()
+        text
     }
 }

@@ -29,6 +29,8 @@ pub use probes::probe;
 pub struct Config {
     /// The primary.
     pub primary: Url,
+    /// The URL's port was not written: SRV records may name others.
+    pub any_port: bool,
     /// The URL's port 80 was assumed from a bare `RelayServer`.
     pub assumed_port: bool,
     /// What it joins with.
@@ -64,13 +66,14 @@ enum Ended {
 }
 
 impl Agent {
-    /// A relay that has not joined yet.
+    /// A relay that has not joined yet; `connector` leads to its primary.
     ///
     /// # Errors
     /// Where the primary's URL names no host, or the token is missing.
     pub fn new(
         config: Config,
         control: Arc<Control>,
+        connector: Connector,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         anyhow::ensure!(
@@ -79,9 +82,8 @@ impl Agent {
              `relayctl token show join`",
             config.primary
         );
-        let resolver = Resolver::system();
-        let client = Client::new(&config, &resolver)?;
-        let connector = Connector::new(resolver.clone());
+        let client = Client::new(&config, &connector)?;
+        let resolver = connector.resolver().clone();
         let agent = Self {
             config,
             control,
@@ -96,13 +98,7 @@ impl Agent {
 
     /// Takes one of the primary's addresses for the primary.
     fn turn_to(&self, primary: Url) {
-        let host = primary
-            .host_str()
-            .unwrap_or("")
-            .trim_matches(['[', ']'])
-            .to_owned();
-        self.control
-            .set_origin(host, primary.port_or_known_default().unwrap_or(80));
+        self.control.set_origin(primary.clone());
         self.client.turn_to(primary);
     }
 

@@ -8,8 +8,10 @@ use globset::{Glob, GlobSetBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::base::ids::MountId;
+use crate::cluster::access::without_pin;
 use crate::cluster::keys::ClusterSecrets;
 use crate::cluster::table;
+use crate::discovery::{Connector, Pin, Resolver, Trust};
 use crate::engine::{self, fanout, ring};
 use crate::settings::choices;
 use crate::settings::secrets::Secrets;
@@ -188,14 +190,39 @@ pub(super) fn agent(
             Glob::new(pattern).with_context(|| format!("`pull.mounts`: `{pattern}` is no glob"))?,
         );
     }
+    let (token, _) = without_pin(&secrets.join)?;
     Ok(agent::Config {
         primary: primary.url.clone(),
+        any_port: primary.any_port,
         assumed_port: primary.assumed_port,
-        token: secrets.join.clone(),
+        token,
         insecure_join: settings.insecure_join,
         mounts: globs.build()?,
         on_demand: settings.pull.on_demand,
     })
+}
+
+/// How a primary is reached, and by what its certificate is known; without one, everything as the system has it.
+pub(super) fn connector(
+    settings: &Settings,
+    primary: Option<&Primary>,
+    secrets: &Secrets,
+) -> anyhow::Result<Connector> {
+    let resolver = Resolver::system();
+    let Some(primary) = primary else {
+        return Ok(Connector::new(resolver));
+    };
+    let mut trust = Trust::default();
+    if let Some(file) = &settings.primary_ca {
+        let trusted = trust.with_authorities(file);
+        trust = trusted.context("`primary_ca` (`--primary-ca`)")?;
+    }
+    if let (_, Some(sha256)) = without_pin(&secrets.join)? {
+        let host = primary.url.host_str().unwrap_or_default();
+        let host = host.trim_matches(['[', ']']).to_owned();
+        trust = trust.with_pin(Pin { host, sha256 });
+    }
+    Ok(Connector::trusting(resolver, trust))
 }
 
 /// Where access lines go, and how they look.

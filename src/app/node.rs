@@ -166,6 +166,7 @@ impl Node {
             configs::edge(settings),
             Arc::clone(&control),
             router.clone(),
+            configs::connector(settings, launch.primary.as_ref(), &secrets)?,
             shutdown.clone(),
         );
         let node = Self {
@@ -292,7 +293,8 @@ impl Node {
             Some(primary) => {
                 let settings = &launch.loaded.settings;
                 let config = configs::agent(settings, primary, &self.secrets)?;
-                let member = agent::Agent::new(config, control, self.shutdown.clone())?;
+                let connector = configs::connector(settings, Some(primary), &self.secrets)?;
+                let member = agent::Agent::new(config, control, connector, self.shutdown.clone())?;
                 self.tasks.spawn(member.run());
             }
         }

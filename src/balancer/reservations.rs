@@ -9,7 +9,8 @@ use crate::base::ids::NodeId;
 /// A listener that has not come by then does not come.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// Players ask twice, once to look and once to play; within this the second is the first.
+/// Players ask twice, once to look and once to play; within this the second is the first. A third is somebody else:
+/// behind one address and one agent there may be a crowd, and each of its members but one takes a place.
 pub const AGAIN: Duration = Duration::from_secs(2);
 
 /// A node that confirms nothing has counted a listener in a report that is this much younger.
@@ -70,6 +71,8 @@ pub struct Reservations {
     open: HashMap<u64, Reservation>,
     order: VecDeque<u64>,
     again: HashMap<u64, u64>,
+    /// Clients that were taken for one that comes again, and when; those of the last [`AGAIN`].
+    found: HashMap<u64, Instant>,
     nodes: HashMap<NodeId, Tally>,
 }
 
@@ -81,6 +84,7 @@ impl Reservations {
             open: HashMap::new(),
             order: VecDeque::new(),
             again: HashMap::new(),
+            found: HashMap::new(),
             nodes: HashMap::new(),
         }
     }
@@ -110,18 +114,32 @@ impl Reservations {
         let tally = self.nodes.entry(reservation.node.clone()).or_default();
         tally.reserved += 1;
         tally.bits = tally.bits.saturating_add(reservation.bits);
-        self.again.insert(reservation.client, sequence);
+        if !self.was_found(reservation.client, reservation.issued) {
+            self.again.insert(reservation.client, sequence);
+        }
         self.order.push_back(sequence);
         self.open.insert(sequence, reservation);
         sequence
     }
 
-    /// The reservation that this client made a moment ago. It is found once.
+    /// The reservation that this client made a moment ago. It is found once, and no other one of the same client
+    /// for as long.
     pub fn find_again(&mut self, client: u64, now: Instant) -> Option<(u64, Reservation)> {
         let sequence = self.again.remove(&client)?;
         let found = self.open.get(&sequence)?;
         let young = now.saturating_duration_since(found.issued) < AGAIN;
-        young.then(|| (sequence, found.clone()))
+        if !young {
+            return None;
+        }
+        let found = (sequence, found.clone());
+        // Only makers of reservations get in here: no more than those of two seconds.
+        self.found.insert(client, now);
+        Some(found)
+    }
+
+    fn was_found(&self, client: u64, now: Instant) -> bool {
+        let at = self.found.get(&client);
+        at.is_some_and(|at| now.saturating_duration_since(*at) < AGAIN)
     }
 
     /// `node` says that these came. Those of other nodes it has no say in. Returns who asked.
@@ -152,6 +170,8 @@ impl Reservations {
 
     /// Gives up those nobody came for.
     pub fn expire(&mut self, now: Instant) {
+        self.found
+            .retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
         while let Some(sequence) = self.order.front() {
             match self.open.get(sequence) {
                 Some(r) if now.saturating_duration_since(r.issued) < TTL => break,
@@ -269,6 +289,36 @@ mod tests {
         let third = all.reserve(to("a", 9, now));
         all.confirm(&"a".parse().unwrap(), &[third]);
         assert!(all.find_again(9, now).is_none());
+    }
+
+    /// A hundred behind one address, with one agent: one of them in two seconds is taken for a player that looks
+    /// before it plays.
+    #[test]
+    fn a_crowd_is_no_player_that_comes_again() {
+        let start = Instant::now();
+        let mut all = Reservations::new(1_000);
+        let mut found = Vec::new();
+        for n in 0..100_u64 {
+            let now = start + Duration::from_millis(n * 50);
+            match all.find_again(7, now) {
+                Some(_) => found.push(n),
+                None => {
+                    let sequence = all.reserve(to("a", 7, now));
+                    // Half of them are confirmed at once: that makes no difference.
+                    if n % 2 == 0 && n > 0 {
+                        all.confirm(&"a".parse().unwrap(), &[sequence]);
+                    }
+                }
+            }
+            all.expire(now);
+        }
+        assert!((2..=3).contains(&found.len()), "{found:?}");
+        assert!(
+            found.windows(2).all(|pair| pair[1] - pair[0] >= 40),
+            "{found:?}"
+        );
+        all.expire(start + Duration::from_secs(60));
+        assert!(all.found.is_empty() && all.again.is_empty());
     }
 
     #[test]

@@ -509,8 +509,9 @@ fn one_address_and_one_agent_spread_too() {
         stage.pass(4);
     }
     let counts = spread(&nodes);
-    assert_eq!(again, 250, "each reservation is found again once");
-    assert!(counts.values().all(|n| (48..=52).contains(n)), "{counts:?}");
+    // Two seconds have passed: one of each was taken for a player that comes again.
+    assert!((1..=2).contains(&again), "{again}");
+    assert!(counts.values().all(|n| (49..=51).contains(n)), "{counts:?}");
 }
 
 #[test]

@@ -123,6 +123,9 @@ pub struct JoinFlags {
     /// The primary's URL
     #[arg(long, value_name = "URL")]
     pub primary: Option<String>,
+    /// PEM file of the authorities that an https primary's certificate may also be signed by
+    #[arg(long, value_name = "FILE")]
+    pub primary_ca: Option<String>,
     /// Send the token in clear over a network that is neither loopback nor private
     #[arg(long)]
     pub insecure_join: bool,
@@ -164,6 +167,9 @@ impl JoinFlags {
         let mut flags = self.node.settings();
         if let Some(primary) = &self.primary {
             flags.push(("primary", primary.clone()));
+        }
+        if let Some(file) = &self.primary_ca {
+            flags.push(("primary_ca", file.clone()));
         }
         if self.insecure_join {
             flags.push(("insecure_join", "true".into()));

@@ -150,7 +150,7 @@ impl ReflectWord {
 /// Flags of `kick`.
 #[derive(Debug, Args)]
 pub struct KickFlags {
-    /// Id of the listener, as `get listeners` prints it
+    /// Id of the listener, as `get listeners` prints it; NODE/ID where several nodes have one of that id
     pub listener: String,
     #[command(flatten)]
     #[allow(missing_docs)]

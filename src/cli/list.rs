@@ -30,7 +30,14 @@ pub(super) fn get(flags: &GetFlags) -> Outcome {
 
 /// `relayctl kick`.
 pub(super) fn kick(flags: &KickFlags) -> Outcome {
-    let path = format!("/api/v1/listeners/{}/kick", segment(&flags.listener));
+    let path = match flags.listener.rsplit_once('/') {
+        Some((node, id)) => format!(
+            "/api/v1/listeners/{}/kick?node={}",
+            segment(id),
+            segment(node)
+        ),
+        None => format!("/api/v1/listeners/{}/kick", segment(&flags.listener)),
+    };
     Client::new(&flags.target)?.ask(Verb::Post, &path, None)?;
     print::text(&format!(
         "listener {} ended\n",

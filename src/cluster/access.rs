@@ -92,6 +92,9 @@ pub enum AccessError {
         "token `{0}` serves once and was used: make a new one with `relayctl token create --scope join`"
     )]
     Used(String),
+    /// What stands behind the secret.
+    #[error("`{0}` in the join token is no SHA-256 in 64 hexadecimal digits: copy the whole token")]
+    Pin(String),
     /// The store is full.
     #[error("there are {MAX_TOKENS} tokens already: revoke some with `relayctl token revoke`")]
     TooMany,
@@ -253,6 +256,31 @@ fn allow(
     }
 }
 
+/// A join token without the part that is for the one who shows it, and that part: the SHA-256 of the key that the
+/// primary's certificate must have. A token of another form is whole.
+///
+/// # Errors
+/// Where that part is no SHA-256.
+pub fn without_pin(token: &Secret) -> Result<(Secret, Option<[u8; 32]>), AccessError> {
+    let parts: Vec<&str> = token.reveal().split('.').collect();
+    let [PREFIX, id, secret, pin] = parts[..] else {
+        return Ok((token.clone(), None));
+    };
+    let bytes = unhex(pin).ok_or_else(|| AccessError::Pin(pin.into()))?;
+    Ok((Secret::new(format!("{PREFIX}.{id}.{secret}")), Some(bytes)))
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 /// The id and the secret of `rctl1.<id>.<secret>[.<spki-sha256>]`.
 fn split(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix(PREFIX)?.strip_prefix('.')?;
@@ -288,6 +316,24 @@ mod tests {
         );
         let pinned = format!("{}.0011", token.reveal());
         assert!(back.verify(&pinned, Scope::Join).is_ok());
+    }
+
+    #[test]
+    fn a_pin_is_for_the_one_who_joins() {
+        let digits = "00ff".repeat(16);
+        let token = Secret::new(format!("rctl1.abababab.cd.{digits}"));
+        let (bare, pin) = without_pin(&token).unwrap();
+        assert_eq!(bare.reveal(), "rctl1.abababab.cd");
+        let pin = pin.unwrap();
+        assert_eq!((pin[0], pin[1], pin[31]), (0, 255, 255));
+        for whole in ["rctl1.abababab.cd", "let.me.in.please", "x"] {
+            let whole = Secret::new(whole);
+            assert_eq!(without_pin(&whole), Ok((whole.clone(), None)));
+        }
+        for bad in ["0011", "", &"g".repeat(64), &"\u{e9}".repeat(32)] {
+            let error = without_pin(&Secret::new(format!("rctl1.a.b.{bad}")));
+            assert_eq!(error, Err(AccessError::Pin(bad.into())));
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Control {
         }
     }
 
-    /// A node's report; `connection` is unlike every other one of this process.
+    /// A node's report; `connection` is unlike every other one of this process, or none where its end means nothing.
     ///
     /// # Errors
     /// See [`MemberError`].
@@ -145,7 +145,7 @@ impl Control {
         credential: &str,
         mut beat: Beat,
         seen: IpAddr,
-        connection: u64,
+        connection: Option<u64>,
     ) -> Result<BeatAnswer, MemberError> {
         self.only_primary()?;
         let id = self.secrets.verify(credential)?;
@@ -164,9 +164,11 @@ impl Control {
         self.checked_step(Event::Beat {
             beat: beat.clone(),
             seen,
-            connection,
+            connection: connection.unwrap_or(u64::MAX),
         })?;
-        self.connections().insert(connection, id.clone());
+        if let Some(connection) = connection {
+            self.connections().insert(connection, id.clone());
+        }
         self.balancer().on_beat(&beat, Instant::now());
         self.hear_events(&beat);
         if gone {

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use url::Url;
+
 use super::Control;
 use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
@@ -94,12 +96,12 @@ impl Control {
     }
 
     /// Where the origin is: sources and titles that land here are carried there.
-    pub fn set_origin(&self, host: String, port: u16) {
-        self.origin.store(std::sync::Arc::new(Some((host, port))));
+    pub fn set_origin(&self, url: Url) {
+        self.origin.store(std::sync::Arc::new(Some(url)));
     }
 
     /// Where the origin is, for a relay.
-    pub fn origin(&self) -> Option<(String, u16)> {
+    pub fn origin(&self) -> Option<Url> {
         (**self.origin.load()).clone()
     }
 

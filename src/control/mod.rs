@@ -25,6 +25,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::balancer::{self, Balancer, Strategy};
 use crate::base::ids::{MountId, NodeId};
@@ -130,7 +131,7 @@ pub struct Control {
     relay_login: ArcSwap<Secret>,
     /// When the primary was heard last.
     heard_at: Mutex<Option<Instant>>,
-    origin: ArcSwap<Option<(String, u16)>>,
+    origin: ArcSwap<Option<Url>>,
     demand: demand::Demand,
     drains: Mutex<drain::Drains>,
     events: events::Events,

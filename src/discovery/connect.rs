@@ -11,7 +11,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -19,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::resolver::Resolver;
+use super::trust::Trust;
 
 /// How long one address may take; a TLS handshake has as long again.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,6 +30,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Connector {
     resolver: Resolver,
+    trust: Arc<Trust>,
     tls: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
@@ -42,19 +43,15 @@ impl std::fmt::Debug for Connector {
 impl Connector {
     /// Certificates are checked as the system does it.
     pub fn new(resolver: Resolver) -> Self {
-        Self {
-            resolver,
-            tls: Arc::default(),
-        }
+        Self::trusting(resolver, Trust::default())
     }
 
-    /// Certificates are checked as `config` says.
-    pub fn with_tls(resolver: Resolver, config: Arc<ClientConfig>) -> Self {
-        let tls = OnceLock::new();
-        let _ = tls.set(config);
+    /// Certificates are checked as `trust` says.
+    pub fn trusting(resolver: Resolver, trust: Trust) -> Self {
         Self {
             resolver,
-            tls: Arc::new(tls),
+            trust: Arc::new(trust),
+            tls: Arc::default(),
         }
     }
 
@@ -87,19 +84,16 @@ impl Connector {
         Ok(Stream::Tls(Box::new(stream)))
     }
 
-    fn tls_config(&self) -> io::Result<Arc<ClientConfig>> {
+    /// How TLS servers are checked; made at the first call.
+    ///
+    /// # Errors
+    /// Where the system's certificates cannot be read.
+    pub fn tls_config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Verifier::new(Arc::clone(&provider)).map_err(io::Error::other)?;
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(Arc::clone(self.tls.get_or_init(|| Arc::new(config))))
+        let config = Arc::new(self.trust.client_config().map_err(io::Error::other)?);
+        Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
 }
 

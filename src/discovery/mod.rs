@@ -8,12 +8,16 @@ mod connect;
 mod http;
 mod order;
 mod resolver;
+mod trust;
 
 pub use address::{DEFAULT_PORT, PrimaryAddress, PrimaryAddressError};
 pub use connect::{CONNECT_TIMEOUT, Connector, Stream};
 pub use http::http_client;
 pub use order::{Service, Target};
 pub use resolver::{DiscoveryError, Resolver};
+pub use trust::{Pin, Trust, TrustError};
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

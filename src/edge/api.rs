@@ -97,7 +97,8 @@ async fn is_neighbour(conn: &Conn, request: &Request) -> bool {
 /// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.
 fn is_the_origins(path: &str) -> bool {
     let metadata = path == "/admin/metadata" || path == "/admin.cgi";
-    let own = path.starts_with("/cluster/v1/stream") || path == "/cluster/v1/listeners";
+    let own = path.starts_with("/cluster/v1/stream")
+        || matches!(path, "/cluster/v1/listeners" | "/cluster/v1/kick");
     metadata || (path.starts_with("/cluster/") && !own)
 }
 

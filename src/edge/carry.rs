@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
-use tokio::net::TcpStream;
+use url::Url;
 
 use super::Edge;
 use super::connection::{Conn, plain};
+use crate::discovery::Stream;
 use crate::telemetry::refuse;
 use crate::wire::head::{Request, Version};
 
@@ -45,27 +46,20 @@ impl Edge {
     async fn splice(&self, mut conn: Conn, head: &[u8], version: Version) {
         let origin = self.control.origin();
         let connected = match &origin {
-            Some((host, port)) => {
-                let connecting = TcpStream::connect((host.as_str(), *port));
-                tokio::time::timeout(CONNECT, connecting)
-                    .await
-                    .ok()
-                    .and_then(Result::ok)
-            }
+            Some(url) => tokio::time::timeout(CONNECT, self.connect(url))
+                .await
+                .ok()
+                .and_then(Result::ok),
             None => None,
         };
         let Some(mut upstream) = connected else {
             refuse("origin");
-            let place = origin.map_or_else(
-                || "unknown".into(),
-                |(host, port)| format!("http://{host}:{port}"),
-            );
+            let place = origin.map_or_else(|| "unknown".into(), |url| shown(&url));
             let text =
                 format!("this relay cannot reach its primary: send the source to {place} instead");
             conn.answer(&plain(version, 502, &text)).await;
             return;
         };
-        let _ = upstream.set_nodelay(true);
         let first = [head, &conn.buffer].concat();
         if upstream.write_all(&first).await.is_err() {
             return;
@@ -75,4 +69,22 @@ impl Edge {
             _ = copy_bidirectional(&mut conn.stream, &mut upstream) => {}
         }
     }
+
+    async fn connect(&self, url: &Url) -> std::io::Result<Stream> {
+        let port = url.port_or_known_default().unwrap_or(80);
+        let tls = url.scheme() == "https";
+        self.connector
+            .connect(url.host_str().unwrap_or_default(), port, tls)
+            .await
+    }
+}
+
+/// `http://host:port`: an encoder wants the port written.
+fn shown(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or(80);
+    format!(
+        "{}://{}:{port}",
+        url.scheme(),
+        url.host_str().unwrap_or_default()
+    )
 }

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::base::ids::MountId;
 use crate::control::Control;
+use crate::discovery::Connector;
 use gate::Gate;
 use playback::Playbacks;
 
@@ -77,6 +78,8 @@ pub struct Edge {
     /// Whose turn it is among them; counts the turns.
     turn: tokio::sync::Mutex<u64>,
     guesses: shoutcast::Guesses,
+    /// To the primary, for what is carried there.
+    connector: Connector,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -85,11 +88,12 @@ pub struct Edge {
 pub const MAX_WAITING: usize = 16 * 1024;
 
 impl Edge {
-    /// An edge over `control`; `api` answers what is neither audio nor health.
+    /// An edge over `control`; `api` answers what is neither audio nor health, `connector` leads to the primary.
     pub fn new(
         config: Config,
         control: Arc<Control>,
         api: axum::Router,
+        connector: Connector,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -101,6 +105,7 @@ impl Edge {
             queue: Semaphore::new(MAX_WAITING),
             turn: tokio::sync::Mutex::new(0),
             guesses: shoutcast::Guesses::default(),
+            connector,
             tasks: TaskTracker::new(),
             shutdown,
         })

@@ -219,6 +219,7 @@ impl Sink {
             self.mount.put_title(title);
         }
         if let Some(writer) = &mut self.writer {
+            self.mount.note_section(&section);
             writer.section(section);
         }
         self.apply_title();

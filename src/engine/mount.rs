@@ -74,6 +74,10 @@ pub struct Mount {
     pub counters: Arc<MountCounters>,
     ring: ArcSwap<Ring>,
     content: ArcSwap<Content>,
+    /// Bits a second that the source declared, 0 for none.
+    declared: AtomicU64,
+    /// Bits a second that the framer found, 0 for none.
+    found: AtomicU64,
     bounds: Bounds,
     started: Instant,
     /// Milliseconds after `started` at which the last byte came.
@@ -133,6 +137,8 @@ impl Mount {
             id,
             counters,
             ring: ArcSwap::new(Arc::clone(writer.ring())),
+            declared: AtomicU64::new(declared_bits(&content)),
+            found: AtomicU64::new(0),
             content: ArcSwap::from_pointee(content),
             bounds,
             started: now,
@@ -192,20 +198,18 @@ impl Mount {
             .with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.text)))
     }
 
-    /// Bits a second as the source declared or the framer found, 0 where unknown.
+    /// Bits a second as the source declared or the framer found, 0 where unknown. Every visit of the fan-out asks.
     pub fn bitrate(&self) -> u64 {
-        let content = self.content.load();
-        let declared = content
-            .header("icy-br")
-            .or_else(|| content.header("ice-bitrate"));
-        let declared = declared.and_then(|text| text.split(',').next()?.trim().parse::<u64>().ok());
-        let found = || {
-            self.ring
-                .load()
-                .section()
-                .map_or(0, |section: Arc<Section>| section.bitrate.into())
-        };
-        declared.map_or_else(found, |kilobits| kilobits.saturating_mul(1000))
+        match self.declared.load(Ordering::Relaxed) {
+            0 => self.found.load(Ordering::Relaxed),
+            declared => declared,
+        }
+    }
+
+    /// A section has begun.
+    pub(super) fn note_section(&self, section: &Section) {
+        self.found
+            .store(u64::from(section.bitrate), Ordering::Relaxed);
     }
 
     pub(super) fn note_byte(&self, now: Instant) {
@@ -286,6 +290,8 @@ impl Mount {
     }
 
     pub(super) fn set_content(&self, content: Content) {
+        self.declared
+            .store(declared_bits(&content), Ordering::Relaxed);
         self.content.store(Arc::new(content));
     }
 
@@ -300,4 +306,14 @@ impl Mount {
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the source says of its rate, which is in kilobits.
+fn declared_bits(content: &Content) -> u64 {
+    let text = content
+        .header("icy-br")
+        .or_else(|| content.header("ice-bitrate"));
+    let first = text.and_then(|text| text.split(',').next());
+    let kilobits = first.and_then(|first| first.trim().parse::<u64>().ok());
+    kilobits.unwrap_or(0).saturating_mul(1000)
 }

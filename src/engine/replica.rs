@@ -79,6 +79,7 @@ impl Replica {
             })
         });
         if !known {
+            self.mount.note_section(&section);
             writer.section_at(offset, Arc::new(section));
             self.engine.announce();
         }

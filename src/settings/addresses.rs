@@ -73,6 +73,11 @@ pub(super) fn primary(reader: &mut Reader<'_>) -> Option<Primary> {
     let ours = reader.text("primary");
     let host = reader.text("primary.host");
     let port = reader.get("primary.port", |value| values::port(&values::plain(value)?));
+    // Then the port is one that we added.
+    let bare_name = host.is_none()
+        && ours
+            .as_deref()
+            .is_some_and(|text| !text.contains([':', '/']));
     let (path, outcome) = match (host, ours) {
         (Some(host), _) => ("primary.host", relay_server(&host, port)),
         (None, Some(text)) => {
@@ -92,6 +97,7 @@ pub(super) fn primary(reader: &mut Reader<'_>) -> Option<Primary> {
     };
     match outcome {
         Ok((url, assumed_port)) => Some(Primary {
+            any_port: url.port().is_none() || bare_name,
             url,
             assumed_port,
             said_by: reader.origin(path).to_string(),

@@ -30,6 +30,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         }),
         data_dir: reader.text("data_dir").map(Into::into),
         primary: primary(reader),
+        primary_ca: reader.text("primary_ca").map(Into::into),
         insecure_join: reader.boolean("insecure_join"),
         given: given(reader),
         strategy: reader.word("strategy", Strategy::LeastConn),

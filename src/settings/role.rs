@@ -124,6 +124,7 @@ fn member(host: Option<&str>) -> Result<Choice, String> {
             "$OPENSHIFT_APP_UUID and $OPENSHIFT_GEAR_UUID differ: this gear is a member of {host}"
         ),
         primary: Some(Primary {
+            any_port: true,
             url,
             assumed_port: true,
             said_by: GEAR_SAYS.into(),

@@ -39,6 +39,8 @@ pub const KEYS: &[Key] = keys! {
         "Directory of secrets, tokens and rendered files; locked, so that two nodes never share one.";
     "primary" --"primary", Text, Unset("this node is a primary"),
         "URL of the primary that this node joins.";
+    "primary_ca" --"primary-ca", Text, Unset("what the system trusts, or the files of `SSL_CERT_FILE` and `SSL_CERT_DIR`"),
+        "PEM file of the authorities that an `https` primary's certificate may also be signed by.";
     "token" --"token", Secret, Unset("generated once on a primary"),
         "Join token: on a relay the one it joins with, on a primary the one it accepts.";
     "join_token", Secret, Unset("the value of `token`"),

@@ -28,6 +28,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// The primary to join; its presence makes `run` a relay.
     pub primary: Option<Primary>,
+    /// Authorities beside the system's for the certificate of an `https` primary.
+    pub primary_ca: Option<PathBuf>,
     /// Join in clear over public addresses.
     pub insecure_join: bool,
     /// Secrets that were given.
@@ -104,6 +106,8 @@ impl Public {
 pub struct Primary {
     /// Scheme, host and port; the path is `/`.
     pub url: Url,
+    /// No port was written, so that SRV records may name one.
+    pub any_port: bool,
     /// True for a `RelayServer` without a port: if port 80 refuses, the message says that a relayctl
     /// primary listens on 8000.
     pub assumed_port: bool,

@@ -258,3 +258,59 @@ async fn the_demo_plays() {
     demo.signal(Signal::INT);
     assert!(demo.ended().await.success(), "{}", demo.stderr());
 }
+
+/// The primary ends a listener wherever it is; of two with one number the node is named.
+#[tokio::test]
+async fn a_listener_is_kicked_on_any_node() {
+    let cluster = Cluster::start(2).await;
+    let primary = &cluster.primary;
+    let _source = Source::start(primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    let mut guests = Vec::new();
+    for relay in &cluster.relays {
+        let (mut guest, _) = listen(relay.port, MOUNT).await;
+        tone::run(&guest.exact(FRAME).await);
+        guests.push(guest);
+    }
+    let (mut third, _) = listen(cluster.relays[1].port, MOUNT).await;
+    tone::run(&third.exact(FRAME).await);
+    let rows = api(primary, "listeners").await;
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    let id_on = |node: &str, at: usize| {
+        let own = rows.iter().filter(|row| row["node"] == node);
+        own.map(|row| row["id"].as_u64().unwrap()).nth(at).unwrap()
+    };
+    let (first, second) = (id_on("relay-0", 0), id_on("relay-1", 0));
+    assert_eq!(first, second, "each node counts its own");
+    let number = first.to_string();
+    let (_, said) = primary.asked_in_vain(&["kick", &number]).await;
+    assert!(
+        said.contains("several nodes") && said.contains("/"),
+        "{said}"
+    );
+    let named = format!("relay-0/{number}");
+    primary.asked(&["kick", &named]).await;
+    guests[0].rest().await;
+    // Now there is one of that number, and one of the other.
+    let other = id_on("relay-1", 1).to_string();
+    for (id, guest) in [(&other, &mut third), (&number, &mut guests[1])] {
+        let said = primary.asked(&["kick", id]).await;
+        assert_eq!(said, format!("listener {id} ended\n"));
+        guest.rest().await;
+    }
+    for gone in [number.as_str(), "nowhere/1", "relay-0/77", "x"] {
+        let (code, said) = primary.asked_in_vain(&["kick", gone]).await;
+        assert_eq!(code, 1, "{gone}: {said}");
+    }
+    eventually("nobody is left", async || {
+        api(primary, "listeners").await.is_empty().then_some(())
+    })
+    .await;
+    // Who is no node of this cluster kicks nobody.
+    let relay = cluster.relays[0].port;
+    let request = "POST /cluster/v1/kick?id=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(
+        crate::harness::peer::ask(relay, request).await.0.status,
+        401
+    );
+}

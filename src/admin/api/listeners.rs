@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::Error;
 use crate::admin::access::Admin;
 use crate::admin::query::Query;
-use crate::base::ids::{ListenerId, MountId};
+use crate::base::ids::MountId;
 use crate::base::wall::rfc3339;
 use crate::cluster::snapshot::{NodeView, State as NodeState};
 use crate::control::{Control, Role};
@@ -44,7 +44,15 @@ pub(in crate::admin) struct Listeners {
     next: Option<u64>,
     /// Nodes that did not answer: their listeners are missing here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    silent: Vec<String>,
+    pub(super) silent: Vec<String>,
+}
+
+impl Listeners {
+    /// The node of the listener with this number, if it is on this page.
+    pub(super) fn node_of(&self, number: u64) -> Option<String> {
+        let found = self.listeners.iter().find(|listener| listener.id == number);
+        found.map(|listener| listener.node.clone())
+    }
 }
 
 /// A listener on this node.
@@ -154,12 +162,12 @@ pub(in crate::admin) fn own_page(control: &Control, page: &Page) -> Listeners {
 }
 
 /// Own listeners, and on a primary those of every live relay, asked now.
-async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
+pub(super) async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
     let mut pages = vec![own_page(control, page)];
     if control.identity.role != Role::Primary {
         return pages;
     }
-    let Ok(client) = crate::discovery::http_client().timeout(PATIENCE).build() else {
+    let Ok(client) = client() else {
         return pages;
     };
     let mut relays: Vec<Arc<NodeView>> = control.snapshot().nodes.clone();
@@ -175,6 +183,11 @@ async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
         .await;
     pages.extend(answers);
     pages
+}
+
+/// A client for questions to relays.
+pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+    crate::discovery::http_client().timeout(PATIENCE).build()
 }
 
 async fn ask(client: reqwest::Client, node: Arc<NodeView>, mark: String, page: Page) -> Listeners {
@@ -239,65 +252,6 @@ fn merge(pages: Vec<Listeners>, limit: usize) -> Listeners {
         whole.next = more.then_some(last);
     }
     whole
-}
-
-/// A listener that was told to go.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Kicked {
-    /// Its number.
-    kicked: u64,
-}
-
-/// Closes a listener's connection.
-#[utoipa::path(
-    delete,
-    path = "/api/v1/listeners/{id}",
-    params(("id" = u64, Path, description = "its number on this node")),
-    security(("password" = []), ("token" = ["admin"])),
-    responses(
-        (status = 200, body = Kicked),
-        (status = 401, body = Error),
-        (status = 403, body = Error),
-        (status = 404, body = Error)
-    )
-)]
-pub(super) async fn end(admin: Admin, state: State<Arc<Control>>, path: Path<String>) -> Response {
-    kick(admin, state, path).await
-}
-
-/// The same, for clients that have no DELETE.
-#[utoipa::path(
-    post,
-    path = "/api/v1/listeners/{id}/kick",
-    params(("id" = u64, Path, description = "its number on this node")),
-    security(("password" = []), ("token" = ["admin"])),
-    responses(
-        (status = 200, body = Kicked),
-        (status = 401, body = Error),
-        (status = 403, body = Error),
-        (status = 404, body = Error)
-    )
-)]
-pub(super) async fn kick(
-    _: Admin,
-    State(control): State<Arc<Control>>,
-    Path(id): Path<String>,
-) -> Response {
-    let session = id
-        .parse()
-        .ok()
-        .and_then(|id| control.telemetry.session(ListenerId(id)));
-    let Some(session) = session else {
-        let hint = "`relayctl get listeners` shows who is here; numbers count on each node";
-        let error = format!("no listener `{id}` on this node");
-        return Error::new(StatusCode::NOT_FOUND, error, hint).into_response();
-    };
-    session.kick();
-    control.engine.sweep();
-    Json(Kicked {
-        kicked: session.id.0,
-    })
-    .into_response()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Our own API: JSON under `/api/v1`, described by `/api/v1/openapi.json`, which is made from this code.
 
 mod events;
+pub(super) mod kick;
 pub(super) mod listeners;
 mod mounts;
 mod node;
@@ -66,8 +67,8 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
         ("/api/v1/picks", get(picks::picks)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/listeners", get(listeners::listeners)),
-        ("/api/v1/listeners/{id}", delete(listeners::end)),
-        ("/api/v1/listeners/{id}/kick", post(listeners::kick)),
+        ("/api/v1/listeners/{id}", delete(kick::end)),
+        ("/api/v1/listeners/{id}/kick", post(kick::kick)),
         ("/api/v1/tokens", get(tokens::list).post(tokens::create)),
         ("/api/v1/tokens/{id}", delete(tokens::revoke)),
     ]
@@ -101,8 +102,8 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         picks::picks,
         events::events,
         listeners::listeners,
-        listeners::end,
-        listeners::kick,
+        kick::end,
+        kick::kick,
         tokens::list,
         tokens::create,
         tokens::revoke

@@ -5,6 +5,8 @@
 
 pub mod cluster;
 pub mod icecast;
+#[path = "../../../src/discovery/testing.rs"]
+pub mod names;
 pub mod node;
 pub mod peer;
 pub mod program;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::eventually;
 use super::peer::{Head, get};
-use super::program::{Program, output_of};
+use super::program::{Program, output_of, tool};
 
 /// What a node is started from; it can be started again.
 #[derive(Clone)]
@@ -19,6 +19,7 @@ pub struct Plan {
     flags: Vec<String>,
     yaml: String,
     variables: Vec<(String, String)>,
+    resolv_conf: Option<PathBuf>,
     folder: Arc<TempDir>,
 }
 
@@ -38,6 +39,7 @@ impl Plan {
             flags: Vec::new(),
             yaml: String::new(),
             variables: Vec::new(),
+            resolv_conf: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -59,10 +61,20 @@ impl Plan {
 
     /// `relayctl join` of a primary on a port of this machine.
     pub fn joining(port: u16, token: &str) -> Self {
-        let url = format!("http://127.0.0.1:{port}");
+        Self::joining_at(&format!("http://127.0.0.1:{port}"), token)
+    }
+
+    /// `relayctl join` of the primary at a URL or name.
+    pub fn joining_at(primary: &str, token: &str) -> Self {
         Self::new("join")
-            .flag("--primary", &url)
+            .flag("--primary", primary)
             .flag("--token", token)
+    }
+
+    /// With this file as `/etc/resolv.conf`: in a mount namespace of its own, as root.
+    pub fn resolv_conf(mut self, file: &Path) -> Self {
+        self.resolv_conf = Some(file.to_owned());
+        self
     }
 
     /// More lines of the settings file.
@@ -109,7 +121,10 @@ impl Plan {
         command.arg("--data-dir").arg(self.data_dir());
         command.arg("--config").arg(&file).args(&self.flags);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command
+        match &self.resolv_conf {
+            Some(file) => with_resolv_conf(&command, file),
+            None => command,
+        }
     }
 
     /// Starts the process and does not wait for it.
@@ -139,6 +154,20 @@ impl Plan {
             plan: self,
         }
     }
+}
+
+/// The same command where `/etc/resolv.conf` is `file`. It takes the place of the programs that lead to it.
+fn with_resolv_conf(command: &Command, file: &Path) -> Command {
+    let mut unshare = tool("unshare", "util-linux");
+    unshare.env_clear().envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let steps = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    unshare.args(["--mount", "sh", "-c", steps]).arg(file);
+    unshare.arg(command.get_program()).args(command.get_args());
+    unshare
 }
 
 /// The binary under test with an empty environment.
