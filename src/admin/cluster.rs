@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -18,12 +18,13 @@ use super::Client;
 use super::api::kick;
 use super::api::listeners::{Page, own_page};
 use super::query::Query;
+use crate::base::ids::NodeId;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
 use crate::telemetry::refuse;
-use crate::upstream::Ask;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
+use crate::upstream::{Ask, AskError};
 use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult, URL_HINT};
 
 /// Longest message that a node may send, in bytes.
@@ -298,35 +299,79 @@ fn strange(control: &Control, headers: &HeaderMap) -> Option<Response> {
     Some((StatusCode::UNAUTHORIZED, error).into_response())
 }
 
-async fn stream_of(State(control): State<Arc<Control>>, headers: HeaderMap, uri: Uri) -> Response {
-    if let Err(error) = control.member(bearer(&headers)) {
-        return error.into_response();
-    }
-    let ask = match Ask::parse(uri.path(), uri.query()) {
-        Ok(ask) => ask,
-        Err(error) => {
-            return (
-                StatusCode::BAD_REQUEST,
-                Json(json!({"error": error.to_string()})),
-            )
-                .into_response();
+/// Why a child gets no stream here.
+enum NoStream {
+    Member(MemberError),
+    Said(StatusCode, &'static str, String),
+}
+
+impl IntoResponse for NoStream {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Member(error) => error.into_response(),
+            Self::Said(status, reason, error) => {
+                refuse(reason);
+                (status, Json(json!({ "error": error }))).into_response()
+            }
         }
-    };
-    let Some(mount) = control.engine.mount(&ask.mount) else {
-        return (
+    }
+}
+
+async fn stream_of(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, NoStream> {
+    use NoStream::Said;
+    let id = child_of(&control, &headers)?;
+    let bad = |error: AskError| Said(StatusCode::BAD_REQUEST, "bad_message", error.to_string());
+    let ask = Ask::parse(uri.path(), uri.query()).map_err(bad)?;
+    let mount = control.engine.mount(&ask.mount);
+    let no_mount = || {
+        Said(
             StatusCode::NOT_FOUND,
-            Json(json!({"error": "no such mount here"})),
+            "no_mount",
+            "no such mount here".to_owned(),
         )
-            .into_response();
     };
+    let mount = mount.ok_or_else(no_mount)?;
+    let unavailable = |reason, error: String| Said(StatusCode::SERVICE_UNAVAILABLE, reason, error);
+    let route = control.pulls.route(&ask.mount);
+    let route = route.map_err(|error| unavailable("not_fed", error.to_string()))?;
+    if route.borrow().path.iter().any(|node| node == id.as_str()) {
+        let error = "this node has the mount through the asking one".to_owned();
+        return Err(Said(StatusCode::CONFLICT, "circle", error));
+    }
+    let child = control.adopt(&id);
+    let child = child.map_err(|error| unavailable("children", error.to_string()))?;
     let own = control.identity.id.clone();
-    let path = control.pulls.path(&ask.mount);
-    let body = frames(mount, own, path, ask.position, control.stopping());
-    (
-        [(header::CONTENT_TYPE, "application/octet-stream")],
-        Body::from_stream(body),
-    )
-        .into_response()
+    let body = frames(mount, own, route, ask.position, control.stopping());
+    let body = body.inspect(move |_| {
+        // Its place is taken for as long as the stream lasts.
+        let _ = &child;
+    });
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, Body::from_stream(body)).into_response())
+}
+
+/// Which node asks: by the mark that any node can verify, or on the primary by the node's own credential.
+fn child_of(control: &Control, headers: &HeaderMap) -> Result<NodeId, NoStream> {
+    let named = headers.get("x-relayctl-node");
+    let named: Option<NodeId> = named.and_then(|id| id.to_str().ok()?.parse().ok());
+    let token = bearer(headers);
+    let id = match named {
+        Some(id) if control.is_child(&id, token) => id,
+        _ => control.member(token).map_err(NoStream::Member)?,
+    };
+    if id == control.identity.id {
+        let error = "a node does not feed itself".to_owned();
+        return Err(NoStream::Said(
+            StatusCode::MISDIRECTED_REQUEST,
+            "itself",
+            error,
+        ));
+    }
+    Ok(id)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub fn frames(count: usize) -> Vec<u8> {
 pub struct Scene {
     pub control: Arc<Control>,
     ends: Arc<Mutex<Vec<EndReason>>>,
-    router: Router,
+    pub router: Router,
 }
 
 pub struct Answer {
@@ -129,6 +129,8 @@ pub fn config() -> Config {
         max_bandwidth: 0,
         max_cpu: 0,
         weight: 100,
+        max_children: 16,
+        region: String::new(),
         on_demand: false,
         serve: Default::default(),
         strategy: Default::default(),

@@ -858,3 +858,49 @@ async fn tokens_open_what_their_scope_says() {
         .await;
     assert_eq!(gone.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn a_child_shows_its_mark_and_over_the_bound_it_is_sent_away() {
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+    let scene = Scene::new();
+    scene.control.reconfigure(crate::control::Config {
+        max_children: 2,
+        ..config()
+    });
+    let _source = scene.source("/live.mp3", "Title");
+    let ask = async |child: &str, token: String| {
+        let request = Request::get("/cluster/v1/stream/live.mp3")
+            .header("x-relayctl-node", child)
+            .header("authorization", format!("Bearer {token}"))
+            .body(axum::body::Body::empty())
+            .unwrap();
+        scene.router.clone().oneshot(request).await.unwrap()
+    };
+    let mark = |child: &str| scene.control.mark_of(&child.parse().unwrap());
+    let first = ask("r1", mark("r1")).await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let again = ask("r1", mark("r1")).await;
+    assert_eq!(again.status(), StatusCode::OK);
+    let second = ask("r2", mark("r2")).await;
+    assert_eq!(
+        (second.status(), scene.control.children()),
+        (StatusCode::OK, 2)
+    );
+    assert_eq!(
+        ask("r3", mark("r3")).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    drop((first, again));
+    assert_eq!(ask("r3", mark("r3")).await.status(), StatusCode::OK);
+    // A mark is of one node, and a node does not feed itself.
+    assert_eq!(
+        ask("r4", mark("r3")).await.status(),
+        StatusCode::UNAUTHORIZED
+    );
+    let own = scene.control.identity.id.to_string();
+    assert_eq!(
+        ask(&own, mark(&own)).await.status(),
+        StatusCode::MISDIRECTED_REQUEST
+    );
+}

@@ -49,6 +49,9 @@ impl Agent {
                     }
                     self.control.obey(&answer);
                     self.control.set_clock(answer.unix_millis);
+                    if let Some(word) = &answer.parent {
+                        self.control.set_assigned(word);
+                    }
                     pace.reset();
                     Duration::from_millis(BEAT_MILLIS).mul_f64(0.8 + 0.4 * rand::random::<f64>())
                 }

@@ -1,7 +1,8 @@
-//! One pull for each mount that this relay carries.
+//! One pull for each mount that this relay carries, each with its own list of parents.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -9,30 +10,42 @@ use tokio_util::sync::CancellationToken;
 
 use super::Agent;
 use crate::base::ids::MountId;
-use crate::upstream::pull::{self, Parent};
-use crate::wire::message::{MountInfo, MountState};
+use crate::cluster::snapshot::NodeView;
+use crate::upstream::pull::{self, Parent, Parents};
+use crate::wire::message::{MountInfo, MountState, NodeRole};
+
+/// The table changes several times a second; the lists need not.
+const GATHER: Duration = Duration::from_millis(200);
 
 struct Pull {
     cancel: CancellationToken,
+    parents: watch::Sender<Parents>,
     task: JoinHandle<pull::Finished>,
 }
 
-/// Starts and ends pulls as the primary's list says, until the shutdown.
+/// Starts and ends pulls as the primary's list says, and keeps their parents by the table, until the shutdown.
 pub(super) async fn keep(agent: Arc<Agent>) {
     let mut carried = agent.control.carried();
     let mut here = agent.control.engine.watch();
     let mut demand = agent.control.watch_demand();
-    let parents = watch::Sender::new(Vec::new());
+    let mut table = agent.control.watch_table();
+    let mut connected = agent.control.pulls.watch();
+    let mut assigned = agent.control.watch_assigned();
     let mut pulls: HashMap<MountId, Pull> = HashMap::new();
     loop {
         let mounts = carried.borrow_and_update().clone();
-        parents.send_replace(agent.parents());
-        agent.apply(&mounts, &mut pulls, &parents);
-        tokio::select! {
+        agent.apply(&mounts, &mut pulls);
+        let changed = tokio::select! {
             () = agent.shutdown.cancelled() => break,
-            changed = carried.changed() => if changed.is_err() { break },
-            changed = demand.changed() => if changed.is_err() { break },
-            ended = here.changed() => if ended.is_err() { break },
+            changed = carried.changed() => changed,
+            changed = demand.changed() => changed,
+            changed = here.changed() => changed,
+            changed = gathered(&mut table) => changed,
+            changed = connected.changed() => changed,
+            changed = assigned.changed() => changed,
+        };
+        if changed.is_err() {
+            break;
         }
     }
     for pull in pulls.into_values() {
@@ -43,25 +56,59 @@ pub(super) async fn keep(agent: Arc<Agent>) {
     }
 }
 
+async fn gathered(table: &mut watch::Receiver<u64>) -> Result<(), watch::error::RecvError> {
+    table.changed().await?;
+    tokio::time::sleep(GATHER).await;
+    table.mark_unchanged();
+    Ok(())
+}
+
 impl Agent {
-    fn parents(&self) -> Vec<Parent> {
-        vec![Parent {
-            url: self.client.primary().to_string(),
-            credential: self.client.credential(),
-            node: self
-                .control
-                .parent()
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
-        }]
+    /// The parents of `mount` by the rule, and whether the first one is the operator's word.
+    fn parents(&self, mount: &MountId) -> Parents {
+        let (chosen, assigned) = self.control.parents_of(mount);
+        let snapshot = self.control.snapshot();
+        let rows = chosen.order.iter().filter_map(|id| snapshot.find(id));
+        let mut list: Vec<Parent> = rows
+            .clone()
+            .filter_map(|row| self.by_peer_url(row))
+            .collect();
+        // Before the first table, and where it is lost, the primary is known all the same.
+        let head = self.primary();
+        if !list.iter().any(|parent| parent.node == head.node) {
+            list.push(head);
+        }
+        // Where nodes cannot reach each other directly, the way that listeners take may do.
+        for row in rows {
+            let url = row.public_url();
+            if row.role == NodeRole::Relay && !list.iter().any(|parent| parent.url == url) {
+                list.push(sibling(row, url.to_owned()));
+            }
+        }
+        Parents {
+            assigned,
+            better: chosen.better.map(|id| id.to_string()),
+            list,
+        }
     }
 
-    fn apply(
-        self: &Arc<Self>,
-        mounts: &[MountInfo],
-        pulls: &mut HashMap<MountId, Pull>,
-        parents: &watch::Sender<Vec<Parent>>,
-    ) {
+    fn by_peer_url(&self, row: &NodeView) -> Option<Parent> {
+        match row.role {
+            NodeRole::Primary => Some(self.primary()),
+            NodeRole::Relay => Some(sibling(row, row.peer_url.clone()?)),
+        }
+    }
+
+    fn primary(&self) -> Parent {
+        let id = self.control.primary_id();
+        Parent {
+            url: self.client.primary().to_string(),
+            credential: Some(self.client.credential()),
+            node: id.map(|id| id.to_string()).unwrap_or_default(),
+        }
+    }
+
+    fn apply(self: &Arc<Self>, mounts: &[MountInfo], pulls: &mut HashMap<MountId, Pull>) {
         let wanted: Vec<&MountId> = mounts
             .iter()
             .filter(|info| {
@@ -71,26 +118,36 @@ impl Agent {
             .filter(|mount| !self.config.on_demand || self.control.is_demanded(mount))
             .collect();
         pulls.retain(|mount, pull| self.is_kept(mount, pull, wanted.contains(&mount)));
+        for (mount, pull) in pulls.iter() {
+            let parents = self.parents(mount);
+            pull.parents
+                .send_if_modified(|known| std::mem::replace(known, parents.clone()) != parents);
+        }
         for mount in wanted {
             if !pulls.contains_key(mount) {
-                let cancel = self.shutdown.child_token();
-                let pull = pull::Pull {
-                    engine: Arc::clone(&self.control.engine),
-                    connector: self.connector.clone(),
-                    pulls: self.control.pulls.clone(),
-                    mount: mount.clone(),
-                    own: self.control.identity.id.clone(),
-                    pace: pull::Pace::default(),
-                };
-                let pulling = pull.run(parents.subscribe(), cancel.clone());
-                pulls.insert(
-                    mount.clone(),
-                    Pull {
-                        cancel,
-                        task: tokio::spawn(pulling),
-                    },
-                );
+                pulls.insert(mount.clone(), self.start(mount));
             }
+        }
+    }
+
+    fn start(self: &Arc<Self>, mount: &MountId) -> Pull {
+        let cancel = self.shutdown.child_token();
+        let parents = watch::Sender::new(self.parents(mount));
+        let control = Arc::clone(&self.control);
+        let pull = pull::Pull {
+            engine: Arc::clone(&self.control.engine),
+            connector: self.connector.clone(),
+            pulls: self.control.pulls.clone(),
+            mount: mount.clone(),
+            own: self.control.identity.id.clone(),
+            pace: pull::Pace::default(),
+            mark: Arc::new(move || control.child_token()),
+        };
+        let pulling = pull.run(parents.subscribe(), cancel.clone());
+        Pull {
+            cancel,
+            parents,
+            task: tokio::spawn(pulling),
         }
     }
 
@@ -111,5 +168,14 @@ impl Agent {
             pull.cancel.cancel();
         }
         lives
+    }
+}
+
+/// A sibling verifies a mark of the cluster's key: it has not the root that signs credentials.
+fn sibling(row: &NodeView, url: String) -> Parent {
+    Parent {
+        url,
+        credential: None,
+        node: row.id.to_string(),
     }
 }

@@ -112,6 +112,8 @@ pub(super) fn control(
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
         max_cpu: settings.limits.max_cpu,
         weight: settings.limits.weight,
+        max_children: settings.limits.max_children,
+        region: settings.limits.region.clone(),
         on_demand: settings.pull.on_demand,
         serve: match settings.serve {
             choices::Serve::Auto => balancer::Serve::Auto,

@@ -33,6 +33,9 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
         offset: 0,
         content_type: "audio/mpeg".into(),
         state: MountState::Live,
+        parent: None,
+        depth: 0,
+        lag_millis: 0,
     };
     NodeView {
         id: id(name),
@@ -66,6 +69,9 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
         on_demand: false,
         full: false,
         parent: None,
+        peer_url: None,
+        children: 0,
+        region: String::new(),
     }
 }
 
@@ -236,6 +242,9 @@ impl Stage {
                 bitrate: RATE,
                 content_type: String::new(),
                 state: MountState::Live,
+                parent: None,
+                depth: 0,
+                lag_millis: 0,
             }],
             on_demand: false,
             full: false,
@@ -244,6 +253,8 @@ impl Stage {
             parent: None,
             capabilities: Capabilities::EMBEDDED,
             events: Vec::new(),
+            children: 0,
+            region: String::new(),
         };
         self.balancer.on_beat(&beat, self.now);
     }

@@ -1,7 +1,7 @@
 //! The rules between nodes: who is a member, who is alive, who may speak, and what the others are told.
 //!
 //! `table` takes events (joins, beats, probes, the clock) and gives effects; `liveness` is one node's life;
-//! `snapshot` is what everybody else reads; `copy` is the table as a relay has it from the feed; `keys` signs
+//! `snapshot` is what everybody else reads; `copy` is the table as a relay has it from the feed; `parents` says whom a relay pulls from; `keys` signs
 //! tokens and credentials; `access` keeps the tokens of the operator.
 //!
 //! Must never: open a socket, read a clock, draw randomness, or write a file. Time, random bytes and
@@ -12,5 +12,6 @@ pub mod access;
 pub mod copy;
 pub mod keys;
 pub mod liveness;
+pub mod parents;
 pub mod snapshot;
 pub mod table;

@@ -81,6 +81,12 @@ pub struct MountView {
     pub content_type: String,
     /// On that node.
     pub state: MountState,
+    /// The node that it is pulled from there.
+    pub parent: Option<NodeId>,
+    /// Nodes between the origin and that one, the origin counted.
+    pub depth: u32,
+    /// How late its bytes are there; only on the primary.
+    pub lag_millis: u64,
 }
 
 /// One node.
@@ -130,6 +136,12 @@ pub struct NodeView {
     pub full: bool,
     /// The node that it pulls from.
     pub parent: Option<NodeId>,
+    /// Where other nodes reach it.
+    pub peer_url: Option<String>,
+    /// Nodes that it feeds.
+    pub children: u32,
+    /// Where it stands; empty is unknown.
+    pub region: String,
 }
 
 impl NodeView {
@@ -170,6 +182,8 @@ impl NodeView {
             listeners: view.listeners,
             bitrate: view.bitrate,
             state: view.state,
+            parent: view.parent.clone(),
+            depth: view.depth,
         });
         NodeRow {
             id: self.id.clone(),
@@ -193,6 +207,9 @@ impl NodeView {
             suspected: self.suspected,
             parent: self.parent.clone(),
             trouble: self.trouble.clone(),
+            peer_url: self.peer_url.clone(),
+            children: self.children,
+            region: self.region.clone(),
         }
     }
 
@@ -208,6 +225,9 @@ impl NodeView {
                 offset: 0,
                 content_type: String::new(),
                 state: mount.state,
+                parent: mount.parent,
+                depth: mount.depth,
+                lag_millis: 0,
             };
             (mount.mount, view)
         });
@@ -235,6 +255,9 @@ impl NodeView {
             on_demand: row.on_demand,
             full: row.full,
             parent: row.parent,
+            peer_url: row.peer_url,
+            children: row.children,
+            region: row.region,
         }
     }
 }

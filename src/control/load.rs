@@ -8,13 +8,11 @@ use super::{Control, Role};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::engine::{self, Mount};
+use crate::upstream::PullState;
 use crate::wire::message::{self, Beat, Capabilities, Limits, MountBeat, NodeState};
 
 /// Shortest time between two measurements: below it the last figures hold.
 const SPAN: Duration = Duration::from_millis(500);
-
-/// Children that a primary feeds, that a relay feeds.
-const MAX_CHILDREN: (u32, u32) = (16, 16);
 
 /// The last measurement.
 #[derive(Default)]
@@ -118,6 +116,8 @@ impl Control {
             parent: self.parent(),
             capabilities: Capabilities::EMBEDDED,
             events: Vec::new(),
+            children: self.children(),
+            region: config.region.clone(),
         }
     }
 
@@ -135,15 +135,10 @@ impl Control {
     /// This node's own limits.
     pub fn limits(&self) -> Limits {
         let config = self.config.load();
-        let (primary, relay) = MAX_CHILDREN;
         Limits {
             max_listeners: config.max_listeners,
             max_bandwidth: config.max_bandwidth,
-            max_children: if self.identity.role == Role::Primary {
-                primary
-            } else {
-                relay
-            },
+            max_children: config.max_children,
             max_cpu: config.max_cpu,
         }
     }
@@ -157,13 +152,14 @@ impl Control {
             .collect();
         live.values()
             .take(message::MAX_MOUNTS)
-            .map(|mount| mount_beat(mount))
+            .map(|mount| mount_beat(mount, self.pulls.state(&mount.id)))
             .collect()
     }
 }
 
-fn mount_beat(mount: &Mount) -> MountBeat {
+fn mount_beat(mount: &Mount, pull: Option<PullState>) -> MountBeat {
     let ring = mount.ring();
+    let pull = pull.unwrap_or_default();
     MountBeat {
         mount: mount.id.clone(),
         listeners: mount.counters.listeners(),
@@ -173,6 +169,9 @@ fn mount_beat(mount: &Mount) -> MountBeat {
         bitrate: mount.bitrate(),
         content_type: mount.content().content_type.clone(),
         state: state_of(mount),
+        parent: pull.parent.parse().ok(),
+        depth: u32::try_from(pull.path.len()).unwrap_or(u32::MAX),
+        lag_millis: u64::try_from(pull.lag.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -185,6 +185,7 @@ impl Control {
             reflect,
             keys_version: self.keys_version(),
             unix_millis: unix_millis(),
+            parent: self.word_on(&id),
         })
     }
 
@@ -323,6 +324,7 @@ impl Control {
             } => {
                 if *to == State::Dead {
                     self.balancer().on_gone(id);
+                    self.release_children_of(id);
                 }
                 let from = from.map_or("new", |state| state.as_str());
                 tracing::info!(node = %name, from, to = to.as_str(), why = why.as_deref(), "node changed");
@@ -330,6 +332,7 @@ impl Control {
             Effect::Gone { id, name } => {
                 tracing::info!(node = %name, %id, "node left the table");
                 self.balancer().on_gone(id);
+                self.release_children_of(id);
             }
             // Whoever ordered it keeps it.
             Effect::DrainsChanged => {}

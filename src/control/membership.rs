@@ -23,7 +23,7 @@ impl Control {
         self.relay_login
             .store(std::sync::Arc::new(answer.relay_password.clone()));
         *self
-            .parent
+            .primary
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer.primary_id.clone());
     }
@@ -73,9 +73,9 @@ impl Control {
         self.carried.subscribe()
     }
 
-    /// The node that this one pulls from.
-    pub fn parent(&self) -> Option<NodeId> {
-        self.parent
+    /// The primary's id, once this node has joined it.
+    pub fn primary_id(&self) -> Option<NodeId> {
+        self.primary
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()

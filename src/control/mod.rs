@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod access;
+mod children;
 mod demand;
 mod drain;
 mod events;
@@ -16,6 +17,7 @@ mod membership;
 mod orders;
 mod overload;
 mod placing;
+mod tree;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -40,12 +42,14 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Pulls;
 use crate::wire::message::{MountInfo, NodeState, PublicUrls};
 pub use access::Remembered;
+pub use children::{Child, ChildrenFull};
 pub use drain::{By, Orders, Progress};
 pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::OrderError;
 pub use placing::{Place, Verdict, Visitor};
+pub use tree::TreeError;
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +74,10 @@ pub struct Config {
     pub max_cpu: u32,
     /// Share of newcomers beside other relays, 100 is usual.
     pub weight: u32,
+    /// Most nodes that this one feeds.
+    pub max_children: u32,
+    /// Where it stands; empty is unknown.
+    pub region: String,
     /// Whether a primary serves listeners itself.
     pub serve: crate::balancer::Serve,
     /// How a relay is chosen.
@@ -126,9 +134,12 @@ pub struct Control {
     connections: Mutex<HashMap<u64, NodeId>>,
     probe_orders: mpsc::Sender<ProbeOrder>,
     carried: watch::Sender<Vec<MountInfo>>,
-    parent: Mutex<Option<NodeId>>,
     /// What the primary said that foreign servers log in with.
     relay_login: ArcSwap<Secret>,
+    /// The node that this one has joined.
+    primary: Mutex<Option<NodeId>>,
+    children: children::Children,
+    tree: tree::Tree,
     /// When the primary was heard last.
     heard_at: Mutex<Option<Instant>>,
     origin: ArcSwap<Option<Url>>,
@@ -208,8 +219,10 @@ impl Control {
             connections: Mutex::default(),
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
-            parent: Mutex::default(),
-            relay_login: ArcSwap::default(),
+                    relay_login: ArcSwap::default(),
+            primary: Mutex::default(),
+            children: children::Children::default(),
+            tree: tree::Tree::default(),
             heard_at: Mutex::default(),
             origin: ArcSwap::from_pointee(None),
             demand: demand::Demand::default(),

@@ -187,7 +187,7 @@ impl Control {
     pub fn next_report(&self) -> (u64, Vec<u64>) {
         let seq = self.reports.fetch_add(1, Ordering::Relaxed) + 1;
         let confirmed = self
-            .parent()
+            .primary_id()
             .map(|primary| self.balancer().confirmed_for(&primary));
         (seq, confirmed.unwrap_or_default())
     }

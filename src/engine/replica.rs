@@ -18,6 +18,8 @@ pub struct Replica {
     writer: Option<Writer>,
     generation: u64,
     evicted: CancellationToken,
+    /// Bytes lost since this mark; the next mark says how much time that was.
+    lost: Option<(u64, TimeMark)>,
 }
 
 impl Replica {
@@ -28,6 +30,7 @@ impl Replica {
             writer: taken.writer,
             generation: taken.generation,
             evicted: taken.evicted,
+            lost: None,
         }
     }
 
@@ -105,6 +108,11 @@ impl Replica {
         if let Some(writer) = &mut self.writer {
             writer.set_media_micros(mark.media_micros);
             writer.time(mark);
+            if let Some((lost, before)) = self.lost.take() {
+                self.mount
+                    .counters
+                    .add_gap_micros(media_of(lost, before, mark));
+            }
         }
     }
 
@@ -115,7 +123,13 @@ impl Replica {
         };
         let end = writer.ring().end();
         if offset > end {
-            self.mount.counters.add_gap(offset - end);
+            let gap = offset - end;
+            self.mount.counters.add_gap(gap);
+            let before = writer.ring().with_indexes(|i| i.times.back().copied());
+            let (lost, since) = self
+                .lost
+                .map_or((0, before), |(lost, since)| (lost, Some(since)));
+            self.lost = since.map(|since| (lost + gap, since));
             writer.skip_to(offset);
         }
         let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -133,6 +147,14 @@ impl Replica {
         self.mount.counters.add_received(fresh.len() as u64);
         self.mount.note_byte(now);
     }
+}
+
+/// The playing time of `lost` bytes between two marks, by their share of the bytes between them.
+fn media_of(lost: u64, before: TimeMark, after: TimeMark) -> u64 {
+    let bytes = after.offset.saturating_sub(before.offset).max(1);
+    let micros = after.media_micros.saturating_sub(before.media_micros);
+    let share = u128::from(micros) * u128::from(lost.min(bytes)) / u128::from(bytes);
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 impl Drop for Replica {

@@ -85,7 +85,24 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_cpu: reader.get("limits.cpu", values::thousandths).unwrap_or(0),
         max_sources: reader.number("max_sources").unwrap_or(1),
         weight: reader.number("weight").unwrap_or(100),
+        max_children: reader.number("max_children").unwrap_or(16),
+        region: region(reader),
     }
+}
+
+/// Longest name of a region in bytes; the messages between nodes carry no more.
+const MAX_REGION: usize = 64;
+
+fn region(reader: &mut Reader<'_>) -> String {
+    let region = reader.text("region").unwrap_or_default();
+    if region.len() > MAX_REGION {
+        reader.problem(
+            "region",
+            format!("`{region}` is longer than {MAX_REGION} bytes"),
+            "",
+        );
+    }
+    region
 }
 
 fn pull(reader: &mut Reader<'_>) -> Pull {

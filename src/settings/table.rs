@@ -64,6 +64,10 @@ pub const KEYS: &[Key] = keys! {
         "Sources that this node takes at once at most.";
     "weight" --"weight", Integer { min: 1, max: 1_000 }, Is("100"),
         "Share of listeners in proportion to the weights of the other nodes.";
+    "max_children", Integer { min: 0, max: 10_000 }, Is("16"),
+        "Nodes that this node feeds at most; over it they ask another. 0 feeds nobody.";
+    "region", Text, Unset("unknown"),
+        "Where this node stands, such as `eu-west`: nodes of one region prefer each other as parents.";
     "strategy" --"strategy", Choice(Strategy::NAMES), Is("least-conn"),
         "How a node is chosen for a listener.";
     "serve" --"serve", Choice(Serve::NAMES), Is("auto"),
@@ -246,8 +250,6 @@ pub const NOT_YET: &[NotYet] = not_yet! {
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
     "overflow_url", "an overflow URL is not built yet: a full cluster answers 503 with `Retry-After`";
     "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
-    "max_children", "a bound on children is not built yet: every relay pulls from the primary";
-    "region", "regions are not built yet: every relay pulls from the primary";
     "services", "several services are not built yet: write mounts of one as `service:/path`";
     "source.silence", "detection of silence is not built yet";
     "static_backend", "pools of plain backends are not built yet: let relays join instead";

@@ -143,6 +143,10 @@ pub struct Limits {
     pub max_sources: u32,
     /// 1 to 1000.
     pub weight: u32,
+    /// Nodes that it feeds.
+    pub max_children: u32,
+    /// Empty is unknown.
+    pub region: String,
 }
 
 /// What a relay carries.

@@ -13,6 +13,7 @@ pub struct MountCounters {
     received_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     gap_bytes: AtomicU64,
+    gap_micros: AtomicU64,
     slow_jumps: AtomicU64,
     slow_closes: AtomicU64,
     stalls: AtomicU64,
@@ -46,6 +47,8 @@ impl MountCounters {
         skipped_bytes, add_skipped;
         /// Bytes that were lost between this node and its parent.
         gap_bytes, add_gap;
+        /// The same in microseconds of playing time.
+        gap_micros, add_gap_micros;
         /// Listeners that fell out of the ring and jumped.
         slow_jumps, add_slow_jumps;
         /// Listeners closed because they fell out of the ring again.

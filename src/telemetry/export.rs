@@ -104,6 +104,8 @@ pub struct Totals {
     pub skipped_bytes: u64,
     /// See [`MountCounters::gap_bytes`].
     pub gap_bytes: u64,
+    /// See [`MountCounters::gap_micros`].
+    pub gap_micros: u64,
     /// See [`MountCounters::slow_jumps`].
     pub slow_jumps: u64,
     /// See [`MountCounters::slow_closes`].
@@ -121,6 +123,7 @@ impl From<&MountCounters> for Totals {
             received_bytes: counters.received_bytes(),
             skipped_bytes: counters.skipped_bytes(),
             gap_bytes: counters.gap_bytes(),
+            gap_micros: counters.gap_micros(),
             slow_jumps: counters.slow_jumps(),
             slow_closes: counters.slow_closes(),
             stalls: counters.stalls(),
@@ -258,6 +261,8 @@ fn set_mount(sample: &MountSample) {
         let name = "relayctl_slow_listeners_total";
         counter!(name, "mount" => mount(), "action" => action).absolute(value);
     }
+    let lost = float(totals.gap_micros) / 1e6;
+    gauge!("relayctl_gap_seconds", "mount" => mount()).set(lost);
     let Some(now) = &sample.now else { return };
     gauge!("relayctl_listeners", "mount" => mount()).set(float(sample.listeners));
     gauge!("relayctl_source_up", "mount" => mount()).set(float(now.up.into()));

@@ -18,7 +18,7 @@ pub mod stream;
 mod testing;
 
 pub use ask::{Ask, AskError, STREAM_PATH};
-pub use pulls::{PullState, Pulls};
+pub use pulls::{Failover, NotFed, PullState, Pulls, Route};
 
 /// What this program calls itself towards other servers.
 pub(crate) const AGENT: &str = concat!("relayctl/", env!("CARGO_PKG_VERSION"));

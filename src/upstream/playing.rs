@@ -2,12 +2,12 @@
 
 use std::future::pending;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pull::{Left, Parent, Pull};
+use super::pull::{Doubt, Left, Memory, Ours, Parent, Pull};
 use super::pulls::{PullGuard, PullState};
-use super::report::Report;
 use super::stream::codec_of;
 use crate::base::ids::Epoch;
 use crate::base::wall::unix_millis;
@@ -31,10 +31,14 @@ pub(super) struct Playing<'a> {
     from_origin: bool,
     /// Since when the parent's edge has been before our own.
     behind_since: Option<Instant>,
+    began: Instant,
+    /// When a nearer parent may be tried: spread, since others want its place too.
+    improve_at: Instant,
 }
 
 impl<'a> Playing<'a> {
     pub(super) fn new(pull: &'a Pull, parent: &'a Parent, address: Option<IpAddr>) -> Self {
+        let began = Instant::now();
         Self {
             pull,
             parent,
@@ -43,7 +47,41 @@ impl<'a> Playing<'a> {
             replica: None,
             from_origin: false,
             behind_since: None,
+            began,
+            improve_at: began + pull.pace.improve.mul_f64(0.5 + rand::random::<f64>()),
         }
+    }
+
+    /// Why another parent should be tried, if there is a reason. `better` is one that the rule would take.
+    pub(super) fn doubt(
+        &self,
+        better: Option<&String>,
+        memory: &Memory,
+        now: Instant,
+    ) -> Option<Doubt> {
+        let silence = self.pull.pace.silence;
+        let state = self.pull.pulls.state(&self.pull.mount)?;
+        // Who just came is given the time to catch up.
+        let settled = now.saturating_duration_since(self.began) >= silence;
+        if settled && state.starved >= silence {
+            return Some(Doubt::Starved);
+        }
+        if settled && memory.freshness.lag(now) >= silence {
+            return Some(Doubt::Late);
+        }
+        let nearer = better.is_some_and(|node| *node != self.parent.node);
+        (nearer && now >= self.improve_at).then_some(Doubt::Better)
+    }
+
+    /// What another parent is judged by; `None` before the first byte, when any is better.
+    pub(super) fn ours(&self) -> Option<Ours> {
+        let replica = self.replica.as_ref()?;
+        let mount = replica.mount();
+        Some(Ours {
+            at: replica.position()?,
+            rate: mount.bitrate() / 8,
+            behind: self.pull.pace.silence,
+        })
     }
 
     /// Completes when the mount was taken away.
@@ -62,13 +100,16 @@ impl<'a> Playing<'a> {
     }
 
     /// Takes one frame.
-    pub(super) fn take(&mut self, frame: Frame, report: &mut Report) -> Result<(), Left> {
+    pub(super) fn take(&mut self, frame: Frame, memory: &mut Memory) -> Result<(), Left> {
         if self.guard.is_none() && !matches!(frame, Frame::Head(_) | Frame::End { .. }) {
             return Err(self.failed("sent audio before its head"));
         }
         let now = std::time::Instant::now();
+        if self.replica.is_some() {
+            memory.heard(&self.parent.node, Instant::now());
+        }
         match frame {
-            Frame::Head(head) => self.head(head, report)?,
+            Frame::Head(head) => self.head(head, memory)?,
             Frame::Data { offset, bytes } => {
                 if let Some(replica) = &mut self.replica {
                     replica.data(offset, &bytes, now);
@@ -88,22 +129,28 @@ impl<'a> Playing<'a> {
                 offset,
                 media_micros,
                 wall_millis,
-            } => self.time(TimeMark {
-                offset,
-                media_micros,
-                wall_millis,
-            }),
+            } => {
+                memory.freshness.stamp(wall_millis, Instant::now());
+                self.time(TimeMark {
+                    offset,
+                    media_micros,
+                    wall_millis,
+                });
+            }
             Frame::Position {
                 epoch,
                 live_edge,
                 starved_millis,
-            } => self.position(Epoch(epoch), live_edge, starved_millis),
+            } => {
+                let lag = memory.freshness.lag(Instant::now());
+                self.position(Epoch(epoch), live_edge, starved_millis, lag);
+            }
             Frame::End { reason } => return Err(self.ended(reason)),
         }
         Ok(())
     }
 
-    fn head(&mut self, head: Head, report: &mut Report) -> Result<(), Left> {
+    fn head(&mut self, head: Head, memory: &mut Memory) -> Result<(), Left> {
         if head.mount != self.pull.mount.to_string() {
             return Err(self.failed("answered with another mount"));
         }
@@ -114,18 +161,24 @@ impl<'a> Playing<'a> {
             return Err(self.failed("has the mount through this very node"));
         }
         let epoch = Epoch(head.epoch);
-        let ours = self.pull.position().map(|at| at.epoch);
-        if epoch != Epoch(0) && ours.is_some_and(|ours| epoch < ours) {
+        let ours = self.pull.position();
+        if epoch != Epoch(0) && ours.is_some_and(|ours| epoch < ours.epoch) {
             return Err(self.failed("is still at an earlier epoch"));
         }
+        let lost = match ours {
+            Some(ours) if ours.epoch == epoch => head.start.saturating_sub(ours.offset),
+            _ => 0,
+        };
         self.from_origin = head.path.len() == 1;
         let state = PullState {
             parent: self.parent.node.clone(),
             path: head.path.clone(),
             epoch,
             live_edge: head.start,
+            lag: memory.freshness.lag(Instant::now()),
             ..PullState::default()
         };
+        let is_first = self.replica.is_none();
         match &self.guard {
             Some(guard) => guard.update(|entry| *entry = state),
             None => self.guard = Some(self.pull.pulls.enter(&self.pull.mount, state)),
@@ -136,8 +189,30 @@ impl<'a> Playing<'a> {
         }
         self.begin(epoch, head)?;
         let text = format!("pulling from `{}`", self.parent.node);
-        report.fine(&self.pull.mount, text);
+        memory.report.fine(&self.pull.mount, text);
+        if is_first {
+            self.arrived(lost, memory);
+        }
         Ok(())
+    }
+
+    /// The parent feeds: if it was another before, that is a failover.
+    fn arrived(&self, lost: u64, memory: &mut Memory) {
+        let mount = &self.pull.mount;
+        let Some(failover) = memory.arrived(mount, &self.parent.node, lost, Instant::now()) else {
+            return;
+        };
+        tracing::info!(
+            %mount,
+            from = failover.from,
+            to = failover.to,
+            why = failover.why,
+            millis = u64::try_from(failover.took.as_millis()).unwrap_or(u64::MAX),
+            lost_bytes = failover.lost_bytes,
+            "the mount goes on at another parent"
+        );
+        metrics::counter!("relayctl_failovers_total").increment(1);
+        self.pull.pulls.note(failover);
     }
 
     fn begin(&mut self, epoch: Epoch, head: Head) -> Result<(), Left> {
@@ -189,12 +264,13 @@ impl<'a> Playing<'a> {
         }
     }
 
-    fn position(&mut self, epoch: Epoch, live_edge: u64, starved_millis: u64) {
+    fn position(&mut self, epoch: Epoch, live_edge: u64, starved_millis: u64, lag: Duration) {
         if let Some(guard) = &self.guard {
             guard.update(|entry| {
                 entry.epoch = epoch;
                 entry.live_edge = live_edge;
-                entry.starved = std::time::Duration::from_millis(starved_millis);
+                entry.starved = Duration::from_millis(starved_millis);
+                entry.lag = lag;
             });
         }
         let ours = self.replica.as_ref().and_then(Replica::position);
@@ -209,6 +285,7 @@ impl<'a> Playing<'a> {
         match reason {
             // A relay says so too when it has only lost its own parents; others may still have the mount.
             EndReason::Ended if self.from_origin => Left::Ended,
+            EndReason::Over => Left::Ended,
             EndReason::Ended => self.failed("has lost the mount"),
             EndReason::EpochChanged => Left::EpochChanged,
             EndReason::Gone => Left::Gone,

@@ -3,6 +3,10 @@
 //! Between two connections the mount is given back to the engine, so that its listeners are held from the last
 //! byte on, and no longer than the mount's hold.
 
+mod memory;
+mod parent;
+mod trial;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,25 +19,15 @@ use super::ask::Ask;
 use super::client::{self, Reply};
 use super::playing::Playing;
 use super::pulls::Pulls;
-use super::report::Report;
 use crate::base::ids::{Epoch, MountId, NodeId, Position};
-use crate::base::retry::Backoff;
-use crate::base::secret::Secret;
 use crate::discovery::Connector;
 use crate::engine::{Engine, MountState};
-use crate::wire::frame::FrameDecoder;
 use crate::wire::head::{Method, Request, Version};
-
-/// A node that the mount may be pulled from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
-    /// `http(s)://host:port`.
-    pub url: String,
-    /// This node's credential.
-    pub credential: Secret,
-    /// The parent's node id.
-    pub node: String,
-}
+pub(super) use memory::Memory;
+pub use parent::{Parent, Parents};
+use parent::{Turn, any_change, grown, reassigned};
+pub(super) use trial::{Doubt, Opened, Ours};
+use trial::{Trials, is_worth};
 
 /// The times of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +40,8 @@ pub struct Pace {
     pub ceiling: Duration,
     /// A connection that lived this long was good: the next wait is short again.
     pub settled: Duration,
+    /// A parent is kept at least this long before a nearer one is tried.
+    pub improve: Duration,
 }
 
 impl Default for Pace {
@@ -55,6 +51,7 @@ impl Default for Pace {
             floor: Duration::from_millis(100),
             ceiling: Duration::from_secs(5),
             settled: Duration::from_secs(1),
+            improve: Duration::from_secs(20),
         }
     }
 }
@@ -79,6 +76,8 @@ pub(super) enum Left {
         url: String,
         why: String,
     },
+    #[error("parent `{node}` takes no child now: {why}")]
+    Refused { node: String, why: String },
     #[error("the parents have changed")]
     Reassigned,
     #[error("the mount goes on under another epoch")]
@@ -106,33 +105,38 @@ pub struct Pull {
     pub own: NodeId,
     /// Times.
     pub pace: Pace,
+    /// Makes the mark that opens a node which knows the cluster's key and not this node's credential.
+    pub mark: Mark,
 }
 
-/// What is remembered from one connection to the next.
-struct Turn {
-    index: usize,
-    /// Since the last good connection.
-    failures: usize,
-    /// The next request names no position.
-    fresh: bool,
-    backoff: Backoff,
-    changed_at: Option<Instant>,
+/// See [`Pull::mark`].
+pub type Mark = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// How a connection went on or ended.
+enum Outcome {
+    Left(Left),
+    /// Another parent is worth more, and answers already.
+    Moved(Doubt, Box<Opened>),
 }
 
 impl Pull {
     /// Pulls until told to stop, until the mount has ended at its origin, or until somebody else feeds it here.
-    /// Parents are tried in order; one that is taken from the list, or passed over by a new first one, is left.
-    /// A change of the list is looked at at once.
+    /// Parents are tried in order; one that is taken from the list, or passed over by the operator's word, is
+    /// left. Another one is tried beside a parent that falls behind, and the pull moves there if it is ahead.
     pub async fn run(
         self,
-        mut parents: watch::Receiver<Vec<Parent>>,
+        mut parents: watch::Receiver<Parents>,
         cancel: CancellationToken,
     ) -> Finished {
+        let running = self.pulls.begin(&self.mount);
         let mut turn = Turn::new(&self.pace);
-        let mut report = Report::default();
+        let mut memory = Memory::new(Instant::now());
+        let mut handed: Option<Box<Opened>> = None;
         loop {
-            let list = parents.borrow_and_update().clone();
-            let Some(parent) = list.get(turn.index % list.len().max(1)) else {
+            let list = parents.borrow_and_update().list.clone();
+            let opened = handed.take();
+            let given = opened.as_ref().map(|opened| &opened.parent);
+            let Some(parent) = given.or_else(|| turn.next(&list)).cloned() else {
                 tokio::select! {
                     () = cancel.cancelled() => return Finished::Cancelled,
                     () = any_change(&mut parents) => continue,
@@ -140,34 +144,58 @@ impl Pull {
             };
             let began = Instant::now();
             let ask = self.position().filter(|_| !std::mem::take(&mut turn.fresh));
-            let left = tokio::select! {
+            let known = parents.clone();
+            let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Finished::Cancelled,
-                () = reassigned(&mut parents, &list, parent) => Left::Reassigned,
-                left = self.follow(parent, ask, &mut report) => left,
+                () = reassigned(&mut parents, &parent) => Outcome::Left(Left::Reassigned),
+                outcome = self.follow(&parent, opened, ask, &known, &mut memory) => outcome,
             };
-            match &left {
-                Left::Ended => {
-                    tracing::info!(mount = %self.mount, "{left}");
+            let left = match outcome {
+                Outcome::Moved(doubt, opened) => {
+                    memory.lost(doubt.reason());
+                    handed = Some(opened);
+                    continue;
+                }
+                Outcome::Left(left) => left,
+            };
+            if let Some(finished) = self.note(&left, &parent, &mut memory) {
+                if finished == Finished::Ended {
+                    running.over();
                     self.engine.end(&self.mount);
-                    return Finished::Ended;
                 }
-                Left::Evicted => return Finished::Evicted,
-                Left::Failed { .. } => {
-                    report.trouble(&self.mount, &left);
-                }
-                _ => tracing::debug!(mount = %self.mount, parent = %parent.node, "{left}"),
+                return finished;
             }
             let good = began.elapsed() >= self.pace.settled;
-            let Some(wait) = turn.after(&left, good, list.len(), Instant::now()) else {
+            let Some(wait) = turn.after(&left, &parent, good, &list, Instant::now()) else {
                 continue;
             };
             tokio::select! {
                 () = cancel.cancelled() => return Finished::Cancelled,
-                () = reassigned(&mut parents, &list, parent) => turn.index = 0,
+                () = grown(&mut parents, &list) => {}
                 () = sleep(wait) => {}
             }
         }
+    }
+
+    /// Says why a parent was left; where the pull is over for good, how.
+    fn note(&self, left: &Left, parent: &Parent, memory: &mut Memory) -> Option<Finished> {
+        match left {
+            Left::Ended => {
+                tracing::info!(mount = %self.mount, "{left}");
+                return Some(Finished::Ended);
+            }
+            Left::Evicted => return Some(Finished::Evicted),
+            Left::Failed { why, .. } => {
+                memory.lost(why);
+                memory.report.trouble(&self.mount, left);
+            }
+            _ => {
+                memory.lost(&left.to_string());
+                tracing::debug!(mount = %self.mount, parent = %parent.node, "{left}");
+            }
+        }
+        None
     }
 
     /// The next byte that is wanted: where our ring ends, if the mount is still there.
@@ -182,23 +210,61 @@ impl Pull {
     }
 
     /// One connection, from the request to its end.
-    async fn follow(&self, parent: &Parent, ask: Option<Position>, report: &mut Report) -> Left {
-        let failed = |why: String| parent.failed(why);
-        let mut reply = match timeout(self.pace.silence, self.ask(parent, ask)).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(why)) => return failed(why),
-            Err(_) => return failed(format!("did not answer in {:?}", self.pace.silence)),
+    async fn follow(
+        &self,
+        parent: &Parent,
+        opened: Option<Box<Opened>>,
+        ask: Option<Position>,
+        parents: &watch::Receiver<Parents>,
+        memory: &mut Memory,
+    ) -> Outcome {
+        let opened = match opened {
+            Some(opened) => Ok(opened),
+            None => self.open_in_time(parent, ask).await.map(Box::new),
         };
-        let mut playing = Playing::new(self, parent, reply.peer.map(|peer| peer.ip()));
-        let mut decoder = FrameDecoder::new();
+        match opened {
+            Ok(opened) => self.play(*opened, parents, memory).await,
+            Err(left) => Outcome::Left(left),
+        }
+    }
+
+    async fn open_in_time(&self, parent: &Parent, ask: Option<Position>) -> Result<Opened, Left> {
+        match timeout(self.pace.silence, self.open(parent, ask)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(parent.failed(format!("did not answer in {:?}", self.pace.silence))),
+        }
+    }
+
+    /// Takes what an answered parent sends, until it is left.
+    async fn play(
+        &self,
+        opened: Opened,
+        parents: &watch::Receiver<Parents>,
+        memory: &mut Memory,
+    ) -> Outcome {
+        let Opened {
+            parent,
+            mut reply,
+            mut decoder,
+            frames,
+            ..
+        } = opened;
+        let failed = |why: String| Outcome::Left(parent.failed(why));
+        let mut playing = Playing::new(self, &parent, reply.peer.map(|peer| peer.ip()));
+        let mut trials = Trials::new(self, Instant::now());
         let mut bytes = Vec::new();
         let mut deadline = Instant::now() + self.pace.silence;
+        for frame in frames {
+            if let Err(left) = playing.take(frame, memory) {
+                return Outcome::Left(left);
+            }
+        }
         loop {
             loop {
                 match decoder.next_frame() {
                     Ok(Some(frame)) => {
-                        if let Err(left) = playing.take(frame, report) {
-                            return left;
+                        if let Err(left) = playing.take(frame, memory) {
+                            return Outcome::Left(left);
                         }
                         deadline = Instant::now() + self.pace.silence;
                     }
@@ -206,13 +272,25 @@ impl Pull {
                     Err(error) => return failed(format!("sent what cannot be read: {error}")),
                 }
             }
-            if playing.is_outrun(Instant::now()) {
+            let now = Instant::now();
+            if playing.is_outrun(now) {
                 return failed("is behind this node".to_owned());
             }
+            let doubt = playing.doubt(parents.borrow().better.as_ref(), memory, now);
+            trials.consider(doubt, &parent, &parents.borrow(), now);
             bytes.clear();
             let read = tokio::select! {
                 biased;
-                () = playing.evicted() => return Left::Evicted,
+                () = playing.evicted() => return Outcome::Left(Left::Evicted),
+                tried = trials.outcome() => {
+                    let worth = |doubt, theirs| playing.ours().is_none_or(|ours| is_worth(doubt, &ours, theirs));
+                    match tried {
+                        Some((doubt, other)) if worth(doubt, other.edge) => {
+                            return Outcome::Moved(doubt, Box::new(other));
+                        }
+                        _ => continue,
+                    }
+                }
                 read = timeout_at(deadline, reply.read(&mut bytes)) => read,
             };
             match read {
@@ -224,12 +302,17 @@ impl Pull {
         }
     }
 
-    async fn ask(&self, parent: &Parent, position: Option<Position>) -> Result<Reply, String> {
-        let url = Url::parse(&parent.url).map_err(|error| format!("has no usable URL: {error}"))?;
+    async fn ask(&self, parent: &Parent, position: Option<Position>) -> Result<Reply, Left> {
+        let failed = |why: String| parent.failed(why);
+        let url = Url::parse(&parent.url);
+        let url = url.map_err(|error| failed(format!("has no usable URL: {error}")))?;
         let mount = self.mount.clone();
         let target = Ask { mount, position }.target();
         let mut request = Request::new(Method::Get, target, Version::Http11);
-        let credential = format!("Bearer {}", parent.credential.reveal());
+        let credential = match &parent.credential {
+            Some(credential) => format!("Bearer {}", credential.reveal()),
+            None => format!("Bearer {}", (self.mark)()),
+        };
         let headers = &mut request.headers;
         headers.push("Host", client::host_field(&url));
         headers.push("Authorization", credential);
@@ -237,88 +320,36 @@ impl Pull {
         headers.push("X-Relayctl-Node", self.own.as_str());
         headers.push("Connection", "close");
         let reply = client::send(&self.connector, &url, &request).await;
-        let reply = reply.map_err(|error| format!("did not answer: {error}"))?;
+        let reply = reply.map_err(|error| failed(format!("did not answer: {error}")))?;
+        let refused = |why: &str| Left::Refused {
+            node: parent.node.clone(),
+            why: why.to_owned(),
+        };
         match reply.response.status {
             200 => Ok(reply),
-            401 | 403 => Err("refused this node's credential: join again".to_owned()),
-            404 => Err("does not have the mount".to_owned()),
-            status => Err(format!("answered {status} {}", reply.response.reason)),
+            401 | 403 => Err(failed(
+                "refused this node's credential: join again".to_owned(),
+            )),
+            404 => Err(refused("it does not have the mount")),
+            409 => Err(refused("it has the mount through this very node")),
+            503 => Err(refused(
+                "it feeds as many as it may, or has no parent itself",
+            )),
+            status => Err(failed(format!(
+                "answered {status} {}",
+                reply.response.reason
+            ))),
         }
     }
 }
 
-impl Parent {
-    pub(super) fn failed(&self, why: String) -> Left {
-        Left::Failed {
-            node: self.node.clone(),
-            url: self.url.clone(),
-            why,
+impl Doubt {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Starved => "was starved while another was ahead",
+            Self::Late => "was behind another",
+            Self::Better => "was farther from the origin than another",
         }
-    }
-}
-
-impl Turn {
-    fn new(pace: &Pace) -> Self {
-        Self {
-            index: 0,
-            failures: 0,
-            fresh: false,
-            backoff: Backoff::new(pace.floor, pace.ceiling),
-            changed_at: None,
-        }
-    }
-
-    /// What comes after a connection: whom to ask next is noted, how long to wait before is returned.
-    /// The next parent is asked at once; only when all have failed there is a wait.
-    fn after(&mut self, left: &Left, good: bool, parents: usize, now: Instant) -> Option<Duration> {
-        if good {
-            self.failures = 0;
-            self.backoff.reset();
-        }
-        match left {
-            Left::Reassigned => {
-                self.index = 0;
-                self.failures = 0;
-                return None;
-            }
-            Left::EpochChanged => {
-                let last = self.changed_at.replace(now);
-                let floor = Duration::from_millis(100);
-                if last.is_none_or(|last| now.saturating_duration_since(last) >= floor) {
-                    return None;
-                }
-            }
-            Left::Gone => self.fresh = true,
-            _ => self.index = self.index.wrapping_add(1) % parents.max(1),
-        }
-        self.failures += 1;
-        self.failures
-            .is_multiple_of(parents.max(1))
-            .then(|| self.backoff.next_wait())
-    }
-}
-
-async fn any_change(parents: &mut watch::Receiver<Vec<Parent>>) {
-    if parents.changed().await.is_err() {
-        std::future::pending().await
-    }
-}
-
-/// Completes when the list changes so that `current` is not the right one any more.
-async fn reassigned(
-    parents: &mut watch::Receiver<Vec<Parent>>,
-    before: &[Parent],
-    current: &Parent,
-) {
-    let mut first = before.first().cloned();
-    loop {
-        any_change(parents).await;
-        let list = parents.borrow_and_update();
-        let passed_over = list.first() != first.as_ref() && list.first() != Some(current);
-        if passed_over || !list.contains(current) {
-            return;
-        }
-        first = list.first().cloned();
     }
 }
 

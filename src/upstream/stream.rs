@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::pulls::Route;
 use crate::base::ids::{Epoch, NodeId, Position};
 use crate::engine::Mount;
 use crate::engine::format::{Codec, Section};
@@ -22,17 +24,18 @@ use crate::wire::frame::{EndReason, Frame, Head, PROTOCOL, SectionFrame, encode}
 pub const POSITION_EVERY: Duration = Duration::from_millis(500);
 
 /// `mount` for a child that asks from `ask` on, as the body of an answer. Starts at the byte asked for if it is
-/// still there (or still to come in this epoch), else at the oldest place where a decoder can start. `path` is
-/// that of the pull that feeds the mount, see [`Pulls::path`](super::Pulls::path); empty at the origin. Ends with
-/// the mount, with its epoch, or with `shutdown`, and says which.
+/// still there (or still to come in this epoch), else at the oldest place where a decoder can start. `route` is
+/// that of the pull that feeds the mount, see [`Pulls::route`](super::Pulls::route); when it changes, a new head
+/// says so, and a child that finds itself in it leaves. Ends with the mount, with its epoch, or with `shutdown`,
+/// and says which.
 pub fn frames(
     mount: Arc<Mount>,
     own: NodeId,
-    path: Vec<String>,
+    route: watch::Receiver<Route>,
     ask: Option<Position>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static {
-    let serving = Serving::begin(mount, &own, path, ask, shutdown);
+    let serving = Serving::begin(mount, own, route, ask, shutdown);
     futures_util::stream::unfold(serving, |mut serving| async move {
         let bytes = serving.next().await?;
         Some((Ok(bytes), serving))
@@ -42,6 +45,8 @@ pub fn frames(
 
 struct Serving {
     mount: Arc<Mount>,
+    own: NodeId,
+    route: watch::Receiver<Route>,
     ring: Arc<Ring>,
     shutdown: CancellationToken,
     /// The next byte to send.
@@ -59,27 +64,17 @@ struct Serving {
 impl Serving {
     fn begin(
         mount: Arc<Mount>,
-        own: &NodeId,
-        mut path: Vec<String>,
+        own: NodeId,
+        route: watch::Receiver<Route>,
         ask: Option<Position>,
         shutdown: CancellationToken,
     ) -> Self {
         let ring = mount.ring();
         let start = start(&ring, ask);
-        path.push(own.as_str().to_owned());
-        let content = mount.content();
-        let head = Head {
-            version: PROTOCOL,
-            capabilities: 0,
-            mount: mount.id.to_string(),
-            epoch: ring.epoch().0,
-            start,
-            content_type: content.content_type.clone(),
-            headers: content.headers.clone(),
-            path,
-        };
         let mut serving = Self {
             mount,
+            own,
+            route,
             ring,
             shutdown,
             cursor: start,
@@ -90,10 +85,27 @@ impl Serving {
             out: BytesMut::new(),
             ended: false,
         };
-        serving.put(&Frame::Head(head));
+        serving.head();
         serving.in_effect();
         serving.position();
         serving
+    }
+
+    /// By which way the bytes come here, and where the next ones begin.
+    fn head(&mut self) {
+        let mut path = self.route.borrow_and_update().path.clone();
+        path.push(self.own.as_str().to_owned());
+        let content = self.mount.content();
+        self.put(&Frame::Head(Head {
+            version: PROTOCOL,
+            capabilities: 0,
+            mount: self.mount.id.to_string(),
+            epoch: self.ring.epoch().0,
+            start: self.cursor,
+            content_type: content.content_type.clone(),
+            headers: content.headers.clone(),
+            path,
+        }));
     }
 
     /// What was set before the first byte and still holds there.
@@ -134,6 +146,7 @@ impl Serving {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => self.end(EndReason::Shutdown),
+                () = rerouted(&mut self.route) => self.reroute(),
                 () = changed => {}
                 () = tokio::time::sleep_until(self.next_position) => {}
             }
@@ -172,6 +185,7 @@ impl Serving {
         match closed {
             Closed::Open => {}
             _ if !nothing_left => {}
+            Closed::Ended if self.route.borrow().over => self.end(EndReason::Over),
             Closed::Ended => self.end(EndReason::Ended),
             Closed::Replaced => self.end(EndReason::EpochChanged),
         }
@@ -246,6 +260,13 @@ impl Serving {
         self.put(&frame);
     }
 
+    fn reroute(&mut self) {
+        // Before the bytes that come by it; an end says its reason itself.
+        if !self.route.borrow().over {
+            self.head();
+        }
+    }
+
     fn end(&mut self, reason: EndReason) {
         self.put(&Frame::End { reason });
         self.ended = true;
@@ -253,6 +274,13 @@ impl Serving {
 
     fn put(&mut self, frame: &Frame) {
         put(&mut self.out, frame);
+    }
+}
+
+/// Completes when the mount comes by another way.
+async fn rerouted(route: &mut watch::Receiver<Route>) {
+    if route.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

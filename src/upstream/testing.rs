@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::Ask;
 use super::pull::Parent;
+use super::pulls::Route;
 use super::stream::frames;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
@@ -125,7 +127,7 @@ pub(super) struct Peer {
     pub(super) node: String,
     pub(super) engine: Mutex<Arc<Engine>>,
     /// The nodes before this one.
-    pub(super) path: Mutex<Vec<String>>,
+    pub(super) route: watch::Sender<Route>,
     /// Every request's target, in order.
     pub(super) asked: Mutex<Vec<String>>,
     /// After how many bytes the next connections are cut; when there are none left, never.
@@ -143,7 +145,7 @@ impl Peer {
             url: format!("http://{}", listener.local_addr().unwrap()),
             node: node.to_owned(),
             engine: Mutex::new(Arc::clone(engine)),
-            path: Mutex::default(),
+            route: watch::Sender::default(),
             asked: Mutex::default(),
             cuts: Mutex::default(),
             mute: AtomicBool::new(false),
@@ -168,9 +170,15 @@ impl Peer {
     pub(super) fn parent(&self) -> Parent {
         Parent {
             url: self.url.clone(),
-            credential: Secret::new("secret"),
+            credential: Some(Secret::new("secret")),
             node: self.node.clone(),
         }
+    }
+
+    /// Comes by these nodes from now on.
+    pub(super) fn reroute(&self, path: &[&str]) {
+        let path = path.iter().map(|node| (*node).to_owned()).collect();
+        self.route.send_modify(|route| route.path = path);
     }
 
     pub(super) fn cut_all(&self) {
@@ -196,9 +204,9 @@ impl Peer {
             std::future::pending::<()>().await;
         }
         let node = self.node.parse().unwrap();
-        let path = self.path.lock().unwrap().clone();
+        let route = self.route.subscribe();
         let shutdown = CancellationToken::new();
-        let mut frames = Box::pin(frames(mount, node, path, ask.position, shutdown));
+        let mut frames = Box::pin(frames(mount, node, route, ask.position, shutdown));
         let mut left = self.cuts.lock().unwrap().pop().unwrap_or(usize::MAX);
         while let Some(bytes) = frames.next().await {
             let bytes = bytes?;

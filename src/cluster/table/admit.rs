@@ -144,6 +144,7 @@ fn others_must_hear(before: &NodeView, after: &NodeView) -> bool {
             view.capabilities,
             view.on_demand,
             view.full,
+            view.children,
         )
     };
     let mounts = |view: &NodeView| view.mounts.len();
@@ -151,7 +152,7 @@ fn others_must_hear(before: &NodeView, after: &NodeView) -> bool {
         after
             .mounts
             .get(mount)
-            .is_some_and(|now| now.state == view.state)
+            .is_some_and(|now| now.state == view.state && now.parent == view.parent)
     };
     facts(before) != facts(after)
         || before.name != after.name
@@ -159,6 +160,8 @@ fn others_must_hear(before: &NodeView, after: &NodeView) -> bool {
         || before.version != after.version
         || before.public_urls != after.public_urls
         || before.parent != after.parent
+        || before.region != after.region
+        || before.peer_url != after.peer_url
         || mounts(before) != mounts(after)
         || !before.mounts.iter().all(same_mount)
 }

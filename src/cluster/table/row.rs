@@ -82,6 +82,9 @@ impl Row {
             on_demand: false,
             full: false,
             parent: None,
+            peer_url: None,
+            children: 0,
+            region: String::new(),
         };
         Self {
             view: Arc::new(view),
@@ -165,6 +168,9 @@ impl Row {
         view.on_demand = beat.on_demand;
         view.full = beat.full;
         view.parent = beat.parent;
+        view.children = beat.children;
+        view.region = beat.region;
+        view.peer_url = default_urls(seen, beat.data_port).http;
         view.mounts = beat.mounts.into_iter().map(mount).collect();
     }
 
@@ -278,6 +284,9 @@ fn mount(beat: MountBeat) -> (MountId, MountView) {
         offset: beat.offset,
         content_type: beat.content_type,
         state: beat.state,
+        parent: beat.parent,
+        depth: beat.depth,
+        lag_millis: beat.lag_millis,
     };
     (beat.mount, view)
 }

@@ -69,6 +69,9 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
             bitrate: 128_000,
             content_type: "audio/mpeg".into(),
             state: MountState::Live,
+            parent: None,
+            depth: 0,
+            lag_millis: 0,
         }],
         on_demand: false,
         full: false,
@@ -77,6 +80,8 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
         parent: None,
         capabilities: join.capabilities,
         events: Vec::new(),
+        children: 0,
+        region: String::new(),
     }
 }
 

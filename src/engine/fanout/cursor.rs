@@ -34,6 +34,11 @@ pub(super) fn settle(
         }
         match standing {
             Standing::Data => break,
+            Standing::Behind if entry.offset < entry.ring.gap_end() => {
+                if !over_gap(entry, millis)? {
+                    break;
+                }
+            }
             Standing::Behind => jump(entry, millis)?,
             Standing::Wait => match entry.ring.closed() {
                 Closed::Open => break,
@@ -48,6 +53,26 @@ pub(super) fn settle(
         place = views.place_of(entry);
     }
     Ok(place)
+}
+
+/// Bytes were lost between this node and its parent: the listener goes on at the next frame edge, with no fault
+/// of its own. False until that edge is known: it waits.
+fn over_gap(entry: &mut Entry, millis: u32) -> Result<bool, EndReason> {
+    let gap = entry.ring.gap_end();
+    if gap < entry.ring.start() {
+        jump(entry, millis)?;
+        return Ok(true);
+    }
+    let Some(edge) = entry.ring.edge_from(gap) else {
+        return Ok(false);
+    };
+    if entry.meta_sent > 0 {
+        // Within a metadata block there is no way back.
+        return Err(EndReason::Slow);
+    }
+    entry.offset = edge;
+    restart_section(entry);
+    Ok(true)
 }
 
 /// The one jump of a listener that fell out of the ring: to an edge at the burst point, metadata in phase.

@@ -105,6 +105,8 @@ pub struct Ring {
     media_micros: AtomicU64,
     /// Offset of the newest title plus one, 0 for none: lets readers skip the lock.
     newest_title: AtomicU64,
+    /// Where the bytes went on after the last gap, 0 before any.
+    gap_end: AtomicU64,
     closed: AtomicU8,
     appended: Notify,
     bounds: Bounds,
@@ -133,6 +135,7 @@ impl Ring {
             indexes: RwLock::default(),
             media_micros: AtomicU64::new(0),
             newest_title: AtomicU64::new(0),
+            gap_end: AtomicU64::new(0),
             closed: AtomicU8::new(Closed::Open as u8),
             appended: Notify::new(),
             bounds,
@@ -211,6 +214,11 @@ impl Ring {
     /// Offset of the newest title plus one, 0 where there is none.
     pub fn newest_title(&self) -> u64 {
         self.newest_title.load(Ordering::Acquire)
+    }
+
+    /// Where the bytes went on after the last gap: a reader that stood before it has not been slow. 0 before any.
+    pub fn gap_end(&self) -> u64 {
+        self.gap_end.load(Ordering::Acquire)
     }
 
     /// The decoder setup at the live edge.
@@ -320,6 +328,7 @@ impl Writer {
     /// Goes on at `offset`, beyond the live edge: what lies between is lost and what was there is let go, so
     /// that the window never has a hole. Readers find themselves [`Standing::Behind`].
     pub fn skip_to(&mut self, offset: u64) {
+        self.ring.gap_end.store(offset, Ordering::Release);
         self.ring.chain.store(Arc::new(Chain {
             segments: vec![Arc::new(Segment::new(offset))],
         }));

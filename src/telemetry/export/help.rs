@@ -48,6 +48,10 @@ pub(super) const EVENTS: [(&str, &str); 16] = [
         "Sources that ended, by reason.",
     ),
     (
+        "relayctl_failovers_total",
+        "Mounts that went on at another parent.",
+    ),
+    (
         "relayctl_reloads_total",
         "Reloads of the settings, by outcome.",
     ),
@@ -193,6 +197,11 @@ pub(super) const GAUGES: [(&str, Unit, &str); 20] = [
         "relayctl_source_up",
         Unit::Count,
         "1 while a source or a parent feeds the mount, 0 while its listeners are held.",
+    ),
+    (
+        "relayctl_gap_seconds",
+        Unit::Seconds,
+        "Playing time lost between this node and its parent since the node began.",
     ),
     ("relayctl_nodes", Unit::Count, "Nodes, by state."),
     (

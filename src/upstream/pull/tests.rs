@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::engine::Intake;
 use crate::upstream::testing::{
     FRAME, Peer, bytes_of, connector, end_of, engine, engine_of, eventually, live, mp3, push,
     source,
@@ -14,29 +15,36 @@ use crate::upstream::testing::{
 struct Relay {
     engine: Arc<Engine>,
     pulls: Pulls,
-    parents: watch::Sender<Vec<Parent>>,
+    parents: watch::Sender<Parents>,
     cancel: CancellationToken,
     task: JoinHandle<Finished>,
 }
 
 impl Relay {
     fn start(peers: &[&Arc<Peer>]) -> Self {
+        Self::start_as("relay", peers, Duration::from_secs(2))
+    }
+
+    fn start_as(own: &str, peers: &[&Arc<Peer>], silence: Duration) -> Self {
         let engine = engine();
         let pulls = Pulls::default();
         let cancel = CancellationToken::new();
-        let (parents, list) = watch::channel(peers.iter().map(|p| p.parent()).collect());
+        let (parents, list) = watch::channel(Parents::from(
+            peers.iter().map(|p| p.parent()).collect::<Vec<_>>(),
+        ));
         let pull = Pull {
             engine: Arc::clone(&engine),
             connector: connector(),
             pulls: pulls.clone(),
             mount: live(),
-            own: "relay".parse().unwrap(),
+            own: own.parse().unwrap(),
             pace: Pace {
-                silence: Duration::from_secs(2),
+                silence,
                 floor: Duration::from_millis(10),
                 ceiling: Duration::from_millis(50),
                 ..Pace::default()
             },
+            mark: Arc::new(String::new),
         };
         Self {
             engine,
@@ -184,14 +192,14 @@ async fn what_has_left_the_parents_ring_is_counted() {
     let relay = Relay::start(&[&peer]);
     relay.has(&origin).await;
     let before = end_of(&relay.engine);
-    relay.parents.send_replace(vec![]);
+    relay.parents.send_replace(vec![].into());
     eventually("left", || relay.parent().is_none()).await;
     for round in 0..20 {
         push(&mut intake, &mp3(100 + round * 100, 100));
     }
     let ring = origin.mount(&live()).unwrap().ring();
     let edge = ring.edge_from(ring.start()).unwrap();
-    relay.parents.send_replace(vec![peer.parent()]);
+    relay.parents.send_replace(vec![peer.parent()].into());
     relay.has(&origin).await;
     assert!(edge > before);
     assert_eq!(relay.gap(), edge - before);
@@ -227,10 +235,13 @@ async fn an_end_at_a_relay_is_not() {
     let between = Relay::start(&[&first]);
     between.has(&origin).await;
     let second = Peer::start("between", &between.engine).await;
-    *second.path.lock().unwrap() = between.pulls.path(&live());
+    second.reroute(&["origin"]);
     let relay = Relay::start(&[&second, &first]);
     relay.has(&origin).await;
-    assert_eq!(relay.pulls.path(&live()), ["origin", "between"]);
+    assert_eq!(
+        relay.pulls.state(&live()).unwrap().path,
+        ["origin", "between"]
+    );
     between.cancel.cancel();
     *second.engine.lock().unwrap() = middle;
     between.engine.end(&live());
@@ -252,7 +263,7 @@ async fn silent_looping_and_refusing_parents_are_left_for_the_next() {
     let mute = Peer::start("mute", &origin).await;
     mute.mute.store(true, Ordering::SeqCst);
     let looping = Peer::start("looping", &origin).await;
-    *looping.path.lock().unwrap() = vec!["relay".into()];
+    looping.reroute(&["relay"]);
     let empty = Peer::start("empty", &engine()).await;
     let good = Peer::start("good", &origin).await;
     let relay = Relay::start(&[&looping, &empty, &mute, &good]);
@@ -263,9 +274,10 @@ async fn silent_looping_and_refusing_parents_are_left_for_the_next() {
     }
     // One that goes silent later is left too.
     mute.mute.store(false, Ordering::SeqCst);
-    relay
-        .parents
-        .send_replace(vec![mute.parent(), good.parent()]);
+    relay.parents.send_replace(Parents {
+        assigned: true,
+        ..vec![mute.parent(), good.parent()].into()
+    });
     eventually("reassigned", || relay.parent().as_deref() == Some("mute")).await;
     assert_eq!(relay.gap(), 0);
 }
@@ -281,11 +293,13 @@ async fn a_list_that_grows_behind_the_parent_disturbs_nothing() {
     );
     let relay = Relay::start(&[&one]);
     relay.has(&origin).await;
-    relay.parents.send_replace(vec![one.parent(), two.parent()]);
+    relay
+        .parents
+        .send_replace(vec![one.parent(), two.parent()].into());
     push(&mut intake, &mp3(20, 20));
     relay.has(&origin).await;
     assert_eq!((one.requests().len(), two.requests().len()), (1, 0));
-    relay.parents.send_replace(vec![two.parent()]);
+    relay.parents.send_replace(vec![two.parent()].into());
     push(&mut intake, &mp3(40, 20));
     relay.has(&origin).await;
     eventually("moved", || relay.parent().as_deref() == Some("two")).await;
@@ -305,38 +319,69 @@ async fn one_who_takes_the_mount_over_ends_the_pull() {
     assert_eq!(relay.task.await.unwrap(), Finished::Evicted);
 }
 
-#[test]
-fn turns_are_taken_and_waits_grow() {
-    let pace = Pace::default();
-    let mut turn = Turn::new(&pace);
-    let parent = Parent {
-        url: String::new(),
-        credential: Secret::default(),
-        node: String::new(),
-    };
-    let failed = parent.failed(String::new());
-    let now = Instant::now();
-    let mut waits = Vec::new();
-    let mut indexes = Vec::new();
-    for _ in 0..14 {
-        waits.push(turn.after(&failed, false, 2, now));
-        indexes.push(turn.index);
-    }
-    assert_eq!(indexes[..4], [1, 0, 1, 0]);
-    for (round, wait) in waits.chunks(2).enumerate() {
-        let full = Duration::from_millis((100 << round).min(5000));
-        let second = wait[1].unwrap();
-        assert_eq!(wait[0], None);
-        assert!(second >= full / 2 && second <= full, "{round}: {second:?}");
-    }
-    assert_eq!(turn.after(&failed, true, 2, now), None);
-    assert!(turn.after(&failed, false, 2, now).unwrap() <= pace.floor);
-    // A change of the epoch is followed at once, a storm of them is not.
-    assert_eq!(turn.after(&Left::EpochChanged, true, 1, now), None);
-    assert!(turn.after(&Left::EpochChanged, false, 1, now).is_some());
-    assert!(turn.after(&Left::Gone, false, 1, now).is_some());
-    assert!(turn.fresh);
-    turn.index = 1;
-    assert_eq!(turn.after(&Left::Reassigned, false, 2, now), None);
-    assert_eq!(turn.index, 0);
+/// An origin, a relay between, and a child of that which knows the origin too.
+async fn three(silence: Duration) -> (Intake, Arc<Engine>, [Arc<Peer>; 2], [Relay; 2]) {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let first = Peer::start("origin", &origin).await;
+    let between = Relay::start_as("between", &[&first], Duration::from_secs(10));
+    between.has(&origin).await;
+    let second = Peer::start("between", &between.engine).await;
+    second.reroute(&["origin"]);
+    let child = Relay::start_as("child", &[&second, &first], silence);
+    child.has(&origin).await;
+    assert_eq!(child.parent().as_deref(), Some("between"));
+    (intake, origin, [first, second], [between, child])
+}
+
+#[tokio::test]
+async fn a_starved_parent_is_left_only_for_one_that_is_ahead() {
+    let silence = Duration::from_millis(300);
+    let (mut intake, origin, [first, _second], [between, child]) = three(silence).await;
+    let tries = first.requests().len();
+    // The source stalls: others are asked, and nobody moves.
+    eventually("others are tried", || first.requests().len() > tries + 1).await;
+    assert_eq!(child.parent().as_deref(), Some("between"));
+    assert_eq!(child.pulls.failovers(), []);
+    // The relay between is cut off: the origin is ahead now.
+    between.cancel.cancel();
+    eventually("cut off", || between.pulls.state(&live()).is_none()).await;
+    push(&mut intake, &mp3(20, 20));
+    child.has(&origin).await;
+    child.assert_equal(&origin);
+    assert_eq!(child.gap(), 0);
+    let failovers = child.pulls.failovers();
+    assert_eq!(failovers.len(), 1);
+    assert_eq!(
+        (failovers[0].from.as_str(), failovers[0].to.as_str()),
+        ("between", "origin")
+    );
+    assert_eq!(failovers[0].lost_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_parent_that_gets_the_mount_from_its_own_child_is_left() {
+    let silence = Duration::from_secs(20);
+    let (mut intake, origin, [_first, second], [_between, child]) = three(silence).await;
+    second.reroute(&["origin", "child"]);
+    eventually("left", || child.parent().as_deref() == Some("origin")).await;
+    push(&mut intake, &mp3(20, 20));
+    child.has(&origin).await;
+    assert_eq!((child.gap(), child.pulls.failovers().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_nearer_parent_is_tried_beside_the_one_that_feeds() {
+    let (mut intake, origin, [first, second], [_between, child]) =
+        three(Duration::from_secs(20)).await;
+    // The pace of improving is far longer than this test: the wish alone moves nobody.
+    child.parents.send_replace(Parents {
+        better: Some("origin".into()),
+        ..vec![second.parent(), first.parent()].into()
+    });
+    push(&mut intake, &mp3(20, 20));
+    child.has(&origin).await;
+    assert_eq!(child.parent().as_deref(), Some("between"));
+    assert_eq!(child.pulls.failovers(), []);
 }

@@ -8,9 +8,8 @@ use crate::base::ids::MountId;
 use crate::engine::ring::TimeMark;
 use crate::engine::{Content, Engine, Feeder, Intake};
 use crate::upstream::playing::Playing;
-use crate::upstream::pull::{Left, Pace, Parent, Pull};
+use crate::upstream::pull::{Left, Memory, Pace, Parent, Pull};
 use crate::upstream::pulls::Pulls;
-use crate::upstream::report::Report;
 use crate::upstream::testing::{
     FRAME, bytes_of, connector, engine, engine_of, live, mp3, push, source,
 };
@@ -24,7 +23,13 @@ type Body = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>> + Send
 
 fn body(engine: &Arc<Engine>, ask: Option<Position>) -> Body {
     let mount = engine.mount(&live()).unwrap();
-    Box::pin(frames(mount, own(), vec![], ask, CancellationToken::new()))
+    Box::pin(frames(
+        mount,
+        own(),
+        watch::channel(Route::default()).1,
+        ask,
+        CancellationToken::new(),
+    ))
 }
 
 /// What is ready now.
@@ -154,7 +159,13 @@ async fn ends_say_why() {
     assert!(first.next().await.is_none());
     let shutdown = CancellationToken::new();
     let mount = engine.mount(&live()).unwrap();
-    let mut body: Body = Box::pin(frames(mount, own(), vec![], None, shutdown.clone()));
+    let mut body: Body = Box::pin(frames(
+        mount,
+        own(),
+        watch::channel(Route::default()).1,
+        None,
+        shutdown.clone(),
+    ));
     ready(&mut body);
     shutdown.cancel();
     assert_eq!(words(&ready(&mut body)), ["end Shutdown"]);
@@ -199,10 +210,11 @@ impl Child {
             mount: live(),
             own: "child".parse().unwrap(),
             pace: Pace::default(),
+            mark: Arc::new(String::new),
         };
         let parent = Parent {
             url: "http://127.0.0.1:1".into(),
-            credential: crate::base::secret::Secret::new("x"),
+            credential: None,
             node: "origin".into(),
         };
         Self { pull, parent }
@@ -302,7 +314,7 @@ proptest! {
         runtime.block_on(async {
             let (mut origin, child) = (Origin::new(), Child::new());
             origin.push(3000);
-            let mut report = Report::default();
+            let mut report = Memory::new(Instant::now());
             let mut body = body(&origin.engine, None);
             let (mut wire, mut decoder) = (Vec::new(), FrameDecoder::new());
             let mut playing = Playing::new(&child.pull, &child.parent, None);
@@ -355,7 +367,7 @@ proptest! {
 #[tokio::test]
 async fn a_gap_is_counted_where_the_parent_goes_on() {
     let child = Child::new();
-    let mut report = Report::default();
+    let mut report = Memory::new(Instant::now());
     let mut playing = Playing::new(&child.pull, &child.parent, None);
     let head = |start| {
         Frame::Head(Head {
@@ -419,7 +431,7 @@ async fn heads_that_are_refused() {
         let mut head = good.clone();
         change(&mut head);
         let mut playing = Playing::new(&child.pull, &child.parent, None);
-        let taken = playing.take(Frame::Head(head), &mut Report::default());
+        let taken = playing.take(Frame::Head(head), &mut Memory::new(Instant::now()));
         taken.err().map(|left| left.to_string()).unwrap_or_default()
     };
     let other: MountId = "/other".parse().unwrap();
@@ -437,5 +449,32 @@ async fn heads_that_are_refused() {
         offset: 0,
         text: "x".into(),
     };
-    assert!(playing.take(early, &mut Report::default()).is_err());
+    assert!(
+        playing
+            .take(early, &mut Memory::new(Instant::now()))
+            .is_err()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_way_is_told_in_a_head_and_an_end_of_the_origin_is_final() {
+    let engine = engine();
+    let _intake = playing(&engine, 10);
+    let mount = engine.mount(&live()).unwrap();
+    let route = watch::Sender::new(Route::default());
+    let stop = CancellationToken::new();
+    let mut body: Body = Box::pin(frames(mount, own(), route.subscribe(), None, stop));
+    let first = read(&ready(&mut body));
+    let path = |frame: &Frame| match frame {
+        Frame::Head(head) => head.path.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(path(&first[0]), ["origin"]);
+    route.send_modify(|route| route.path = vec!["far".into(), "near".into()]);
+    let second = read(&ready(&mut body));
+    assert_eq!(path(&second[0]), ["far", "near", "origin"]);
+    assert_eq!(word(&second[0]), format!("head {}", 10 * FRAME));
+    route.send_modify(|route| route.over = true);
+    engine.end(&live());
+    assert_eq!(words(&ready(&mut body)), ["end Over"]);
 }

@@ -94,6 +94,8 @@ pub enum EndReason {
     Shutdown,
     /// The offset asked for has left the sender's ring, or never was.
     Gone,
+    /// As [`Self::Ended`], said by a relay that heard it from the origin: nobody has the mount.
+    Over,
 }
 
 impl EndReason {
@@ -104,6 +106,7 @@ impl EndReason {
             Self::EpochChanged => 2,
             Self::Shutdown => 3,
             Self::Gone => 4,
+            Self::Over => 5,
         }
     }
 
@@ -113,6 +116,7 @@ impl EndReason {
             1 => Self::Ended,
             2 => Self::EpochChanged,
             4 => Self::Gone,
+            5 => Self::Over,
             _ => Self::Shutdown,
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, EventReport, Limits, MAX_CONFIRMED, MAX_EVENTS, MAX_MOUNTS, MAX_TEXT,
+    Capabilities, EventReport, Limits, MAX_CONFIRMED, MAX_EVENTS, MAX_MOUNTS, MAX_REGION, MAX_TEXT,
     MessageError, NodeName, PublicUrls, check_node,
 };
 use crate::base::ids::{Epoch, MountId, NodeId};
@@ -65,6 +65,15 @@ pub struct MountBeat {
     /// On this node.
     #[serde(default)]
     pub state: MountState,
+    /// The node that it is pulled from; none at the origin, and while it is not connected.
+    #[serde(default)]
+    pub parent: Option<NodeId>,
+    /// Nodes between the origin and this one, the origin counted; 0 at the origin and where unknown.
+    #[serde(default)]
+    pub depth: u32,
+    /// Milliseconds that its newest bytes are late, against the quickest ones it had.
+    #[serde(default)]
+    pub lag_millis: u64,
 }
 
 /// `POST /cluster/v1/beat`, once a second, with the node's credential as bearer.
@@ -135,6 +144,12 @@ pub struct Beat {
     /// What happened there since the last beat that was acknowledged.
     #[serde(default)]
     pub events: Vec<EventReport>,
+    /// Nodes that it feeds now.
+    #[serde(default)]
+    pub children: u32,
+    /// Where it stands; nodes of one region prefer each other as parents. Empty is unknown.
+    #[serde(default)]
+    pub region: String,
 }
 
 impl Beat {
@@ -153,6 +168,9 @@ impl Beat {
         }
         if self.confirmed.len() > MAX_CONFIRMED {
             return Err(MessageError::TooLong("confirmed", MAX_CONFIRMED));
+        }
+        if self.region.len() > MAX_REGION {
+            return Err(MessageError::TooLong("region", MAX_REGION));
         }
         if self.mounts.iter().any(|m| m.content_type.len() > MAX_TEXT) {
             return Err(MessageError::TooLong("content_type", MAX_TEXT));
@@ -227,4 +245,6 @@ pub struct BeatAnswer {
     pub keys_version: u64,
     /// The primary's clock.
     pub unix_millis: u64,
+    /// The operator's word on the node's parent: a node id, empty for none any more. Absent says nothing.
+    pub parent: Option<String>,
 }

@@ -52,6 +52,12 @@ pub struct MountRow {
     /// On that node.
     #[serde(default)]
     pub state: MountState,
+    /// The node that it is pulled from there.
+    #[serde(default)]
+    pub parent: Option<NodeId>,
+    /// As in [`MountBeat`](super::MountBeat).
+    #[serde(default)]
+    pub depth: u32,
 }
 
 /// A node as the primary knows it: what other nodes and the API need.
@@ -116,6 +122,15 @@ pub struct NodeRow {
     /// Why it cannot be reached.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Where other nodes reach it: the address that the primary saw, and the data port.
+    #[serde(default)]
+    pub peer_url: Option<String>,
+    /// Nodes that it feeds.
+    #[serde(default)]
+    pub children: u32,
+    /// Where it stands; empty is unknown.
+    #[serde(default)]
+    pub region: String,
 }
 
 /// One line of `GET /cluster/v1/feed`.

@@ -33,6 +33,9 @@ pub const MAX_CONFIRMED: usize = 10_000;
 /// Longest public URL, content type or version text in bytes.
 pub const MAX_TEXT: usize = 512;
 
+/// Longest name of a region in bytes.
+pub const MAX_REGION: usize = 64;
+
 /// The lightest, the default and the heaviest weight.
 pub const WEIGHTS: (u32, u32, u32) = (1, 100, 1_000);
 

@@ -1,0 +1,139 @@
+//! Who feeds whom: this node's parents by the rule, and the operator's word on a node's parent.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{Control, Role};
+use crate::base::ids::{MountId, NodeId};
+use crate::cluster::parents::{self, Parents, Seeker};
+use crate::cluster::snapshot::State;
+
+/// Why a node cannot be given that parent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// Asked of a relay.
+    #[error("this node is no primary: the primary knows the tree")]
+    NoPrimary,
+    /// No such node.
+    #[error("no node is called `{0}`")]
+    Unknown(String),
+    /// The primary, or a node that has gone.
+    #[error("`{0}` pulls from nobody: only a live relay has a parent")]
+    NoRelay(String),
+    /// A parent that cannot feed it.
+    #[error("`{0}` is {1} and feeds nobody new")]
+    Unfit(String, &'static str),
+    /// A circle.
+    #[error("`{1}` has its audio through `{0}`: that would be a circle")]
+    Circle(String, String),
+}
+
+/// The operator's word, by node; `None` takes an earlier word back.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    words: Mutex<HashMap<NodeId, Option<NodeId>>>,
+    /// On a relay: what the primary passed on.
+    assigned: watch::Sender<Option<NodeId>>,
+}
+
+impl Tree {
+    fn words(&self) -> MutexGuard<'_, HashMap<NodeId, Option<NodeId>>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Control {
+    /// Whom this node is to pull `mount` from, by the table as it has it.
+    pub fn parents_of(&self, mount: &MountId) -> (Parents, bool) {
+        let state = self.pulls.state(mount);
+        let current: Option<NodeId> = state.and_then(|state| state.parent.parse().ok());
+        let assigned = self.tree.assigned.borrow().clone();
+        let config = self.config.load();
+        let seeker = Seeker {
+            own: &self.identity.id,
+            region: &config.region,
+            mount,
+            current: current.as_ref(),
+            assigned: assigned.as_ref(),
+        };
+        let chosen = parents::choose(&seeker, &self.snapshot());
+        let ordered = assigned.is_some() && chosen.order.first() == assigned.as_ref();
+        (chosen, ordered)
+    }
+
+    /// The node that feeds this one: that of its first mount that is connected.
+    pub fn parent(&self) -> Option<NodeId> {
+        let mut all = self.pulls.all();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.first()?.1.parent.parse().ok()
+    }
+
+    /// Moves when the operator's word on this node's parent changes.
+    pub fn watch_assigned(&self) -> watch::Receiver<Option<NodeId>> {
+        self.tree.assigned.subscribe()
+    }
+
+    /// The primary passes the operator's word on: a node id, or nothing any more.
+    pub fn set_assigned(&self, word: &str) {
+        let parent: Option<NodeId> = word.parse().ok();
+        self.tree
+            .assigned
+            .send_if_modified(|known| std::mem::replace(known, parent.clone()) != parent);
+    }
+
+    /// The operator wants `node` to pull from `to`, until that one dies; `None` leaves it to the rule again. Both
+    /// are ids or names. Gives the ids.
+    ///
+    /// # Errors
+    /// See [`TreeError`].
+    pub fn reparent(
+        &self,
+        node: &str,
+        to: Option<&str>,
+    ) -> Result<(NodeId, Option<NodeId>), TreeError> {
+        if self.identity.role != Role::Primary {
+            return Err(TreeError::NoPrimary);
+        }
+        let snapshot = self.snapshot();
+        let find = |text: &str| {
+            let found = snapshot.named(text);
+            found.ok_or_else(|| TreeError::Unknown(text.to_owned()))
+        };
+        let row = find(node)?;
+        if row.id == self.identity.id || row.state == State::Dead {
+            return Err(TreeError::NoRelay(row.name.to_string()));
+        }
+        let to = to.map(find).transpose()?;
+        if let Some(to) = to {
+            if matches!(to.state, State::Dead | State::Draining) {
+                return Err(TreeError::Unfit(to.name.to_string(), to.state.as_str()));
+            }
+            let through = |mount| parents::leads_through(&snapshot, mount, &to.id, &row.id);
+            if to.id == row.id || to.mounts.keys().any(through) {
+                let names = (row.name.to_string(), to.name.to_string());
+                return Err(TreeError::Circle(names.0, names.1));
+            }
+        }
+        let to = to.map(|to| to.id.clone());
+        self.tree.words().insert(row.id.clone(), to.clone());
+        Ok((row.id.clone(), to))
+    }
+
+    /// What a beat's answer says of the node's parent.
+    pub(super) fn word_on(&self, node: &NodeId) -> Option<String> {
+        let words = self.tree.words();
+        let word = words.get(node)?;
+        Some(word.as_ref().map(NodeId::to_string).unwrap_or_default())
+    }
+
+    /// A node is dead or gone: nobody is told to pull from it any more.
+    pub(super) fn release_children_of(&self, node: &NodeId) {
+        for word in self.tree.words().values_mut() {
+            if word.as_ref() == Some(node) {
+                *word = None;
+            }
+        }
+    }
+}
