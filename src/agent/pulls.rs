@@ -12,7 +12,7 @@ use super::Agent;
 use crate::base::ids::MountId;
 use crate::cluster::snapshot::NodeView;
 use crate::upstream::pull::{self, Parent, Parents};
-use crate::wire::message::{MountInfo, MountState, NodeRole};
+use crate::wire::message::{Happening, MountInfo, MountState, NodeName, NodeRole};
 
 /// The table changes several times a second; the lists need not.
 const GATHER: Duration = Duration::from_millis(200);
@@ -35,6 +35,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
     loop {
         let mounts = carried.borrow_and_update().clone();
         agent.apply(&mounts, &mut pulls);
+        agent.tell_failovers();
         let changed = tokio::select! {
             () = agent.shutdown.cancelled() => break,
             changed = carried.changed() => changed,
@@ -89,6 +90,28 @@ impl Agent {
             assigned,
             better: chosen.better.map(|id| id.to_string()),
             list,
+        }
+    }
+
+    /// What the pulls went through, by the names of the nodes.
+    fn tell_failovers(&self) {
+        let snapshot = self.control.snapshot();
+        let called = |id: &str| -> Option<NodeName> {
+            let known = snapshot.nodes.iter().find(|node| node.id.as_str() == id);
+            known.map_or_else(|| id.parse().ok(), |node| Some(node.name.clone()))
+        };
+        for failover in self.control.pulls.take_failovers() {
+            let (Some(from), Some(to)) = (called(&failover.from), called(&failover.to)) else {
+                continue;
+            };
+            self.control.happened(Happening::Failover {
+                mount: failover.mount,
+                from,
+                to,
+                millis: u64::try_from(failover.took.as_millis()).unwrap_or(u64::MAX),
+                lost_bytes: failover.lost_bytes,
+                why: failover.why,
+            });
         }
     }
 

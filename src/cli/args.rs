@@ -7,8 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use super::asking::{
-    DrainFlags, GetFlags, HealthFlags, KickFlags, Listing, ReflectFlags, ReflectWord, ResumeFlags,
-    SecretWord, StatusFlags, Target, TokenCommand, TokenFlags,
+    DescribeFlags, DrainFlags, GetFlags, HealthFlags, KickFlags, Listing, ReflectFlags, ReflectWord, ReparentFlags, ResumeFlags, SecretWord, StatusFlags, Subject, Target, TokenCommand, TokenFlags,
 };
 pub use super::bench::args::{BenchFlags, BenchPart};
 
@@ -55,6 +54,10 @@ pub enum Command {
     Resume(ResumeFlags),
     /// Make a node send newcomers on, or not
     Reflect(ReflectFlags),
+    /// All that is known of one node or mount
+    Describe(DescribeFlags),
+    /// Let a relay pull from another node, until that one dies
+    Reparent(ReparentFlags),
     /// End one listener's connection
     Kick(KickFlags),
     /// Exit 0 if a node is healthy, 1 if not

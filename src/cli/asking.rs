@@ -147,6 +147,43 @@ impl ReflectWord {
     }
 }
 
+/// Flags of `describe`.
+#[derive(Debug, Args)]
+pub struct DescribeFlags {
+    /// What it is
+    pub what: Subject,
+    /// Id or name of the node, or the mount as `get mounts` prints it
+    pub name: String,
+    /// How to print it
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Form,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
+/// What can be described.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// The primary or a relay
+    Node,
+    /// What is carried, and by which way it comes to every node
+    Mount,
+}
+
+/// Flags of `reparent`.
+#[derive(Debug, Args)]
+pub struct ReparentFlags {
+    /// Id or name of the relay
+    pub node: String,
+    /// Id or name of the node that it is to pull from; `auto` lets it choose again
+    #[arg(long, value_name = "PARENT")]
+    pub to: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
 /// Flags of `kick`.
 #[derive(Debug, Args)]
 pub struct KickFlags {

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod client;
 mod demo;
+mod describe;
 mod events;
 mod health;
 mod list;
@@ -119,6 +120,8 @@ fn run(command: Command) -> Outcome {
         Command::Drain(flags) => orders::drain(&flags),
         Command::Resume(flags) => orders::resume(&flags),
         Command::Reflect(flags) => orders::reflect(&flags),
+        Command::Describe(flags) => describe::run(&flags),
+        Command::Reparent(flags) => describe::reparent(&flags),
         Command::Kick(flags) => list::kick(&flags),
         Command::Health(flags) => health::run(&flags),
         Command::Token(flags) => token::run(&flags.command),

@@ -10,10 +10,6 @@ use super::Exit;
 const NOT_YET: &[(&str, &str)] = &[
     ("top", "use `relayctl status --watch`"),
     (
-        "describe",
-        "use `relayctl get nodes -o json` or `relayctl get mounts -o json`",
-    ),
-    ("reparent", "every relay pulls from the primary"),
     (
         "promote",
         "start the primary again: relays play on and join it again by themselves",

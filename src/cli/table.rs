@@ -62,6 +62,11 @@ const NODES: &[Column] = &[
     wide("CPU", "cpu_ratio", Shown::Share),
     wide("HEARD", "heartbeat_age_seconds", Shown::Age),
     wide("PARENT", "parent", Shown::Plain),
+    wide("DEPTH", "depth", Shown::Plain),
+    wide("CHILDREN", "children", Shown::Plain),
+    wide("REGION", "region", Shown::Plain),
+    wide("LAG", "lag_bytes", Shown::Bytes),
+    wide("LAG MS", "lag_millis", Shown::Plain),
     column("VERSION", "version", Shown::Plain),
     wide("ID", "id", Shown::Plain),
     column("URL", "public_url", Shown::Plain),
@@ -207,6 +212,22 @@ fn bytes(count: u64) -> String {
         return Size(count).to_string();
     }
     bytesize::ByteSize(count).display().iec().to_string()
+}
+
+/// A value in a line: fields with their names, all else as it is.
+pub(super) fn words(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => clean(text),
+        Value::Object(fields) => {
+            let known = fields.iter().filter(|(_, value)| !value.is_null());
+            let pairs =
+                known.map(|(name, value)| format!("{} {}", name.replace('_', " "), words(value)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+        other => clean(&other.to_string()),
+    }
 }
 
 /// A text from outside without what would move a terminal's cursor.

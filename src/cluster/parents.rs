@@ -22,7 +22,8 @@ pub const MAX_DEPTH: usize = 32;
 /// relay at depth two, but a near relay at depth one rather than the far primary.
 const COST: (u32, u32) = (2, 3);
 
-/// A processor that is busier than this feeds nobody new, if there is another.
+/// With a processor that is busier than this a node counts among equals as if it had a quarter of its places left;
+/// it is not passed over for a deeper one, since a pull costs little.
 const BUSY: f64 = 0.9;
 
 /// Who asks.
@@ -69,7 +70,7 @@ impl Rank {
 
 /// Takes new children gladly.
 const WILLING: u8 = 0;
-/// Has no place left, as far as is known, or is busy.
+/// Has no place left, as far as is known.
 const FULL: u8 = 1;
 /// Suspect, draining, not up yet, cut off itself: better than nobody.
 const DOUBTFUL: u8 = 2;
@@ -176,10 +177,15 @@ fn rank(seeker: &Seeker<'_>, snapshot: &Snapshot, node: &NodeView) -> Option<Ran
     let free = node.limits.max_children.saturating_sub(used);
     let tier = if node.state != State::Ready || node.suspected || !is_fed {
         DOUBTFUL
-    } else if free == 0 || node.cpu_ratio > BUSY {
+    } else if free == 0 {
         FULL
     } else {
         WILLING
+    };
+    let weight = if node.cpu_ratio > BUSY {
+        free / 4
+    } else {
+        free
     };
     let depth = way.map_or(MAX_DEPTH, |way| way.len() - 1);
     let far = !seeker.region.is_empty() && !node.region.is_empty() && node.region != seeker.region;
@@ -187,7 +193,7 @@ fn rank(seeker: &Seeker<'_>, snapshot: &Snapshot, node: &NodeView) -> Option<Ran
     Some(Rank {
         tier,
         cost,
-        draw: draw(seeker.own, &node.id, free),
+        draw: draw(seeker.own, &node.id, weight),
     })
 }
 

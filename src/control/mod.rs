@@ -49,7 +49,7 @@ pub use identity::{Identity, Role};
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::OrderError;
 pub use placing::{Place, Verdict, Visitor};
-pub use tree::TreeError;
+pub use tree::{Lag, TreeError};
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +219,7 @@ impl Control {
             connections: Mutex::default(),
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
-                    relay_login: ArcSwap::default(),
+            relay_login: ArcSwap::default(),
             primary: Mutex::default(),
             children: children::Children::default(),
             tree: tree::Tree::default(),

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::{Control, Role};
 use crate::base::ids::{MountId, NodeId};
+use crate::base::wall::unix_millis;
 use crate::cluster::parents::{self, Parents, Seeker};
-use crate::cluster::snapshot::State;
+use crate::cluster::snapshot::{NodeView, State};
 
 /// Why a node cannot be given that parent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +30,15 @@ pub enum TreeError {
     /// A circle.
     #[error("`{1}` has its audio through `{0}`: that would be a circle")]
     Circle(String, String),
+}
+
+/// How far a node is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// Bytes.
+    pub bytes: u64,
+    /// Milliseconds between the arrivals of its newest byte and of the newest one at the origin.
+    pub millis: u64,
 }
 
 /// The operator's word, by node; `None` takes an earlier word back.
@@ -119,6 +130,30 @@ impl Control {
         let to = to.map(|to| to.id.clone());
         self.tree.words().insert(row.id.clone(), to.clone());
         Ok((row.id.clone(), to))
+    }
+
+    /// How far `node` was behind this one with `mount` at its last beat. Only the primary keeps the table and the
+    /// newest bytes; elsewhere, and for another epoch, nothing is known.
+    pub fn lag_of(&self, node: &NodeView, mount: &MountId, now: Instant) -> Option<Lag> {
+        let view = node.mounts.get(mount)?;
+        if self.identity.role != Role::Primary || node.id == self.identity.id {
+            return None;
+        }
+        let ring = self.engine.mount(mount)?.ring();
+        if ring.epoch() != view.epoch {
+            return None;
+        }
+        let age = now.saturating_duration_since(node.reported).as_millis();
+        let then = unix_millis().saturating_sub(u64::try_from(age).unwrap_or(u64::MAX));
+        ring.with_indexes(|indexes| {
+            let mut marks = indexes.times.iter().rev();
+            let edge = marks.clone().find(|mark| mark.wall_millis <= then)?;
+            let own = marks.find(|mark| mark.offset <= view.offset)?;
+            Some(Lag {
+                bytes: edge.offset.saturating_sub(view.offset),
+                millis: edge.wall_millis.saturating_sub(own.wall_millis),
+            })
+        })
     }
 
     /// What a beat's answer says of the node's parent.

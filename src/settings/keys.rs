@@ -164,12 +164,12 @@ pub(super) fn nearest_path(path: &str) -> String {
     let known = KEYS.iter().map(|key| key.path);
     // The last word decides when the branch in front of it was forgotten: `max_delay`.
     let leaf = |full: &'static str| full.rsplit('.').next().unwrap_or(full);
+    if let Some(key) = KEYS.iter().find(|key| leaf(key.path) == path) {
+        return format!("did you mean `{}`?", key.path);
+    }
     match nearest(path, known) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => match KEYS.iter().find(|key| leaf(key.path) == path) {
-            Some(key) => format!("did you mean `{}`?", key.path),
-            None => "`relayctl check` lists every key".into(),
-        },
+        None => "`relayctl check` lists every key".into(),
     }
 }
 

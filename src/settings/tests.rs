@@ -300,7 +300,6 @@ fn what_is_not_built_is_refused_with_that_reason() {
         ("engine: icecast\n", ("A", "b"), "icecast2"),
         ("tls:\n  cert: a\n", ("A", "b"), "TLS"),
         ("tls.key: a\n", ("A", "b"), "TLS"),
-        ("", ("RELAYCTL_MAX_CHILDREN", "3"), "children"),
         ("", ("RELAYCTL_ADMIN_BIND", ":1"), "admin"),
         ("", ("STATIC_BACKEND", "a b:80"), "pools"),
     ] {

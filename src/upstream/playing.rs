@@ -202,16 +202,6 @@ impl<'a> Playing<'a> {
         let Some(failover) = memory.arrived(mount, &self.parent.node, lost, Instant::now()) else {
             return;
         };
-        tracing::info!(
-            %mount,
-            from = failover.from,
-            to = failover.to,
-            why = failover.why,
-            millis = u64::try_from(failover.took.as_millis()).unwrap_or(u64::MAX),
-            lost_bytes = failover.lost_bytes,
-            "the mount goes on at another parent"
-        );
-        metrics::counter!("relayctl_failovers_total").increment(1);
         self.pull.pulls.note(failover);
     }
 

@@ -142,7 +142,6 @@ impl Pull {
                     () = any_change(&mut parents) => continue,
                 }
             };
-            let began = Instant::now();
             let ask = self.position().filter(|_| !std::mem::take(&mut turn.fresh));
             let known = parents.clone();
             let outcome = tokio::select! {
@@ -166,7 +165,8 @@ impl Pull {
                 }
                 return finished;
             }
-            let good = began.elapsed() >= self.pace.settled;
+            let lived = |since: Instant| since.elapsed() >= self.pace.settled;
+            let good = memory.opened.take().is_some_and(lived);
             let Some(wait) = turn.after(&left, &parent, good, &list, Instant::now()) else {
                 continue;
             };
@@ -254,6 +254,7 @@ impl Pull {
         let mut trials = Trials::new(self, Instant::now());
         let mut bytes = Vec::new();
         let mut deadline = Instant::now() + self.pace.silence;
+        memory.opened.get_or_insert(Instant::now());
         for frame in frames {
             if let Err(left) = playing.take(frame, memory) {
                 return Outcome::Left(left);

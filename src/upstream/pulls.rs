@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::base::ids::{Epoch, MountId};
 
-/// Failovers that are remembered.
+/// Failovers that wait to be taken.
 const MAX_FAILOVERS: usize = 256;
 
 /// One pull that is connected.
@@ -113,11 +113,10 @@ impl Pulls {
         self.0.changed.subscribe()
     }
 
-    /// The last failovers, oldest first.
-    pub fn failovers(&self) -> Vec<Failover> {
+    /// The failovers since they were taken last, oldest first.
+    pub fn take_failovers(&self) -> Vec<Failover> {
         let kept = self.0.failovers.lock();
-        let kept = kept.unwrap_or_else(PoisonError::into_inner);
-        kept.iter().cloned().collect()
+        kept.unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
     pub(super) fn note(&self, failover: Failover) {

@@ -31,3 +31,4 @@ mod shoutcast;
 mod sources;
 mod starting;
 mod tls;
+mod tree;

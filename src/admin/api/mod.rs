@@ -64,6 +64,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
             get(orders::own_drain).post(orders::drain_here),
         ),
         ("/api/v1/resume", post(orders::resume_here)),
+        ("/api/v1/nodes/{name}/parent", post(nodes::reparent)),
         ("/api/v1/picks", get(picks::picks)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/listeners", get(listeners::listeners)),
@@ -99,6 +100,7 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         orders::drain_here,
         orders::own_drain,
         orders::resume_here,
+        nodes::reparent,
         picks::picks,
         events::events,
         listeners::listeners,
@@ -160,7 +162,7 @@ mod tests {
                 .collect();
             let expected: &[&str] = match path.as_str() {
                 "/api/v1/tokens" | "/api/v1/drain" => &["get", "post"],
-                path if ["/kick", "/drain", "/resume", "/reflect"]
+                path if ["/kick", "/drain", "/resume", "/reflect", "/parent"]
                     .iter()
                     .any(|word| path.ends_with(word)) =>
                 {

@@ -48,10 +48,6 @@ pub(super) const EVENTS: [(&str, &str); 16] = [
         "Sources that ended, by reason.",
     ),
     (
-        "relayctl_failovers_total",
-        "Mounts that went on at another parent.",
-    ),
-    (
         "relayctl_reloads_total",
         "Reloads of the settings, by outcome.",
     ),

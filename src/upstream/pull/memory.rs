@@ -14,6 +14,8 @@ use crate::base::wall::unix_millis;
 pub(in crate::upstream) struct Memory {
     pub report: Report,
     pub freshness: Freshness,
+    /// Since when somebody answers.
+    pub opened: Option<Instant>,
     last: Option<Last>,
 }
 
@@ -29,6 +31,7 @@ impl Memory {
         Self {
             report: Report::default(),
             freshness: Freshness::new(now),
+            opened: None,
             last: None,
         }
     }

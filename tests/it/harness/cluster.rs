@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::eventually;
 use super::node::{Node, Plan};
-use super::peer::{Head, Peer, ask};
+use super::peer::{Head, Peer};
 use super::source::{login, on_air};
 
 /// See the module.
@@ -88,7 +88,7 @@ pub async fn api(node: &Node, plural: &str) -> Vec<Value> {
     let request = format!(
         "GET /api/v1/{plural} HTTP/1.1\r\nHost: localhost\r\n{login}Connection: close\r\n\r\n"
     );
-    let (head, body) = ask(node.port, request).await;
+    let (head, body) = Peer::connect_to(node.address()).await.ask(request).await;
     assert_eq!(head.status, 200, "{body}");
     let answer: Value = serde_json::from_str(&body).unwrap();
     answer[plural]

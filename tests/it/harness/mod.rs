@@ -1,12 +1,14 @@
 //! What every scene is made of: real nodes, raw peers, sources whose bytes are known, other people's programs.
 //!
-//! Must never: sleep, take a fixed port, reach beyond loopback, or end a process that it did not start.
+//! Must never: sleep, take a fixed port, reach beyond loopback and the
+//! namespaces that it made, or end a process that it did not start.
 //! Everything waits for a condition with a deadline ten times what is expected, and says how long it took.
 
 pub mod cluster;
 pub mod icecast;
 #[path = "../../../src/discovery/testing.rs"]
 pub mod names;
+pub mod net;
 pub mod node;
 pub mod peer;
 pub mod program;

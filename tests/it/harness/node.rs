@@ -1,5 +1,6 @@
 //! A real node: the binary, a folder of its own, a free port.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::eventually;
-use super::peer::{Head, get};
+use super::net::Place;
+use super::peer::{Head, Peer};
 use super::program::{Program, output_of, tool};
 
 /// What a node is started from; it can be started again.
@@ -21,13 +23,16 @@ pub struct Plan {
     variables: Vec<(String, String)>,
     resolv_conf: Option<PathBuf>,
     folder: Arc<TempDir>,
+    place: Option<Place>,
 }
 
 /// A node that runs until the end of its test.
 pub struct Node {
     program: Program,
     plan: Plan,
-    /// Its data port on 127.0.0.1.
+    /// Its address: 127.0.0.1 unless it has a place of its own.
+    pub host: IpAddr,
+    /// Its data port there.
     pub port: u16,
 }
 
@@ -41,6 +46,7 @@ impl Plan {
             variables: Vec::new(),
             resolv_conf: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
+            place: None,
         }
     }
 
@@ -103,8 +109,27 @@ impl Plan {
 
     /// This port instead of a free one.
     pub fn port(mut self, port: u16) -> Self {
-        self.bind = format!("127.0.0.1:{port}");
+        self.bind = SocketAddr::new(self.host(), port).to_string();
         self
+    }
+
+    /// In a place of its own.
+    pub fn at(mut self, place: &Place) -> Self {
+        self.place = Some(place.clone());
+        self.port(0)
+    }
+
+    /// `relayctl join` of that primary, from a place of its own.
+    pub fn relay_at(primary: &Node, place: &Place) -> Self {
+        Self::new("join")
+            .flag("--primary", &primary.url())
+            .flag("--token", &primary.secret("join-token"))
+            .at(place)
+    }
+
+    fn host(&self) -> IpAddr {
+        let place = self.place.as_ref().map(|place| place.address);
+        place.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     /// The node's data directory.
@@ -121,6 +146,10 @@ impl Plan {
         command.arg("--data-dir").arg(self.data_dir());
         command.arg("--config").arg(&file).args(&self.flags);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let command = match &self.place {
+            Some(place) => place.inside(&command),
+            None => command,
+        };
         match &self.resolv_conf {
             Some(file) => with_resolv_conf(&command, file),
             None => command,
@@ -150,6 +179,7 @@ impl Plan {
         let port = url.rsplit(':').next().and_then(|text| text.parse().ok());
         Node {
             program,
+            host: self.host(),
             port: port.unwrap_or_else(|| panic!("no port in {url}")),
             plan: self,
         }
@@ -194,9 +224,14 @@ fn ready_url(stdout: &str) -> Option<String> {
 }
 
 impl Node {
-    /// `http://127.0.0.1:PORT`.
+    /// `http://HOST:PORT`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address())
+    }
+
+    /// Its data port.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
     }
 
     /// A secret of the data directory, by its file name.
@@ -281,7 +316,9 @@ impl Node {
 
     /// A GET for an answer that ends.
     pub async fn get(&self, path: &str) -> (Head, String) {
-        get(self.port, path).await
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        Peer::connect_to(self.address()).await.ask(request).await
     }
 
     /// A number of `/metrics`: the sum of the series of `name` whose labels hold `labels`.

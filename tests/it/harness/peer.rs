@@ -82,6 +82,26 @@ impl Peer {
         })
     }
 
+    /// A connection to any address.
+    pub async fn connect_to(to: SocketAddr) -> Self {
+        let connecting = timeout(PATIENCE, TcpStream::connect(to)).await;
+        let stream = connecting.unwrap_or_else(|_| panic!("no connection to {to}"));
+        let stream = stream.unwrap_or_else(|error| panic!("no connection to {to}: {error}"));
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            unread: BytesMut::new(),
+        }
+    }
+
+    /// The next bytes as they come; none at the end.
+    pub async fn some(&mut self) -> Vec<u8> {
+        if self.unread.is_empty() {
+            let _ = self.stream.read_buf(&mut self.unread).await;
+        }
+        self.unread.split().to_vec()
+    }
+
     /// A connection whose receive buffer is as small as the system allows: the other side feels it at once.
     pub async fn connect_narrow(port: u16) -> Self {
         let socket = TcpSocket::new_v4().unwrap();

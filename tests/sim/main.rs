@@ -1,0 +1,81 @@
+//! Clusters of ten to five hundred nodes over the program's own rules (table, liveness, parents, decisions,
+//! reservations), with simulated time and links.
+//!
+//! Each run prints its seed, and `SIM_SEED=<seed>` replays one. Faults are data. What must always hold is checked
+//! after every step of a tenth of a second.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod faults;
+mod herd;
+mod world;
+
+use faults::{Fault, Plan};
+use world::World;
+
+/// The seeds of a run: all, or the one to be replayed.
+fn seeds(all: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+    match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
+        Err(_) => all.collect(),
+    }
+}
+
+/// Lets a cluster of `nodes` come up, and goes through `plan`.
+fn run(seed: u64, nodes: usize, plan: &Plan) -> World {
+    println!("seed {seed}: {nodes} nodes, {} faults", plan.len());
+    let mut world = World::new(seed, nodes);
+    let mut due = plan.iter().peekable();
+    let end = plan.last().map_or(0, |(at, _)| *at) + 60_000;
+    while world.millis() < end {
+        while let Some((_, fault)) = due.next_if(|(at, _)| *at <= world.millis()) {
+            world.apply(fault);
+        }
+        world.step();
+    }
+    world.settled();
+    println!("seed {seed}: {}", world.summary());
+    world
+}
+
+#[test]
+fn two_hundred_relays_and_the_primary_feeds_sixteen() {
+    let world = run(7, 200, &Vec::new());
+    assert_eq!(world.most_children_of_the_primary(), 16);
+    assert_eq!(
+        world.depth(),
+        3,
+        "16, 256: two levels of relays would hold 272"
+    );
+}
+
+#[test]
+fn faults_drawn_by_seed() {
+    for seed in seeds(1..=8) {
+        let nodes = [10, 16, 25, 40, 60, 90, 140, 200][(seed % 8) as usize];
+        run(seed, nodes, &faults::drawn(seed, nodes));
+    }
+}
+
+#[test]
+fn five_hundred_nodes_and_half_of_them_die_at_once() {
+    for seed in seeds(51..=51) {
+        let half = (1..=250).map(|node| (20_000, Fault::Kill(node * 2 - 1)));
+        run(seed, 500, &half.collect());
+    }
+}
+
+#[test]
+fn the_primary_is_gone_for_minutes() {
+    for seed in seeds(61..=63) {
+        let plan = vec![
+            (20_000, Fault::PrimaryGone),
+            (30_000, Fault::Kill(3)),
+            (40_000, Fault::Cut(5)),
+            (80_000, Fault::Mend(5)),
+            (140_000, Fault::PrimaryBack),
+            (150_000, Fault::Restart(3)),
+        ];
+        run(seed, 40, &plan);
+    }
+}
