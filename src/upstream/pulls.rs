@@ -116,7 +116,9 @@ impl Pulls {
     /// The failovers since they were taken last, oldest first.
     pub fn take_failovers(&self) -> Vec<Failover> {
         let kept = self.0.failovers.lock();
-        kept.unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+        kept.unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+            .collect()
     }
 
     pub(super) fn note(&self, failover: Failover) {

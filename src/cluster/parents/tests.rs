@@ -50,6 +50,7 @@ fn node(name: &str, parent: Option<&str>, places: u32) -> NodeView {
             max_listeners: 100,
             max_bandwidth: 0,
             max_children: places,
+            max_cpu: 0,
         },
         capabilities: Capabilities::EMBEDDED,
         listeners: 0,

@@ -162,7 +162,7 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 20] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 21] = [
     (
         "relayctl_build_info",
         Unit::Count,
