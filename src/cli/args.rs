@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use super::asking::{
-    DescribeFlags, DrainFlags, GetFlags, HealthFlags, KickFlags, Listing, ReflectFlags, ReflectWord, ReparentFlags, ResumeFlags, SecretWord, StatusFlags, Subject, Target, TokenCommand, TokenFlags,
+    DescribeFlags, DrainFlags, GetFlags, HealthFlags, KickFlags, Listing, ReflectFlags,
+    ReflectWord, ReparentFlags, ResumeFlags, SecretWord, StatusFlags, Subject, Target,
+    TokenCommand, TokenFlags,
 };
 pub use super::bench::args::{BenchFlags, BenchPart};
 

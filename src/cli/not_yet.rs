@@ -10,7 +10,6 @@ use super::Exit;
 const NOT_YET: &[(&str, &str)] = &[
     ("top", "use `relayctl status --watch`"),
     (
-    (
         "promote",
         "start the primary again: relays play on and join it again by themselves",
     ),
