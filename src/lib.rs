@@ -8,7 +8,7 @@
 //!
 //! # The path of a byte
 //!
-//! Down to a listener: `edge::accept` → `edge::sniff` → `wire::head` → `edge::route` →
+//! Down to a listener: `edge::front` → `wire::sniff` → `wire::head` → `edge::route` →
 //! `balancer` (pure, no I/O) → `edge::serve` → `engine::fanout` (a socket and a cursor) → `engine::ring`.
 //!
 //! Up from a source: `edge::source` → `engine::intake` → `engine::format` (whole frames) → `engine::ring`.

@@ -19,7 +19,7 @@ use crate::cluster::keys::ClusterSecrets;
 use crate::control::{Config, Control, Identity, MetricsOpen, Parts, Remembered, Role};
 use crate::engine::ring::{Bounds, Burst};
 use crate::engine::{self, Engine, Intake, Offer, fanout};
-use crate::telemetry::{Class, EndReason, Opening, SessionRecord, Telemetry};
+use crate::telemetry::{Class, EndReason, Opening, Protocol, SessionRecord, Telemetry};
 use crate::wire::basic::Basic;
 use crate::wire::message::PublicUrls;
 
@@ -243,12 +243,13 @@ impl Scene {
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         let socket = server.accept().unwrap().0;
-        let session = self.control.telemetry.open(Opening {
-            mount: mount(path),
+        let session = self.control.telemetry.open(&Opening {
+            mount: &mount(path),
             address: IpAddr::from([203, 0, 113, 9]),
-            user_agent: agent.into(),
-            referer: String::new(),
-            request: format!("GET {path} HTTP/1.1"),
+            user_agent: agent,
+            referer: "",
+            target: path,
+            protocol: Protocol::Http11,
             class: Class::Listener,
         });
         let listener = fanout::Listener {

@@ -778,11 +778,11 @@ async fn nodes_and_picks_are_listed() {
     }
 
     let visitor = Visitor {
-        mount: mount("/live.mp3"),
-        target: "/live.mp3".into(),
+        mount: &mount("/live.mp3"),
+        target: "/live.mp3",
         address: "198.51.100.1".parse().unwrap(),
         https: false,
-        agent: "x".into(),
+        agent: "x",
         session: None,
         avoid: Vec::new(),
         reserves: true,

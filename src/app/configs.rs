@@ -139,7 +139,7 @@ fn default_mount(settings: &Settings) -> MountId {
 }
 
 /// For `edge`.
-pub(super) fn edge(settings: &Settings) -> edge::Config {
+pub(super) fn edge(settings: &Settings, descriptors: u64) -> edge::Config {
     let of_mount = |mount: &Mount| edge::MountConfig {
         max_listeners: mount.max_listeners.map(u64::from),
         max_listener_duration: mount.max_listener_duration,
@@ -151,6 +151,7 @@ pub(super) fn edge(settings: &Settings) -> edge::Config {
         source_stale: settings.audio.source_stale,
         takeover: settings.audio.takeover,
         metaint: settings.audio.metaint,
+        descriptors,
         shoutcast_mount: settings.shoutcast.mount.clone(),
         mounts: settings
             .mounts

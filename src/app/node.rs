@@ -16,7 +16,7 @@ use super::parts;
 use super::rendered::Passwords;
 use super::service::Sockets;
 use super::signals::Word;
-use super::{configs, foreign, kubernetes, local, reload, service, signals};
+use super::{configs, foreign, kubernetes, limits, local, reload, service, signals};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind};
@@ -163,7 +163,7 @@ impl Node {
         let control = Arc::new(control);
         let router = admin::router(Arc::clone(&control));
         let edge = Edge::new(
-            configs::edge(settings),
+            configs::edge(settings, limits::raise_descriptors()),
             Arc::clone(&control),
             router.clone(),
             configs::connector(settings, launch.primary.as_ref(), &secrets)?,

@@ -68,7 +68,7 @@ impl Reloads {
         node.control
             .reconfigure(configs::control(&new, &secrets, urls, descriptors));
         node.control.accept_tokens([secrets.join]);
-        node.edge.reconfigure(configs::edge(&new));
+        node.edge.reconfigure(configs::edge(&new, descriptors));
         let (target, format) = configs::access_log(&new);
         node.access_log.change(target, format);
         node.access_log.reopen();

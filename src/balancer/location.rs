@@ -1,5 +1,7 @@
 //! The address in a redirect: the node's public URL, the mount, the listener's own query, and the token.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::base::ids::MountId;
@@ -37,16 +39,16 @@ pub fn token_of(target: &str) -> Option<&str> {
 }
 
 /// Path and query without any token: for the log, and for whoever is asked next.
-pub fn without_token(target: &str) -> String {
-    let Some(query) = query_of(target) else {
-        return target.to_owned();
+pub fn without_token(target: &str) -> Cow<'_, str> {
+    let Some(query) = query_of(target).filter(|query| query.split('&').any(is_ours)) else {
+        return Cow::Borrowed(target);
     };
     let path = target.split('?').next().unwrap_or_default();
     let kept = kept(query);
     if kept.is_empty() {
-        path.to_owned()
+        Cow::Borrowed(path)
     } else {
-        format!("{path}?{kept}")
+        Cow::Owned(format!("{path}?{kept}"))
     }
 }
 
@@ -76,10 +78,16 @@ fn query_of(target: &str) -> Option<&str> {
     target.split_once('?').map(|(_, query)| query)
 }
 
-fn kept(query: &str) -> String {
-    let is_ours = |pair: &str| pair.split('=').next() == Some(PARAMETER);
+fn kept(query: &str) -> Cow<'_, str> {
+    if !query.split('&').any(is_ours) {
+        return Cow::Borrowed(query);
+    }
     let pairs: Vec<&str> = query.split('&').filter(|pair| !is_ours(pair)).collect();
-    pairs.join("&")
+    Cow::Owned(pairs.join("&"))
+}
+
+fn is_ours(pair: &str) -> bool {
+    pair.split('=').next() == Some(PARAMETER)
 }
 
 #[cfg(test)]

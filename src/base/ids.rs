@@ -16,9 +16,14 @@ pub const MAX_PATH: usize = 255;
 /// service is not `default`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MountId {
-    service: Arc<str>,
-    path: Arc<str>,
+pub struct MountId(Arc<MountName>);
+
+/// One allocation to share: every session and every pick names its mount.
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct MountName {
+    /// `None` is the default one.
+    service: Option<Box<str>>,
+    path: Box<str>,
 }
 
 /// Why a text is no mount.
@@ -53,10 +58,10 @@ impl MountId {
             return Err(MountError::Service);
         }
         check_path(path)?;
-        Ok(Self {
-            service: service.into(),
+        Ok(Self(Arc::new(MountName {
+            service: (service != DEFAULT_SERVICE).then(|| service.into()),
             path: path.into(),
-        })
+        })))
     }
 
     /// A mount of the default service, from the path of a request target: still percent-encoded, query
@@ -70,17 +75,17 @@ impl MountId {
 
     /// The decoded path, `/live.mp3`.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.0.path
     }
 
     /// The service, `default` if none was named.
     pub fn service(&self) -> &str {
-        &self.service
+        self.0.service.as_deref().unwrap_or(DEFAULT_SERVICE)
     }
 
     /// True for paths that take no source: the server answers them itself.
     pub fn is_reserved(&self) -> bool {
-        is_reserved(&self.path)
+        is_reserved(self.path())
     }
 }
 
@@ -134,10 +139,9 @@ fn check_path(path: &str) -> Result<(), MountError> {
 
 impl fmt::Display for MountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if &*self.service == DEFAULT_SERVICE {
-            f.write_str(&self.path)
-        } else {
-            write!(f, "{}:{}", self.service, self.path)
+        match &self.0.service {
+            None => f.write_str(self.path()),
+            Some(service) => write!(f, "{service}:{}", self.path()),
         }
     }
 }

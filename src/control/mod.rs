@@ -150,6 +150,9 @@ pub struct Control {
     /// Moves when the primary should hear something at once.
     nudge: watch::Sender<u64>,
     looks: AtomicU64,
+    /// Held while a listener is let in under a limit of bandwidth.
+    admission: Mutex<()>,
+    tallies: placing::Tallies,
     reports: AtomicU64,
     /// What the primary's clock is ahead of ours, in milliseconds.
     clock_ahead: AtomicI64,
@@ -231,6 +234,8 @@ impl Control {
             overload: overload::Overload::default(),
             nudge: watch::Sender::new(0),
             looks: AtomicU64::new(0),
+            admission: Mutex::default(),
+            tallies: placing::Tallies::default(),
             reports: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),
             stopping: parts.stopping,

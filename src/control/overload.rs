@@ -48,12 +48,18 @@ pub(super) struct Sample {
     /// Share of the processors in use, 0 to 1.
     pub cpu: f64,
     pub max_cpu: f64,
+    /// There is no other node: nobody promises anything.
+    pub alone: bool,
 }
 
 impl Sample {
     /// From here on newcomers without a promise go elsewhere.
     fn soft_listeners(&self) -> u64 {
-        self.max_listeners - self.max_listeners / PROMISED
+        let promised = match self.alone {
+            true => 0,
+            false => self.max_listeners / PROMISED,
+        };
+        self.max_listeners - promised
     }
 
     fn is_full(&self) -> bool {
@@ -185,12 +191,21 @@ impl Control {
         }
     }
 
-    fn sample(&self, cpu: f64) -> Sample {
-        let config = self.config.load();
-        let bits = self.engine.mounts().iter().fold(0_u64, |sum, mount| {
+    /// Bits a second that the listeners here are owed.
+    pub(super) fn committed_bits(&self) -> u64 {
+        self.engine.mounts().iter().fold(0_u64, |sum, mount| {
             let bits = mount.counters.listeners().saturating_mul(mount.bitrate());
             sum.saturating_add(bits)
-        });
+        })
+    }
+
+    fn sample(&self, cpu: f64) -> Sample {
+        let config = self.config.load();
+        // Asked for every newcomer: what no limit needs is not summed up.
+        let bits = match config.max_bandwidth {
+            0 => 0,
+            _ => self.committed_bits(),
+        };
         Sample {
             listeners: self.telemetry.listeners(),
             max_listeners: config.max_listeners,
@@ -198,6 +213,7 @@ impl Control {
             max_bits: config.max_bandwidth,
             cpu,
             max_cpu: f64::from(config.max_cpu) / 1_000.0,
+            alone: self.snapshot.load().nodes.len() < 2,
         }
     }
 }

@@ -1,37 +1,68 @@
 //! Where a newcomer goes: the balancer's decision, with what it needs to know gathered here.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::overload::Limit;
 use super::{Control, Role};
 use crate::balancer::{self, Decision, OwnState, Pick};
 use crate::base::ids::{MountId, NodeId};
-use crate::telemetry::Class;
+use crate::cluster::snapshot::Snapshot;
+use crate::engine::Mount;
+use crate::telemetry::{Class, Opening, Session};
 use crate::wire::message::NodeRole;
 
 /// Somebody at the door.
 #[derive(Debug, Clone)]
-pub struct Visitor {
+pub struct Visitor<'a> {
     /// What it wants.
-    pub mount: MountId,
+    pub mount: &'a MountId,
     /// Path and query as sent.
-    pub target: String,
+    pub target: &'a str,
     /// Where it comes from.
     pub address: IpAddr,
     /// Its scheme.
     pub https: bool,
     /// `User-Agent`.
-    pub agent: String,
+    pub agent: &'a str,
     /// `X-Playback-Session-Id`.
-    pub session: Option<String>,
+    pub session: Option<&'a str>,
     /// False for HEAD, probes and relays: they take no place.
     pub reserves: bool,
     /// Who it is.
     pub class: Class,
     /// Nodes that did not answer when it asked before.
     pub avoid: Vec<NodeId>,
+}
+
+/// Picks counted for Prometheus, `relayctl_picks_total`. The counters are kept, since finding one by its labels
+/// costs more than the pick.
+#[derive(Default)]
+pub(super) struct Tallies(Mutex<HashMap<NodeId, Vec<(&'static str, metrics::Counter)>>>);
+
+/// Nodes whose counters are kept.
+const MAX_TALLIES: usize = 4096;
+
+impl Tallies {
+    fn count(&self, node: &NodeId, mode: &'static str) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept
+            .get(node)
+            .and_then(|modes| modes.iter().find(|one| one.0 == mode));
+        if let Some((_, counter)) = known {
+            return counter.increment(1);
+        }
+        let counter =
+            metrics::counter!("relayctl_picks_total", "node" => node.to_string(), "mode" => mode);
+        counter.increment(1);
+        if kept.len() >= MAX_TALLIES {
+            kept.clear();
+        }
+        kept.entry(node.clone()).or_default().push((mode, counter));
+    }
 }
 
 /// What becomes of a newcomer.
@@ -49,7 +80,7 @@ pub enum Verdict {
         /// The node.
         node: NodeId,
         /// Its name.
-        name: String,
+        name: NodeId,
         /// Why there.
         reason: &'static str,
         /// Connect to it first: nobody else vouches for it.
@@ -93,7 +124,7 @@ impl Place {
 
 impl Control {
     /// See the module. `waited` is how long it has stood in line.
-    pub fn place(&self, visitor: &Visitor, waited: Duration, now: Instant) -> Place {
+    pub fn place(&self, visitor: &Visitor<'_>, waited: Duration, now: Instant) -> Place {
         if visitor.class == Class::Relay {
             // A foreign server that relays us asked for this very node.
             return Place::Now(Verdict::Serve {
@@ -103,41 +134,63 @@ impl Control {
         if visitor.class == Class::Probe {
             return Place::Now(Verdict::Serve { reason: "probe" });
         }
-        let snapshot = self.snapshot();
-        let here = self.engine.mount(&visitor.mount);
-        let elsewhere = snapshot
-            .nodes
-            .iter()
-            .any(|node| node.carries(&visitor.mount));
-        let can_serve = here.is_some() || self.is_offered(&visitor.mount);
-        if !can_serve && !elsewhere {
+        let snapshot = self.snapshot.load();
+        let here = self.engine.mount(visitor.mount);
+        let can_serve = here.is_some() || self.is_offered(visitor.mount);
+        let elsewhere = || {
+            snapshot
+                .nodes
+                .iter()
+                .any(|node| node.carries(visitor.mount))
+        };
+        if !can_serve && !elsewhere() {
             return Place::Now(Verdict::NoMount);
         }
+        let bitrate = here.map_or(0, |mount| mount.bitrate());
         let ask = balancer::Ask {
-            mount: &visitor.mount,
-            bitrate: here.map_or(0, |mount| mount.bitrate()),
+            mount: visitor.mount,
+            bitrate,
             https: visitor.https,
             address: visitor.address,
-            agent: &visitor.agent,
-            session: visitor.session.as_deref(),
+            agent: visitor.agent,
+            session: visitor.session,
             reserves: visitor.reserves,
-            target: &visitor.target,
+            target: visitor.target,
             waited,
             avoid: &visitor.avoid,
             now,
             unix_millis: self.cluster_millis(),
             random: rand::random(),
         };
-        let own = self.own_state(can_serve, now);
+        let own = self.own_state(can_serve, bitrate, now);
         let decision = self.balancer().decide(&ask, &snapshot, &own);
-        self.note(&decision, visitor.reserves);
-        place(decision, &snapshot)
+        place(decision, &snapshot, |node, mode| {
+            if visitor.reserves {
+                self.tallies
+                    .count(node.unwrap_or(&self.identity.name), mode);
+                if node.is_some() && self.identity.role == Role::Relay {
+                    self.reflected(self.why_reflected());
+                }
+            }
+        })
     }
 
-    fn own_state(&self, can_serve: bool, now: Instant) -> OwnState {
+    /// True where a redirect needs the other node's own word first, since the primary is gone.
+    pub fn vouches_for_nobody(&self, now: Instant) -> bool {
+        self.identity.role == Role::Relay && self.is_orphan(now)
+    }
+
+    fn why_reflected(&self) -> &'static str {
+        if self.is_draining() {
+            return "draining";
+        }
+        self.over_limit().map_or("no_mount", Limit::as_str)
+    }
+
+    fn own_state(&self, can_serve: bool, bitrate: u64, now: Instant) -> OwnState {
         let config = self.config.load();
         let listeners = self.telemetry.listeners();
-        let full = self.over_limit().is_some();
+        let full = self.over_limit().is_some() || self.exceeds_bandwidth(bitrate);
         OwnState {
             id: self.identity.id.clone(),
             role: match self.identity.role {
@@ -154,27 +207,35 @@ impl Control {
         }
     }
 
-    fn note(&self, decision: &Decision, counts: bool) {
-        let sends_on = matches!(decision, Decision::Redirect { .. });
-        if counts && sends_on && self.identity.role == Role::Relay {
-            self.reflected(if self.is_draining() {
-                "draining"
-            } else {
-                self.over_limit().map_or("no_mount", Limit::as_str)
-            });
+    /// True where one more listener of a mount of `bitrate` bits a second would break the committed bandwidth.
+    fn exceeds_bandwidth(&self, bitrate: u64) -> bool {
+        let most = self.config.load().max_bandwidth;
+        if most == 0 {
+            return false;
         }
-        let node = match decision {
-            Decision::Serve { .. } => self.identity.name.to_string(),
-            Decision::Redirect { node, .. } => self
-                .snapshot()
-                .find(node)
-                .map_or_else(|| node.to_string(), |view| view.name.to_string()),
-            Decision::Wait { .. } | Decision::Refuse { .. } => return,
-        };
-        if counts {
-            metrics::counter!("relayctl_picks_total", "node" => node, "mode" => decision.mode())
-                .increment(1);
+        self.committed_bits().saturating_add(bitrate.max(1)) > most
+    }
+
+    /// Opens the session of a listener that is served here: within both limits, exactly, however many come at
+    /// once.
+    ///
+    /// # Errors
+    /// The limit that is reached, in a word.
+    pub fn admit(&self, opening: &Opening<'_>, mount: &Mount) -> Result<Session, &'static str> {
+        let config = self.config.load();
+        let is_listener = opening.class == Class::Listener;
+        // Nobody else is let in between the sum and the place in it.
+        let _alone = (is_listener && config.max_bandwidth > 0).then(|| {
+            self.admission
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        });
+        if is_listener && self.exceeds_bandwidth(mount.bitrate()) {
+            return Err(Limit::Bandwidth.as_str());
         }
+        self.telemetry
+            .open_within(opening, config.max_listeners)
+            .ok_or("full")
     }
 
     /// The last decisions, newest first.
@@ -207,10 +268,17 @@ impl Control {
     }
 }
 
-fn place(decision: Decision, snapshot: &crate::cluster::snapshot::Snapshot) -> Place {
-    let reason = decision.reason().as_str();
+fn place(
+    decision: Decision,
+    snapshot: &Snapshot,
+    counted: impl Fn(Option<&NodeId>, &'static str),
+) -> Place {
+    let (reason, mode) = (decision.reason().as_str(), decision.mode());
     match decision {
-        Decision::Serve { .. } => Place::Now(Verdict::Serve { reason }),
+        Decision::Serve { .. } => {
+            counted(None, mode);
+            Place::Now(Verdict::Serve { reason })
+        }
         Decision::Redirect {
             node,
             location,
@@ -219,7 +287,8 @@ fn place(decision: Decision, snapshot: &crate::cluster::snapshot::Snapshot) -> P
         } => {
             let name = snapshot
                 .find(&node)
-                .map_or_else(|| node.to_string(), |view| view.name.to_string());
+                .map_or_else(|| node.clone(), |view| view.name.clone());
+            counted(Some(&name), mode);
             Place::Now(Verdict::Redirect {
                 location,
                 node,

@@ -1,22 +1,18 @@
-//! Accepting: sockets in, connections out; what happens when the descriptors run out.
+//! Ports: opening one, and the thread that accepts behind it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::Edge;
-use super::connection::{Conn, Kind};
+use super::connection::Kind;
+use super::front::Front;
 
 /// Connections that the kernel holds ready: storms are thousands in a second.
 const BACKLOG: i32 = 4096;
-
-/// Pause after an accept that failed for want of descriptors.
-const EMFILE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens a listening socket. `[::]` takes both families; where the system has no IPv6 it is `0.0.0.0`.
 ///
@@ -51,66 +47,29 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Edge {
-    /// Accepts until the shutdown. `kind` says what an unannounced connection is.
+    /// Accepts until the shutdown, by a thread of its own. `kind` says what an unannounced connection is.
     pub async fn accept(self: Arc<Self>, listener: TcpListener, kind: Kind) {
-        let mut spare = spare_descriptor();
-        loop {
-            let accepted = tokio::select! {
-                () = self.shutdown.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.take(stream, peer, kind),
-                Err(error) if is_exhausted(&error) => {
-                    tracing::error!(%error, "no descriptor left for a connection: raise the limit (`ulimit -n`) or lower `max_listeners`");
-                    crate::telemetry::refuse("descriptors");
-                    drop(spare.take());
-                    if let Ok(Ok((stream, _))) =
-                        tokio::time::timeout(EMFILE_PAUSE, listener.accept()).await
-                    {
-                        answer_exhausted(stream).await;
-                    }
-                    spare = spare_descriptor();
-                    tokio::time::sleep(EMFILE_PAUSE).await;
-                }
-                // The client went between its SYN and our accept.
-                Err(error) => tracing::debug!(%error, "accept"),
-            }
+        let begun = listener
+            .into_std()
+            .and_then(|listener| Front::new(Arc::clone(&self), listener, kind))
+            .and_then(|(front, bell)| {
+                let thread = std::thread::Builder::new()
+                    .name("front".into())
+                    .spawn(move || front.run())?;
+                Ok((thread, bell))
+            });
+        let (thread, bell) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return tracing::error!(%error, "cannot accept connections"),
+        };
+        if kind == Kind::Data {
+            let _ = self.bell.set(bell.clone());
+        }
+        self.shutdown.cancelled().await;
+        bell.ring();
+        // It looks up at once.
+        if let Ok(Err(_)) = tokio::task::spawn_blocking(move || thread.join()).await {
+            tracing::error!("the thread that accepts panicked");
         }
     }
-
-    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let edge = Arc::clone(self);
-        self.tasks
-            .spawn(async move { edge.connection(Conn::new(stream, peer), kind).await });
-    }
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// A descriptor kept back, so that one connection can still be told that there is none.
-fn spare_descriptor() -> Option<std::fs::File> {
-    std::fs::File::open("/dev/null").ok()
-}
-
-/// The node lives, so a health check is answered as one; a listener sees that it must try elsewhere.
-async fn answer_exhausted(mut stream: TcpStream) {
-    let mut first = [0_u8; 64];
-    let _ = tokio::time::timeout(EMFILE_PAUSE, stream.readable()).await;
-    let got = stream.try_read(&mut first).unwrap_or(0);
-    let is_health = first
-        .get(..got)
-        .is_some_and(|text| text.windows(8).any(|w| w == b" /health"));
-    let answer: &[u8] = if is_health {
-        b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{\"status\":\"ok\"}"
-    } else {
-        b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    };
-    let _ = stream.write_all(answer).await;
 }

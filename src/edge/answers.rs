@@ -2,8 +2,10 @@
 
 use super::Edge;
 use super::health::CORS;
+use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::engine::Mount;
+use crate::telemetry::refuse;
 use crate::wire::head::{Method, Request};
 use crate::wire::response::Answer;
 
@@ -27,7 +29,7 @@ impl Edge {
     ) -> Vec<u8> {
         Answer::new(request.version, 503)
             .at(unix_millis())
-            .headers(CORS)
+            .lines(CORS)
             .header("Cache-Control", "no-store")
             .header("Retry-After", retry_after.to_string())
             .header("X-Relayctl-Node", self.control.identity.name.as_str())
@@ -74,7 +76,7 @@ impl Edge {
             .header("Cache-Control", "no-cache, no-store")
             .header("Expires", "Mon, 26 Jul 1997 05:00:00 GMT")
             .header("Pragma", "no-cache")
-            .headers(CORS)
+            .lines(CORS)
             .header("X-Relayctl-Node", self.control.identity.name.as_str())
             .header("X-Relayctl-Reason", reason)
             .headers(
@@ -89,28 +91,41 @@ impl Edge {
         if ICY_CLIENTS.iter().any(|client| agent.contains(client)) {
             answer = answer.icy();
         }
-        let answer = if request.method == Method::Head {
-            answer.head_only()
-        } else {
-            answer
-        };
-        answer.stream_head()
+        answer
+            .head_only_if(request.method == Method::Head)
+            .stream_head()
+    }
+
+    pub(super) fn no_mount(&self, request: &Request, id: &MountId) -> Vec<u8> {
+        refuse("unknown_mount");
+        let text = format!("no source on {id}: see / for what is on air\n");
+        Answer::new(request.version, 404)
+            .at(unix_millis())
+            .head_only_if(request.method == Method::Head)
+            .lines(CORS)
+            .header("Cache-Control", "no-store")
+            .header("X-Relayctl-Node", self.control.identity.name.as_str())
+            .body("text/plain; charset=utf-8", text)
     }
 }
 
-/// 302, one hop, never to be kept.
-pub(super) fn redirect(request: &Request, location: &str, node: &str, reason: &str) -> Vec<u8> {
-    let answer = Answer::new(request.version, 302)
+/// 302, one hop, never to be kept by a cache; made in `buffer`. `keep`: another request may follow.
+pub(super) fn redirect(
+    buffer: Vec<u8>,
+    request: &Request,
+    location: &str,
+    node: &str,
+    reason: &str,
+    keep: bool,
+) -> Vec<u8> {
+    Answer::within(buffer, request.version, 302)
         .at(unix_millis())
-        .headers(CORS)
+        .keep_alive_if(keep)
+        .head_only_if(request.method == Method::Head)
+        .lines(CORS)
         .header("Location", location)
-        .header("Cache-Control", "no-store")
+        .lines("Cache-Control: no-store\r\n")
         .header("X-Relayctl-Node", node)
-        .header("X-Relayctl-Reason", reason);
-    let answer = if request.method == Method::Head {
-        answer.head_only()
-    } else {
-        answer
-    };
-    answer.body("text/plain; charset=utf-8", format!("{location}\n"))
+        .header("X-Relayctl-Reason", reason)
+        .body_of("text/plain; charset=utf-8", &[location.as_bytes(), b"\n"])
 }

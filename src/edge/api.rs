@@ -1,4 +1,6 @@
-//! Handing a request to the router of `admin`: by hyper, with what was read put back in front.
+//! Handing a request to the router of `admin`. One without a body is asked directly, and its connection comes
+//! back for the next request, whatever that is; one with a body, and all that nodes say to each other, goes by
+//! hyper, with what was read put back in front.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use axum::body::{Body, HttpBody};
 use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,21 +19,24 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::Edge;
-use super::connection::Conn;
+use super::connection::{Conn, plain};
+use super::front::MAX_REQUESTS;
 use super::gate::HEAD_TIMEOUT;
 use super::loopback;
 use crate::admin::Client;
-
+use crate::base::wall::unix_millis;
 use crate::control::Role;
-use crate::wire::head::Request;
+use crate::wire::head::{Method, Request};
+use crate::wire::response::Answer;
 
 /// Numbers the connections, so that beats can be told by theirs.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Edge {
-    pub(super) async fn api(self: &Arc<Self>, conn: Conn, request: Request) {
+    pub(super) async fn api(self: &Arc<Self>, conn: Conn, request: Request) -> Option<Conn> {
         if self.control.identity.role == Role::Relay && is_the_origins(request.path()) {
-            return self.carry(conn, request).await;
+            self.carry(conn, request).await;
+            return None;
         }
         let origin = conn.origin(&request, self);
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -40,9 +47,79 @@ impl Edge {
             neighbour: is_neighbour(&conn, &request).await,
             connection,
         };
-        // Only nodes ask many things in a row; for everybody else a connection is a question, so that no
-        // listener's request can come second and find no way back to the shards.
-        let keep_alive = request.path().starts_with("/cluster/");
+        // Only nodes ask many things in a row by hyper: no listener's request may come second there and find no
+        // way back to the shards.
+        let of_node = request.path().starts_with("/cluster/");
+        if !of_node && !request.has_body() {
+            return self.direct(conn, request, client).await;
+        }
+        self.by_hyper(conn, &request, client, of_node).await;
+        None
+    }
+
+    /// Asks the router; the connection comes back where the client keeps it.
+    async fn direct(&self, mut conn: Conn, request: Request, client: Client) -> Option<Conn> {
+        let Some(question) = as_http(&request, client) else {
+            let text = "the target is no path with a query";
+            conn.answer(&plain(request.version, 400, text)).await;
+            return None;
+        };
+        let Ok(response) = self.api.clone().oneshot(question).await;
+        let (parts, body) = response.into_parts();
+        let answer = Answer::new(request.version, parts.status.as_u16()).at(unix_millis());
+        let is_head = request.method == Method::Head;
+        let answer = parts.headers.iter().fold(answer, |answer, (name, value)| {
+            answer.header(name.as_str(), String::from_utf8_lossy(value.as_bytes()))
+        });
+        if body.size_hint().exact().is_none() && !is_head {
+            self.stream(conn, answer, body).await;
+            return None;
+        }
+        let length = parts.headers.get(http::header::CONTENT_LENGTH);
+        let length = length.and_then(|text| text.to_str().ok()?.parse().ok());
+        let bytes = body.collect().await.ok()?.to_bytes();
+        conn.answered += 1;
+        let keep = request.keep_alive() && conn.answered < MAX_REQUESTS;
+        let answer = answer.keep_alive_if(keep).head_only_if(is_head);
+        let answer = answer.content(&bytes, length.unwrap_or(bytes.len()));
+        if !keep {
+            conn.answer(&answer).await;
+            return None;
+        }
+        conn.say(&answer).await.is_ok().then_some(conn)
+    }
+
+    /// An answer that goes on until one of both ends it.
+    async fn stream(&self, mut conn: Conn, answer: Answer, mut body: Body) {
+        let mut next = conn.say(&answer.stream_head()).await;
+        while next.is_ok() {
+            conn.buffer.clear();
+            let frame = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                more = conn.fill() => match more {
+                    Ok(true) => continue,
+                    Ok(false) | Err(_) => return,
+                },
+                frame = body.frame() => frame,
+            };
+            let Some(Ok(frame)) = frame else { break };
+            if let Ok(data) = frame.into_data() {
+                next = conn.say(&data).await;
+            }
+        }
+        if next.is_ok() {
+            conn.answer(b"").await;
+        }
+    }
+
+    async fn by_hyper(
+        self: &Arc<Self>,
+        conn: Conn,
+        request: &Request,
+        client: Client,
+        keep_alive: bool,
+    ) {
+        let connection = client.connection;
         let head = Bytes::from(request.encode());
         let io = Rewound {
             head,
@@ -92,6 +169,24 @@ async fn is_neighbour(conn: &Conn, request: &Request) -> bool {
     // The kernel's table is a file of a line for each connection.
     let looked = tokio::task::spawn_blocking(move || loopback::is_own_user(peer, own));
     looked.await.unwrap_or(false)
+}
+
+/// A request without a body in the words of the router; `None` where its target is no path.
+fn as_http(request: &Request, client: Client) -> Option<http::Request<Body>> {
+    let mut question = http::Request::builder()
+        .method(request.method.as_str())
+        .uri(request.relative())
+        .body(Body::empty())
+        .ok()?;
+    for (name, value) in request.headers.iter() {
+        let name = http::HeaderName::from_bytes(name.as_bytes());
+        let value = http::HeaderValue::from_bytes(value.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            question.headers_mut().append(name, value);
+        }
+    }
+    question.extensions_mut().insert(client);
+    Some(question)
 }
 
 /// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.

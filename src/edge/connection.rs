@@ -20,10 +20,6 @@ use crate::wire::proxy_protocol;
 use crate::wire::response::Answer;
 use crate::wire::sniff::{self, Sniff};
 
-/// Room for a whole request of most players. Small on purpose: what lives for a moment beside what lives for
-/// hours leaves holes of its size.
-const FIRST_READ: usize = 1000;
-
 /// What a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -42,8 +38,10 @@ pub(super) struct Conn {
     pub peer: SocketAddr,
     /// Who connected, by the PROXY protocol of a trusted peer.
     pub client: SocketAddr,
-    /// When it was accepted.
+    /// When it was accepted, or given back to wait for its next request.
     pub accepted: Instant,
+    /// Requests that were answered on it.
+    pub answered: u32,
 }
 
 /// What came first.
@@ -55,20 +53,16 @@ enum First {
 }
 
 impl Conn {
-    pub fn new(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self {
-            stream,
-            buffer: BytesMut::new(),
-            peer,
-            client: peer,
-            accepted: Instant::now(),
-        }
-    }
-
     /// Reads more; false at the end of the stream.
     pub async fn fill(&mut self) -> io::Result<bool> {
         self.buffer.reserve(4096);
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
+    }
+
+    /// Writes bytes that others follow; they leave at once.
+    pub async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Writes a whole answer and closes.
@@ -95,20 +89,20 @@ impl Conn {
 
     /// The client, as far as trusted proxies tell.
     pub fn origin(&self, request: &Request, edge: &Edge) -> ClientOrigin {
-        let config = edge.config.load();
-        client_origin(
-            &request.headers,
-            self.client.ip(),
-            false,
-            &config.trusted_proxies,
-        )
+        edge.origin(request, self.client.ip())
     }
 }
 
 impl Edge {
-    /// Carries a connection to its end.
+    /// The client behind `client`, as far as trusted proxies tell.
+    pub(super) fn origin(&self, request: &Request, client: IpAddr) -> ClientOrigin {
+        let config = self.config.load();
+        client_origin(&request.headers, client, false, &config.trusted_proxies)
+    }
+
+    /// Carries a connection to its end, or to where nothing is left but to wait for another request: then the
+    /// front takes it back.
     pub(super) async fn connection(self: Arc<Self>, mut conn: Conn, kind: Kind) {
-        let _ = conn.stream.set_nodelay(true);
         loop {
             let first = match self.first(&mut conn).await {
                 Ok(first) => first,
@@ -117,50 +111,50 @@ impl Edge {
             match first {
                 First::Nothing => return,
                 First::Password(line) => return self.shoutcast(conn, &line, kind).await,
-                First::Request(request) => match self.dispatch(conn, *request).await {
-                    Some(again) => conn = again,
-                    None => return,
-                },
+                First::Request(request) => {
+                    let Some(again) = self.dispatch(conn, *request).await else {
+                        return;
+                    };
+                    conn = again;
+                    conn.accepted = Instant::now();
+                    if kind == Kind::Data
+                        && conn.buffer.is_empty()
+                        && let Some(bell) = self.bell.get()
+                    {
+                        return bell.give_back(conn);
+                    }
+                }
             }
         }
     }
 
     /// Hands a request to its owner; the connection comes back where another request may follow.
     async fn dispatch(self: &Arc<Self>, conn: Conn, request: Request) -> Option<Conn> {
-        match route::route(&request, &self.control.config().default_mount) {
-            Route::Health(path) => self.health(conn, &request, path).await,
-            Route::Page => self.page(conn, &request).await,
-            Route::Source(mount) => return self.source(conn, request, mount).await,
-            Route::Listen(mount) => self.listen(conn, request, mount).await,
-            Route::Options => self.options(conn, &request).await,
-            Route::Api => self.api(conn, request).await,
-            Route::Refused { status, text } => {
-                refuse("route");
-                conn.answer(&plain(request.version, status, text)).await;
-            }
+        let route = route::route(&request, &self.control.config().default_mount);
+        if let Some(bytes) = self.at_once(&request, &route, false) {
+            conn.answer(&bytes).await;
+            return None;
         }
-        None
+        match route {
+            Route::Source(mount) => self.source(conn, request, mount).await,
+            Route::Listen(mount) => self.listen(conn, request, mount).await,
+            _ => self.api(conn, request).await,
+        }
     }
 
     /// Reads until it is clear what the connection is.
     async fn first(&self, conn: &mut Conn) -> Result<First, FirstError> {
-        // What is there at once is looked at before it counts as unfinished: a storm of whole requests from
+        // What is there already is looked at before it counts as unfinished: a storm of whole requests from
         // one address is no attack.
-        conn.buffer.reserve(FIRST_READ);
-        match conn.stream.try_read_buf(&mut conn.buffer) {
-            Ok(0) => return Ok(First::Nothing),
-            Ok(_) => {
-                if let Some(first) = self.look(conn)? {
-                    return Ok(first);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Ok(First::Nothing),
+        if !conn.buffer.is_empty()
+            && let Some(first) = self.look(conn)?
+        {
+            return Ok(first);
         }
         let place = self.gate.enter();
         let mut counted = self.counted_address(conn);
-        let grace = tokio::time::Instant::now() + GRACE;
-        let deadline = tokio::time::Instant::now() + HEAD_TIMEOUT;
+        let since = tokio::time::Instant::from_std(conn.accepted);
+        let (grace, deadline) = (since + GRACE, since + HEAD_TIMEOUT);
         loop {
             let more = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(First::Nothing),
@@ -169,7 +163,11 @@ impl Edge {
                     counted.take().into_iter().for_each(|address| place.count_to(address));
                     continue;
                 }
-                () = tokio::time::sleep_until(deadline) => return Err(FirstError::Slow),
+                () = tokio::time::sleep_until(deadline) => {
+                    // Kept alive, and nothing more was asked.
+                    let idle = conn.answered > 0 && conn.buffer.is_empty();
+                    return if idle { Ok(First::Nothing) } else { Err(FirstError::Slow) };
+                }
                 more = conn.fill() => more,
             };
             match more {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Gate {
     pending: Mutex<Pending>,
+    /// How many wait here, to be read without the lock.
+    waiting: AtomicUsize,
+    /// Those who wait at the front, each for [`GRACE`] at most: they count among all, but to no address.
+    front: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -51,15 +56,32 @@ impl Gate {
         let evicted = CancellationToken::new();
         pending.waiting.insert(number, (None, evicted.clone()));
         pending.order.push_back(number);
-        if pending.waiting.len() > MAX_PENDING {
+        if pending.waiting.len() + self.front.load(Ordering::Relaxed) > MAX_PENDING {
             let oldest = pending.oldest();
             pending.evict(oldest, "heads");
         }
+        self.waiting.store(pending.waiting.len(), Ordering::Relaxed);
         Place {
             gate: self,
             number,
             evicted,
         }
+    }
+
+    /// One more at the front.
+    pub fn enter_front(&self) {
+        self.front.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn leave_front(&self) {
+        self.front.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// True where there are more than may be: the oldest at the front has to take a place here.
+    pub fn is_crowded(&self) -> bool {
+        let front = self.front.load(Ordering::Relaxed);
+        front > 0 && front + self.waiting.load(Ordering::Relaxed) > MAX_PENDING
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -82,6 +104,8 @@ impl Place<'_> {
             let oldest = own.pop_front();
             pending.evict(oldest, "heads_per_address");
         }
+        let waiting = pending.waiting.len();
+        self.gate.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 
@@ -126,7 +150,10 @@ impl Pending {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.gate.lock().leave(self.number);
+        let mut pending = self.gate.lock();
+        pending.leave(self.number);
+        let waiting = pending.waiting.len();
+        self.gate.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 
@@ -152,6 +179,23 @@ mod tests {
         drop(one_more);
         let pending = gate.lock();
         assert!(pending.waiting.is_empty() && pending.by_address.is_empty());
+    }
+
+    #[test]
+    fn those_at_the_front_count_among_all() {
+        let gate = Gate::default();
+        for _ in 0..MAX_PENDING {
+            gate.enter_front();
+        }
+        assert!(!gate.is_crowded());
+        let first = gate.enter();
+        assert!(first.evicted.is_cancelled() && !gate.is_crowded());
+        gate.enter_front();
+        assert!(gate.is_crowded());
+        gate.leave_front();
+        gate.leave_front();
+        let second = gate.enter();
+        assert!(!second.evicted.is_cancelled());
     }
 
     #[test]

@@ -5,33 +5,45 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::Edge;
-use super::connection::Conn;
-use super::route::HealthPath;
+use super::connection::plain;
+use super::route::{HealthPath, Route};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::engine::MountState;
+use crate::telemetry::refuse;
 use crate::wire::head::{Method, Request};
 use crate::wire::response::Answer;
 
 /// What browsers may send and read across origins.
-pub(super) const CORS: [(&str, &str); 4] = [
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
-    (
-        "Access-Control-Allow-Headers",
-        "Origin, Accept, Content-Type, Icy-MetaData, Range",
-    ),
-    (
-        "Access-Control-Expose-Headers",
-        "Icy-MetaInt, Icy-Br, Icy-Description, Icy-Genre, Icy-Name, Icy-Url, Ice-Audio-Info, X-Relayctl-Node",
-    ),
-];
+pub(super) const CORS: &str = "Access-Control-Allow-Origin: *\r\n\
+    Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
+    Access-Control-Allow-Headers: Origin, Accept, Content-Type, Icy-MetaData, Range\r\n\
+    Access-Control-Expose-Headers: Icy-MetaInt, Icy-Br, Icy-Description, Icy-Genre, Icy-Name, Icy-Url, \
+    Ice-Audio-Info, X-Relayctl-Node\r\n";
 
 /// A mount without a byte for this long has no source, whatever its connection says.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Edge {
-    pub(super) async fn health(&self, conn: Conn, request: &Request, path: HealthPath) {
+    /// The answer to what needs neither audio nor anybody else; `None` for every other route. `keep`: another
+    /// request may follow.
+    pub(super) fn at_once(&self, request: &Request, route: &Route, keep: bool) -> Option<Vec<u8>> {
+        match route {
+            Route::Health(path) => Some(self.health(request, *path, keep)),
+            Route::Page => {
+                let page = crate::admin::page(&self.control);
+                Some(finite(request, 200, "text/html; charset=utf-8", page, keep))
+            }
+            Route::Options => Some(options(request, keep)),
+            Route::Refused { status, text } => {
+                refuse("route");
+                Some(plain(request.version, *status, text))
+            }
+            Route::Source(_) | Route::Listen(_) | Route::Api => None,
+        }
+    }
+
+    fn health(&self, request: &Request, path: HealthPath, keep: bool) -> Vec<u8> {
         let (healthy, body) = match path {
             HealthPath::Health => self.health_body(),
             HealthPath::Alive => (true, json!({"status": "ok"})),
@@ -39,30 +51,7 @@ impl Edge {
             HealthPath::Source => self.source_body(request),
         };
         let status = if healthy { 200 } else { 503 };
-        conn.answer(&finite(
-            request,
-            status,
-            "application/json",
-            body.to_string(),
-        ))
-        .await;
-    }
-
-    pub(super) async fn page(&self, conn: Conn, request: &Request) {
-        let page = crate::admin::page(&self.control);
-        conn.answer(&finite(request, 200, "text/html; charset=utf-8", page))
-            .await;
-    }
-
-    pub(super) async fn options(&self, conn: Conn, request: &Request) {
-        let answer = Answer::new(request.version, 204)
-            .at(unix_millis())
-            .headers(CORS);
-        let allowed = "GET, HEAD, OPTIONS, PUT, SOURCE";
-        let answer = answer
-            .header("Allow", allowed)
-            .header("Access-Control-Max-Age", "86400");
-        conn.answer(&answer.empty()).await;
+        finite(request, status, "application/json", body.to_string(), keep)
     }
 
     fn health_body(&self) -> (bool, serde_json::Value) {
@@ -122,11 +111,22 @@ impl Edge {
     }
 }
 
-fn finite(request: &Request, status: u16, content_type: &str, body: String) -> Vec<u8> {
+fn options(request: &Request, keep: bool) -> Vec<u8> {
+    Answer::new(request.version, 204)
+        .at(unix_millis())
+        .keep_alive_if(keep)
+        .lines(CORS)
+        .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE")
+        .header("Access-Control-Max-Age", "86400")
+        .empty()
+}
+
+fn finite(request: &Request, status: u16, content_type: &str, body: String, keep: bool) -> Vec<u8> {
     let answer = Answer::new(request.version, status)
         .at(unix_millis())
-        .headers(CORS);
-    let answer = answer.header("Cache-Control", "no-store");
+        .keep_alive_if(keep)
+        .lines(CORS)
+        .lines("Cache-Control: no-store\r\n");
     match request.method {
         Method::Head => answer.head_only().body(content_type, body),
         Method::Options => answer

@@ -9,8 +9,10 @@ mod api;
 mod carry;
 mod connection;
 mod described;
+mod front;
 mod gate;
 mod health;
+mod line;
 mod loopback;
 mod playback;
 mod route;
@@ -18,7 +20,7 @@ mod serve;
 mod shoutcast;
 mod source;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,9 +29,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::balancer::pool::SPARE_DESCRIPTORS;
 use crate::base::ids::MountId;
 use crate::control::Control;
 use crate::discovery::Connector;
+use front::{Bell, MAX_IDLE};
 use gate::Gate;
 use playback::Playbacks;
 
@@ -51,6 +55,8 @@ pub struct Config {
     pub metaint: u32,
     /// Where a Shoutcast v1 source without a mount goes.
     pub shoutcast_mount: MountId,
+    /// Files that the process may have open.
+    pub descriptors: u64,
     /// What differs from mount to mount.
     pub mounts: Vec<(MountId, MountConfig)>,
 }
@@ -80,12 +86,18 @@ pub struct Edge {
     guesses: shoutcast::Guesses,
     /// To the primary, for what is carried there.
     connector: Connector,
+    /// The front of the data port.
+    bell: OnceLock<Bell>,
+    pick_seconds: metrics::Histogram,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
 /// Most connections that wait for a join bucket at once.
 pub const MAX_WAITING: usize = 16 * 1024;
+
+/// Connections that are kept alive however few descriptors there are: within those that listeners never get.
+const MIN_IDLE: usize = 64;
 
 impl Edge {
     /// An edge over `control`; `api` answers what is neither audio nor health, `connector` leads to the primary.
@@ -106,6 +118,8 @@ impl Edge {
             turn: tokio::sync::Mutex::new(0),
             guesses: shoutcast::Guesses::default(),
             connector,
+            bell: OnceLock::new(),
+            pick_seconds: metrics::histogram!("relayctl_pick_seconds"),
             tasks: TaskTracker::new(),
             shutdown,
         })
@@ -119,6 +133,16 @@ impl Edge {
     /// The tasks of open connections: closed and awaited at the end.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// Connections that may be kept alive for another request: half of the descriptors that listeners leave, and
+    /// always a few of those that they never get.
+    fn idle_room(&self) -> usize {
+        let taken = SPARE_DESCRIPTORS + self.control.telemetry.listeners();
+        let free = self.config.load().descriptors.saturating_sub(taken);
+        usize::try_from(free / 2)
+            .unwrap_or(MAX_IDLE)
+            .clamp(MIN_IDLE, MAX_IDLE)
     }
 
     fn mount_config(&self, id: &MountId) -> MountConfig {

@@ -1,243 +1,221 @@
-//! A listener: the decision, and whoever carries it out.
+//! A listener: the decision, and what carries it out, as far as nobody has to wait.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::Edge;
 use super::answers::redirect;
-use super::connection::Conn;
-use super::health::CORS;
+use crate::balancer::location::without_token;
 use crate::base::ids::MountId;
-use crate::base::wall::unix_millis;
 use crate::control::{Place, Verdict, Visitor};
-use crate::engine::{Listener, Mount, MountState};
-use crate::telemetry::{Class, Opening, refuse};
+use crate::engine::{Listener, Mount};
+use crate::telemetry::{Class, Opening, Protocol, Session, refuse};
 use crate::wire::basic::Credentials;
+use crate::wire::forwarded::ClientOrigin;
 use crate::wire::head::{Method, Request, Version};
-use crate::wire::response::Answer;
-
-/// How long a newcomer waits for a place in a join bucket.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// With the primary gone nobody vouches for a node but its own answer, within this time.
-const VOUCH: Duration = Duration::from_millis(300);
 
 /// The parameter that carries our token.
 pub(super) const TOKEN: &str = "rt";
 
+/// Somebody is served here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Served {
+    /// Its address, as far as trusted proxies tell.
+    pub address: IpAddr,
+    /// Who it is.
+    pub class: Class,
+    /// Why here.
+    pub reason: &'static str,
+}
+
+/// What a listener's request comes to.
+pub(super) enum Settled {
+    /// No audio.
+    Answer {
+        /// The whole answer.
+        bytes: Vec<u8>,
+        /// It says that another request may follow.
+        keep: bool,
+    },
+    /// Audio from here.
+    Serve(Served),
+    /// Whoever asks has to wait first; nothing is decided yet. The buffer comes back.
+    Later(Vec<u8>),
+}
+
+/// A listener's session that is open, and all that the fan-out needs but the socket.
+pub(super) struct Opened {
+    mount: Arc<Mount>,
+    head: Bytes,
+    metaint: u32,
+    session: Session,
+    accepted: Instant,
+    ends_at: Option<Instant>,
+}
+
 impl Edge {
-    /// Answers a listener: audio, another node, or why not.
-    pub(super) async fn listen(self: &Arc<Self>, conn: Conn, request: Request, mount: MountId) {
-        let origin = conn.origin(&request, self);
-        let class = self.classify(&request);
+    /// What is to be done for a listener (or its HEAD) without waiting. The answer is made in `buffer`; `keep`:
+    /// another request may follow.
+    pub(super) fn settle(
+        &self,
+        request: &Request,
+        mount: &MountId,
+        client: IpAddr,
+        keep: bool,
+        buffer: Vec<u8>,
+        now: Instant,
+    ) -> Settled {
+        let origin = self.origin(request, client);
         if request.method == Method::Head {
-            return self.head(conn, &request, &mount, origin.https).await;
+            let bytes = self.head(request, mount, origin);
+            return Settled::Answer { bytes, keep: false };
         }
-        let mut visitor = visitor(&request, &mount, origin.address, origin.https, class);
-        match self.place(&mut visitor).await {
-            Verdict::Serve { reason } => {
-                self.serve(conn, &request, &mount, origin.address, class, reason)
-                    .await
+        let class = self.classify(request);
+        if self.control.vouches_for_nobody(now) {
+            return Settled::Later(buffer);
+        }
+        let visitor = visitor(request, mount, origin, class);
+        let verdict = match self.ask(&visitor, now) {
+            Place::Now(verdict) => verdict,
+            Place::Wait { .. } => return Settled::Later(buffer),
+        };
+        match verdict {
+            Verdict::Serve { reason } => Settled::Serve(Served {
+                address: origin.address,
+                class,
+                reason,
+            }),
+            verdict => {
+                let keep = keep && matches!(verdict, Verdict::Redirect { .. });
+                let bytes = self.say(buffer, request, mount, &verdict, keep);
+                Settled::Answer { bytes, keep }
             }
+        }
+    }
+
+    /// A verdict in words, unless it is audio.
+    pub(super) fn say(
+        &self,
+        buffer: Vec<u8>,
+        request: &Request,
+        id: &MountId,
+        verdict: &Verdict,
+        keep: bool,
+    ) -> Vec<u8> {
+        match verdict {
             Verdict::Redirect {
                 location,
                 name,
                 reason,
                 ..
-            } => {
-                conn.answer(&redirect(&request, &location, &name, reason))
-                    .await;
-            }
-            Verdict::NoMount => self.no_mount(conn, &request, &mount).await,
+            } => redirect(buffer, request, location, name.as_str(), reason, keep),
             Verdict::Refuse {
                 retry_after,
                 reason,
             } => {
                 refuse(reason);
-                conn.answer(&self.busy(&request, retry_after, reason)).await;
+                self.busy(request, *retry_after, reason)
             }
+            Verdict::NoMount | Verdict::Serve { .. } => self.no_mount(request, id),
         }
     }
 
-    /// The mount once it plays: at once where it does, within [`PATIENCE`] where it has to be fetched first or
-    /// has only just begun.
-    async fn playable(&self, id: &MountId) -> Option<Arc<Mount>> {
-        let engine = &self.control.engine;
-        let mut changes = engine.watch();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        let demanded = self.control.demand(id);
-        loop {
-            let mount = engine.mount(id);
-            if let Some(mount) = mount.as_ref().filter(|mount| mount.is_playable()) {
-                return Some(Arc::clone(mount));
-            }
-            let fed = mount.is_some_and(|mount| mount.state() == MountState::Live);
-            if !demanded && !fed {
-                return None;
-            }
-            tokio::time::timeout_at(deadline, changes.changed())
-                .await
-                .ok()?
-                .ok()?;
-        }
+    /// Asks once.
+    pub(super) fn ask(&self, visitor: &Visitor<'_>, now: Instant) -> Place {
+        let placed = self.control.place(visitor, Duration::ZERO, now);
+        self.pick_seconds.record(now.elapsed());
+        placed
     }
 
-    /// Asks until there is an answer; those who must wait do so in the order they came.
-    async fn place(&self, visitor: &mut Visitor) -> Verdict {
-        loop {
-            let verdict = self.place_in_turn(visitor).await;
-            let Verdict::Redirect {
-                node,
-                location,
-                check_first: true,
-                ..
-            } = &verdict
-            else {
-                return verdict;
-            };
-            if answers(location).await {
-                return verdict;
-            }
-            visitor.avoid.push(node.clone());
-        }
+    /// The mount, if it plays now.
+    pub(super) fn playing(&self, id: &MountId) -> Option<Arc<Mount>> {
+        self.control.demand(id);
+        let mount = self.control.engine.mount(id);
+        mount.filter(|mount| mount.is_playable())
     }
 
-    async fn place_in_turn(&self, visitor: &Visitor) -> Verdict {
-        let started = Instant::now();
-        let first = self.control.place(visitor, Duration::ZERO, started);
-        metrics::histogram!("relayctl_pick_seconds").record(started.elapsed());
-        let Place::Wait { .. } = first else {
-            return first.verdict();
-        };
-        let Ok(_waiting) = self.queue.try_acquire() else {
-            return first.verdict();
-        };
-        let deadline = tokio::time::Instant::from_std(started + PATIENCE);
-        let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
-            return first.verdict();
-        };
-        *turn += 1;
-        loop {
-            let now = Instant::now();
-            match self
-                .control
-                .place(visitor, now.saturating_duration_since(started), now)
-            {
-                Place::Wait { until } if tokio::time::Instant::from_std(until) <= deadline => {
-                    tokio::time::sleep_until(until.into()).await;
-                }
-                placed => return placed.verdict(),
-            }
-        }
-    }
-
-    async fn serve(
-        self: &Arc<Self>,
-        conn: Conn,
+    /// Opens the session of a listener, or says why not.
+    ///
+    /// # Errors
+    /// The answer, where a limit is reached.
+    pub(super) fn open(
+        &self,
         request: &Request,
-        id: &MountId,
-        address: IpAddr,
-        class: Class,
-        reason: &'static str,
-    ) {
-        let Some(mount) = self.playable(id).await else {
-            return self.no_mount(conn, request, id).await;
-        };
-        let settings = self.mount_config(id);
+        mount: &Arc<Mount>,
+        served: &Served,
+        accepted: Instant,
+    ) -> Result<Opened, Vec<u8>> {
+        let settings = self.mount_config(&mount.id);
         if settings
             .max_listeners
             .is_some_and(|most| mount.counters.listeners() >= most)
         {
             refuse("mount_full");
-            return conn.answer(&self.busy(request, 30, "mount-full")).await;
+            return Err(self.busy(request, 30, "mount-full"));
         }
-        let metaint = self.metaint(request, &mount);
-        let head = self.audio_head(request, &mount, metaint, reason);
-        let most = self.control.config().max_listeners;
-        let opening = opening(request, id, address, class);
-        let Some(session) = self.control.telemetry.open_within(opening, most) else {
-            refuse("full");
-            return conn.answer(&self.busy(request, 10, "full")).await;
-        };
+        let target = without_token(request.relative());
+        let opening = opening(request, &mount.id, &target, served);
+        let session = self.control.admit(&opening, mount).map_err(|limit| {
+            refuse(limit);
+            self.busy(request, 10, limit)
+        })?;
         if let Some(key) = request.headers.get("x-playback-session-id")
             && self.playbacks.supersede(key, session.record())
         {
             self.control.engine.sweep();
         }
-        let accepted = conn.accepted;
-        let socket = match conn.stream.into_std() {
-            Ok(socket) => socket,
-            Err(error) => return tracing::warn!(%error, "a listener's socket is unusable"),
-        };
-        let ends_at = settings
-            .max_listener_duration
-            .map(|longest| Instant::now() + longest);
-        let listener = Listener {
-            socket,
-            mount,
-            head: head.into(),
+        let metaint = self.metaint(request, mount);
+        // Boxed, so that it takes no more than its length while it waits to be sent.
+        let head = self.audio_head(request, mount, metaint, served.reason);
+        Ok(Opened {
+            mount: Arc::clone(mount),
+            head: head.into_boxed_slice().into(),
             metaint,
             session,
             accepted,
-            ends_at,
+            ends_at: settings
+                .max_listener_duration
+                .map(|longest| Instant::now() + longest),
+        })
+    }
+
+    /// Gives a listener to the fan-out.
+    pub(super) fn seat(&self, socket: std::net::TcpStream, opened: Opened) {
+        let listener = Listener {
+            socket,
+            mount: opened.mount,
+            head: opened.head,
+            metaint: opened.metaint,
+            session: opened.session,
+            accepted: opened.accepted,
+            ends_at: opened.ends_at,
         };
         if self.control.engine.listen(listener).is_err() {
             refuse("shard_full");
         }
     }
 
-    async fn head(&self, conn: Conn, request: &Request, id: &MountId, https: bool) {
-        let visitor = visitor(request, id, conn.client.ip(), https, Class::Listener);
-        match self
+    pub(super) fn head(&self, request: &Request, id: &MountId, origin: ClientOrigin) -> Vec<u8> {
+        let visitor = visitor(request, id, origin, Class::Listener);
+        let placed = self
             .control
             .place(&visitor, Duration::ZERO, Instant::now())
-            .verdict()
-        {
-            Verdict::Redirect {
-                location,
-                name,
-                reason,
-                ..
-            } => {
-                conn.answer(&redirect(request, &location, &name, reason))
-                    .await;
-            }
-            _ => match self
-                .control
-                .engine
-                .mount(id)
-                .filter(|mount| mount.is_playable())
-            {
-                Some(mount) => {
-                    let head =
-                        self.audio_head(request, &mount, self.metaint(request, &mount), "head");
-                    conn.answer(&head).await;
-                }
-                None => self.no_mount(conn, request, id).await,
-            },
+            .verdict();
+        if let Verdict::Redirect { .. } = placed {
+            return self.say(Vec::new(), request, id, &placed, false);
+        }
+        let mount = self.control.engine.mount(id);
+        match mount.filter(|mount| mount.is_playable()) {
+            Some(mount) => self.audio_head(request, &mount, self.metaint(request, &mount), "head"),
+            None => self.no_mount(request, id),
         }
     }
 
-    async fn no_mount(&self, conn: Conn, request: &Request, id: &MountId) {
-        refuse("unknown_mount");
-        let text = format!("no source on {id}: see / for what is on air");
-        let answer = Answer::new(request.version, 404)
-            .at(unix_millis())
-            .headers(CORS);
-        let answer = answer.header("Cache-Control", "no-store");
-        let answer = answer.header("X-Relayctl-Node", self.control.identity.name.as_str());
-        let answer = if request.method == Method::Head {
-            answer.head_only()
-        } else {
-            answer
-        };
-        conn.answer(&answer.body("text/plain; charset=utf-8", format!("{text}\n")))
-            .await;
-    }
-
     /// A probe shows its token; a foreign relay logs in; everybody else listens.
-    fn classify(&self, request: &Request) -> Class {
+    pub(super) fn classify(&self, request: &Request) -> Class {
         if let Credentials::Basic(basic) = Credentials::of(&request.headers)
             && basic.user == "relay"
             && self
@@ -255,62 +233,43 @@ impl Edge {
     }
 }
 
-fn visitor(
-    request: &Request,
-    mount: &MountId,
-    address: IpAddr,
-    https: bool,
+pub(super) fn visitor<'a>(
+    request: &'a Request,
+    mount: &'a MountId,
+    origin: ClientOrigin,
     class: Class,
-) -> Visitor {
+) -> Visitor<'a> {
     Visitor {
-        mount: mount.clone(),
-        target: request.target.clone(),
-        address,
-        https,
-        agent: request.headers.get("user-agent").unwrap_or("").to_owned(),
-        session: request
-            .headers
-            .get("x-playback-session-id")
-            .map(str::to_owned),
+        mount,
+        target: &request.target,
+        address: origin.address,
+        https: origin.https,
+        agent: request.headers.get("user-agent").unwrap_or(""),
+        session: request.headers.get("x-playback-session-id"),
         reserves: request.method == Method::Get && class == Class::Listener,
         class,
         avoid: Vec::new(),
     }
 }
 
-/// True if somebody takes a connection at a URL within [`VOUCH`].
-async fn answers(location: &str) -> bool {
-    let Ok(url) = url::Url::parse(location) else {
-        return false;
-    };
-    let Some(host) = url.host_str() else {
-        return false;
-    };
-    let port = url.port_or_known_default().unwrap_or(80);
-    let host = host.trim_matches(['[', ']']);
-    let connecting = tokio::net::TcpStream::connect((host, port));
-    matches!(tokio::time::timeout(VOUCH, connecting).await, Ok(Ok(_)))
-}
-
-fn opening(request: &Request, mount: &MountId, address: IpAddr, class: Class) -> Opening {
-    let header = |name| request.headers.get(name).unwrap_or("").to_owned();
-    let query = request.query_without(TOKEN);
-    let query = if query.is_empty() {
-        query
-    } else {
-        format!("?{query}")
-    };
-    let version = match request.version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-        Version::Ice10 => "ICE/1.0",
-    };
+fn opening<'a>(
+    request: &'a Request,
+    mount: &'a MountId,
+    target: &'a str,
+    served: &Served,
+) -> Opening<'a> {
+    let header = |name| request.headers.get(name).unwrap_or("");
     Opening {
-        mount: mount.clone(),
-        address,
+        mount,
+        address: served.address,
         user_agent: header("user-agent"),
         referer: header("referer"),
-        request: format!("{} {}{query} {version}", request.method, request.path()),
-        class,
+        target,
+        protocol: match request.version {
+            Version::Http10 => Protocol::Http10,
+            Version::Http11 => Protocol::Http11,
+            Version::Ice10 => Protocol::Ice10,
+        },
+        class: served.class,
     }
 }

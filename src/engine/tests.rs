@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::engine::format::{Codec, Params, Section};
-use crate::telemetry::{Class, EndReason, Opening, SessionRecord};
+use crate::telemetry::{Class, EndReason, Opening, Protocol, SessionRecord};
 use crate::wire::icy;
 
 thread_local! {
@@ -121,12 +121,13 @@ fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32)
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let socket = server.accept().unwrap().0;
-    let session = engine.telemetry.open(Opening {
-        mount: id.clone(),
+    let session = engine.telemetry.open(&Opening {
+        mount: id,
         address: IpAddr::from([127, 0, 0, 1]),
-        user_agent: "test".into(),
-        referer: String::new(),
-        request: "GET /live.mp3 HTTP/1.1".into(),
+        user_agent: "test",
+        referer: "",
+        target: "/live.mp3",
+        protocol: Protocol::Http11,
         class: Class::Listener,
     });
     let mount = engine.mount(id).unwrap();

@@ -72,13 +72,13 @@ pub struct Entry {
     /// When it ended, in milliseconds since 1970.
     pub ended_unix_millis: u64,
     /// `GET /live.mp3 HTTP/1.1`.
-    pub request: Box<str>,
+    pub request: String,
     /// Bytes that its socket took.
     pub sent_bytes: u64,
     /// `Referer`, empty where there was none.
-    pub referer: Box<str>,
+    pub referer: Arc<str>,
     /// `User-Agent`, empty where there was none.
-    pub user_agent: Box<str>,
+    pub user_agent: Arc<str>,
     /// How long it lasted.
     pub duration: Duration,
     /// Why it ended.
@@ -97,10 +97,10 @@ impl Entry {
                 "-"
             },
             ended_unix_millis: unix_millis(),
-            request: record.request.clone(),
+            request: record.request(),
             sent_bytes: record.sent_bytes(),
-            referer: record.referer.clone(),
-            user_agent: record.user_agent.clone(),
+            referer: Arc::clone(&record.referer),
+            user_agent: Arc::clone(&record.user_agent),
             duration: record.duration(),
             reason,
         }
@@ -139,8 +139,8 @@ impl Entry {
             "request": self.request,
             "status": 200,
             "sent_bytes": self.sent_bytes,
-            "referer": self.referer,
-            "user_agent": self.user_agent,
+            "referer": &*self.referer,
+            "user_agent": &*self.user_agent,
             "duration_ms": millis,
             "reason": self.reason.as_str(),
         })
@@ -415,15 +415,16 @@ mod tests {
         Telemetry::new(Box::new(move |record, reason| log.write(record, reason)))
     }
 
-    fn opening(agent: &str, class: Class) -> Opening {
-        Opening {
-            mount: MountId::new("/live.mp3").unwrap(),
+    fn open(telemetry: &Arc<Telemetry>, agent: &str, class: Class) -> crate::telemetry::Session {
+        telemetry.open(&Opening {
+            mount: &MountId::new("/live.mp3").unwrap(),
             address: IpAddr::from([127, 0, 0, 1]),
-            user_agent: agent.into(),
-            referer: "http://a/".into(),
-            request: "GET /live.mp3 HTTP/1.1".into(),
+            user_agent: agent,
+            referer: "http://a/",
+            target: "/live.mp3",
+            protocol: crate::telemetry::Protocol::Http11,
             class,
-        }
+        })
     }
 
     #[test]
@@ -455,19 +456,17 @@ mod tests {
         let target = Target::File(path.clone());
         let log = Arc::new(AccessLog::open(target.clone(), Format::Combined).unwrap());
         let telemetry = telemetry(&log);
-        telemetry.open(opening("one", Class::Listener)).sent(5);
-        drop(telemetry.open(opening("two", Class::Relay)));
-        drop(telemetry.open(opening("unseen", Class::Probe)));
+        open(&telemetry, "one", Class::Listener).sent(5);
+        drop(open(&telemetry, "two", Class::Relay));
+        drop(open(&telemetry, "unseen", Class::Probe));
         let moved = folder.path().join("access.log.1");
         std::fs::rename(&path, &moved).unwrap();
         log.reopen();
-        drop(telemetry.open(opening("three", Class::Listener)));
+        drop(open(&telemetry, "three", Class::Listener));
         log.change(target, Format::Json);
-        telemetry
-            .open(opening("four", Class::Listener))
-            .finish(EndReason::Kicked);
+        open(&telemetry, "four", Class::Listener).finish(EndReason::Kicked);
         log.close();
-        drop(telemetry.open(opening("late", Class::Listener)));
+        drop(open(&telemetry, "late", Class::Listener));
         let old = std::fs::read_to_string(moved).unwrap();
         let lines: Vec<&str> = old.lines().collect();
         assert_eq!(lines.len(), 2, "{old}");
@@ -494,7 +493,7 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             let telemetry = telemetry(&log);
             for _ in 0..3 {
-                drop(telemetry.open(opening("x", Class::Listener)));
+                drop(open(&telemetry, "x", Class::Listener));
             }
         });
         let text = recorder.handle().render();

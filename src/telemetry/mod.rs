@@ -7,6 +7,7 @@ pub mod counters;
 pub mod export;
 pub mod log;
 pub mod session;
+mod texts;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,11 @@ use std::time::Instant;
 use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::unix_millis;
 pub use counters::MountCounters;
-pub use session::{Class, EndReason, Opening, Session, SessionRecord};
+pub use session::{Class, EndReason, Opening, Protocol, Session, SessionRecord};
+use texts::Texts;
+
+/// Below this the list of sessions keeps its room.
+const SMALL: usize = 1024;
 
 /// Where finished sessions are reported to.
 pub type SessionSink = Box<dyn Fn(&SessionRecord, EndReason) + Send + Sync>;
@@ -31,6 +36,7 @@ pub struct Telemetry {
     sessions: Mutex<HashMap<ListenerId, Arc<SessionRecord>>>,
     open_listeners: AtomicU64,
     next_session: AtomicU64,
+    texts: Texts,
     sink: SessionSink,
 }
 
@@ -44,6 +50,7 @@ impl Telemetry {
             sessions: Mutex::default(),
             open_listeners: AtomicU64::new(0),
             next_session: AtomicU64::new(1),
+            texts: Texts::default(),
             sink,
         })
     }
@@ -72,6 +79,10 @@ impl Telemetry {
             .collect()
     }
 
+    fn uptime_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Listeners now, on all mounts.
     pub fn listeners(&self) -> u64 {
         self.open_listeners.load(Ordering::Relaxed)
@@ -79,7 +90,7 @@ impl Telemetry {
 
     /// Opens a session, if it is a listener's only while fewer than `most` are open: exact, however many come
     /// at once. It is counted from here until the guard is dropped.
-    pub fn open_within(self: &Arc<Self>, opening: Opening, most: u64) -> Option<Session> {
+    pub fn open_within(self: &Arc<Self>, opening: &Opening<'_>, most: u64) -> Option<Session> {
         if opening.class != Class::Listener {
             return Some(self.open(opening));
         }
@@ -91,22 +102,23 @@ impl Telemetry {
     }
 
     /// Opens a session without a limit.
-    pub fn open(self: &Arc<Self>, opening: Opening) -> Session {
+    pub fn open(self: &Arc<Self>, opening: &Opening<'_>) -> Session {
         if opening.class == Class::Listener {
             self.open_listeners.fetch_add(1, Ordering::Relaxed);
         }
         self.enter(opening)
     }
 
-    fn enter(self: &Arc<Self>, opening: Opening) -> Session {
+    fn enter(self: &Arc<Self>, opening: &Opening<'_>) -> Session {
         let id = ListenerId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let counters = self.mount(&opening.mount);
-        let record = Arc::new(SessionRecord::new(id, opening));
+        let counters = self.mount(opening.mount);
+        let record = SessionRecord::new(id, opening, Arc::clone(&counters), Arc::clone(self));
+        let record = Arc::new(record);
         if record.class == Class::Listener {
             counters.enter();
             self.lock_sessions().insert(id, Arc::clone(&record));
         }
-        Session::new(record, counters, Arc::clone(self))
+        Session::new(record)
     }
 
     /// The listeners now, in no order.
@@ -123,8 +135,16 @@ impl Telemetry {
         if record.class == Class::Listener {
             self.open_listeners.fetch_sub(1, Ordering::Relaxed);
         }
-        self.lock_sessions().remove(&record.id);
+        let mut sessions = self.lock_sessions();
+        sessions.remove(&record.id);
+        if sessions.capacity() > SMALL && sessions.len() * 4 < sessions.capacity() {
+            sessions.shrink_to(SMALL);
+        }
+        drop(sessions);
         (self.sink)(record, reason);
+        for text in record.texts() {
+            self.texts.release(text);
+        }
     }
 
     fn lock_sessions(&self) -> MutexGuard<'_, HashMap<ListenerId, Arc<SessionRecord>>> {

@@ -4,6 +4,7 @@
 //! A head that is not whole yet is no error, and the outcome never depends on how the bytes were split.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 pub use super::block::{HeadError, MAX_HEAD, MAX_LINE, parse_fields};
 use super::block::{block, fields};
@@ -127,6 +128,11 @@ impl Request {
         if path.is_empty() { "/" } else { path }
     }
 
+    /// The target as sent, from its path on: `http://host/path?x` is reduced to `/path?x`.
+    pub fn relative(&self) -> &str {
+        origin_form(&self.target)
+    }
+
     /// What follows the first `?`, as sent.
     pub fn query(&self) -> Option<&str> {
         origin_form(&self.target).split_once('?').map(|(_, q)| q)
@@ -165,6 +171,15 @@ impl Request {
             Version::Http10 => self.headers.has_token("connection", "keep-alive"),
             Version::Ice10 => false,
         }
+    }
+
+    /// True where a body follows the head.
+    pub fn has_body(&self) -> bool {
+        self.headers.get("transfer-encoding").is_some()
+            || self
+                .headers
+                .all("content-length")
+                .any(|length| length != "0")
     }
 
     /// True where the client waits for `100 Continue` before its body.
@@ -230,20 +245,66 @@ pub fn decode_component(raw: &str) -> Vec<u8> {
 /// # Errors
 /// Where the bytes can no longer become a head; [`HeadError::status`] is what to answer.
 pub fn parse(buf: &[u8]) -> Result<Option<(Request, usize)>, HeadError> {
+    let mut request = Request::new(Method::Get, String::new(), Version::Http11);
+    let used = parse_into(buf, &mut request)?;
+    Ok(used.map(|used| (request, used)))
+}
+
+/// As [`parse`], into a request that was used before: whoever reads one head after the other allocates nothing.
+/// What the request holds afterwards is a request only where its length is told.
+///
+/// # Errors
+/// See [`parse`].
+pub fn parse_into(buf: &[u8], request: &mut Request) -> Result<Option<usize>, HeadError> {
+    if let Some(used) = plain(buf, request) {
+        return Ok(Some(used));
+    }
     let Some(block) = block(buf)? else {
         return Ok(None);
     };
     let (method, target, version) = request_line(block.first)?;
     let lenient = method == Method::Source || version == Version::Ice10;
-    let headers = fields(block.rest, lenient)?;
-    let request = Request {
-        method,
-        target,
-        version,
-        headers,
-    };
-    Ok(Some((request, block.consumed)))
+    request.headers = fields(block.rest, lenient)?;
+    request.target = target;
+    (request.method, request.version) = (method, version);
+    Ok(Some(block.consumed))
 }
+
+/// A whole head of HTTP/1.x without oddities, which nearly all are. `None` for every other one, good or bad: it
+/// takes the long way.
+fn plain(buf: &[u8], request: &mut Request) -> Option<usize> {
+    let window = buf.get(..MAX_HEAD).unwrap_or(buf);
+    let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut []);
+    let used = match head.parse_with_uninit_headers(window, &mut room) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) | Err(_) => return None,
+    };
+    let (method, target) = (head.method?, head.path?);
+    let is_odd = |byte: u8| !byte.is_ascii_graphic();
+    let too_long = method.len() > 32 || method.len() + target.len() > MAX_LINE - LINE_REST;
+    if too_long || method == "SOURCE" || target.bytes().any(is_odd) {
+        return None;
+    }
+    request.version = match head.version? {
+        0 => Version::Http10,
+        _ => Version::Http11,
+    };
+    request.method = Method::of(method);
+    request.target.clear();
+    request.target.push_str(target);
+    request.headers.clear();
+    for field in head.headers.iter() {
+        match std::str::from_utf8(field.value) {
+            Ok(value) => request.headers.push(field.name, value),
+            Err(_) => request.headers.push(field.name, field_text(field.value)),
+        };
+    }
+    Some(used)
+}
+
+/// Of a request line what is neither method nor target: two spaces, `HTTP/1.x` and the line's end.
+const LINE_REST: usize = 12;
 
 fn request_line(line: &[u8]) -> Result<(Method, String, Version), HeadError> {
     const SHAPE: HeadError = HeadError::Bad("the request line is not `METHOD TARGET VERSION`");
@@ -463,6 +524,33 @@ mod tests {
     }
 
     proptest! {
+        /// The short way is no other way.
+        #[test]
+        fn both_ways_read_the_same(
+            line in "(GET|HEAD|POST|SOURCE|FETCH|G T) {1,2}/[a-z%?=&é ]{0,12} HTTP/1\\.[0-2]",
+            fields in prop::collection::vec("(Host|icy-metadata|X y|Authorization|A):[ \t]{0,2}[ -~é\t]{0,12}", 0..5),
+            end in prop::sample::select(vec!["\r\n", "\n", "\r\r\n"]),
+            front in prop::sample::select(vec!["", "\r\n", "\n\n"]),
+        ) {
+            let mut text = format!("{front}{line}{end}");
+            for field in &fields {
+                text.push_str(field);
+                text.push_str(end);
+            }
+            text.push_str(end);
+            text.push_str("rest");
+            let mut short = Request::new(Method::Delete, "/before", Version::Ice10);
+            short.headers.push("before", "yes");
+            if let Some(used) = plain(text.as_bytes(), &mut short) {
+                let block = block(text.as_bytes()).unwrap().unwrap();
+                let (method, target, version) = request_line(block.first).unwrap();
+                let headers = super::fields(block.rest, false).unwrap();
+                prop_assert_eq!(used, block.consumed);
+                prop_assert_eq!(short, Request { method, target, version, headers });
+            }
+        }
+
+
         #[test]
         fn any_split_says_the_same(head in prop_oneof![heads(), prop::collection::vec(any::<u8>(), 0..200)]) {
             let outcome = parse(&head);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::icy::{clean_field, latin1};
+use super::icy::{clean, latin1};
 
 /// Most fields that one head may carry.
 pub const MAX_FIELDS: usize = 100;
@@ -17,8 +17,20 @@ const HIDDEN: [&str; 5] = [
 ];
 
 /// The fields of a head. At most [`MAX_FIELDS`]; names are tokens, values carry no control characters.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+/// One text holds them all, so that a head costs two allocations, and none where another was parsed before.
+#[derive(Clone, Default)]
+pub struct Headers {
+    text: String,
+    fields: Vec<Field>,
+}
+
+/// Where in the text a field is: its name up to `value`, its value up to `end`.
+#[derive(Clone, Copy)]
+struct Field {
+    start: u32,
+    value: u32,
+    end: u32,
+}
 
 impl Headers {
     /// No fields.
@@ -28,18 +40,35 @@ impl Headers {
 
     /// Adds a field after the others; control characters leave the value. False, and nothing added, where
     /// the name is no token or [`MAX_FIELDS`] are there already.
-    pub fn push(&mut self, name: impl Into<String>, value: impl AsRef<str>) -> bool {
-        let name = name.into();
-        if self.0.len() >= MAX_FIELDS || !is_token(name.as_bytes()) {
+    pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> bool {
+        let name = name.as_ref();
+        if self.fields.len() >= MAX_FIELDS || !is_token(name.as_bytes()) {
             return false;
         }
-        self.0.push((name, clean_field(value.as_ref())));
+        let at = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let start = at(&self.text);
+        self.text.push_str(name);
+        let value_at = at(&self.text);
+        self.text.push_str(&clean(value.as_ref()));
+        self.fields.push(Field {
+            start,
+            value: value_at,
+            end: at(&self.text),
+        });
         true
     }
 
     /// Takes away every field of that name.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+        let text = &self.text;
+        self.fields
+            .retain(|field| !field.name(text).eq_ignore_ascii_case(name));
+    }
+
+    /// Takes away all fields; their room stays.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.fields.clear();
     }
 
     /// The first value of that name.
@@ -65,17 +94,19 @@ impl Headers {
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+        self.fields
+            .iter()
+            .map(|field| (field.name(&self.text), field.text(&self.text)))
     }
 
     /// How many fields.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.fields.len()
     }
 
     /// True without fields.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fields.is_empty()
     }
 
     /// Appends `name: value` lines to `out`, without the empty line after them.
@@ -85,6 +116,26 @@ impl Headers {
         }
     }
 }
+
+impl Field {
+    fn name(self, text: &str) -> &str {
+        text.get(self.start as usize..self.value as usize)
+            .unwrap_or_default()
+    }
+
+    fn text(self, text: &str) -> &str {
+        text.get(self.value as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +162,7 @@ pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     }
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(clean_field(value).as_bytes());
+    out.extend_from_slice(clean(value).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

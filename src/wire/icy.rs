@@ -3,6 +3,8 @@
 //! After every `metaint` bytes of audio stands one byte L and then 16 × L bytes
 //! `StreamTitle='…';[StreamUrl='…';]`, filled up with NUL; L is 0 where nothing changed.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Longest text of a block in bytes: 255 times 16.
@@ -52,12 +54,20 @@ pub fn clean_title(raw: &str) -> String {
 /// A header's value as it is carried: control characters removed (CR, LF and NUL among them; a tab becomes
 /// a space), trimmed.
 pub fn clean_field(raw: &str) -> String {
+    clean(raw).into_owned()
+}
+
+/// The same, without a copy where there is nothing to remove.
+pub(super) fn clean(raw: &str) -> Cow<'_, str> {
+    if raw.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Cow::Borrowed(raw.trim_ascii());
+    }
     let kept: String = raw
         .chars()
         .map(|c| if c == '\t' { ' ' } else { c })
         .filter(|c| !c.is_control())
         .collect();
-    kept.trim().to_owned()
+    Cow::Owned(kept.trim().to_owned())
 }
 
 fn harmless(raw: &str) -> String {

@@ -1,5 +1,8 @@
 //! Response heads: those of upstreams read, our own plain answers written.
 
+use std::cell::Cell;
+use std::io::Write;
+
 use super::block::{HeadError, block, fields};
 use super::head::{Headers, Version};
 use super::headers::{field_text, write_field};
@@ -78,6 +81,9 @@ fn status_line(line: &[u8]) -> Result<(bool, u16, String), HeadError> {
 /// Writes the head of an answer of our own, and its body where there is one. Says `Connection: close`
 /// unless told otherwise, and a length wherever there is a body. Headers that would frame the body
 /// differently (`Content-Length`, `Transfer-Encoding`, `Connection`) are left out of those given.
+///
+/// The whole answer is made in one buffer: the fields are written as they come, behind a gap that the status line
+/// fills in the end.
 #[derive(Debug, Clone)]
 pub struct Answer {
     version: Version,
@@ -87,12 +93,25 @@ pub struct Answer {
     at: Option<u64>,
     keep_alive: bool,
     head_only: bool,
-    headers: Vec<(String, String)>,
+    out: Vec<u8>,
 }
+
+/// Room for the status line, `Date` and `Connection`; longer ones move the fields.
+const GAP: usize = 128;
+
+/// What most answers fit into.
+const USUAL: usize = 1024;
 
 impl Answer {
     /// An answer to a client that spoke `version`.
     pub fn new(version: Version, status: u16) -> Self {
+        Self::within(Vec::with_capacity(USUAL), version, status)
+    }
+
+    /// The same, made in a buffer that was used before.
+    pub fn within(mut buffer: Vec<u8>, version: Version, status: u16) -> Self {
+        buffer.clear();
+        buffer.resize(GAP, 0);
         Self {
             version,
             status,
@@ -101,7 +120,7 @@ impl Answer {
             at: None,
             keep_alive: false,
             head_only: false,
-            headers: Vec::new(),
+            out: buffer,
         }
     }
 
@@ -129,97 +148,169 @@ impl Answer {
     /// Adds a header after the others. One whose name is no token is left out; control characters leave
     /// the value.
     #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
+        let name = name.as_ref();
+        if !FRAMING.iter().any(|f| name.eq_ignore_ascii_case(f)) {
+            write_field(&mut self.out, name, value.as_ref());
+        }
         self
     }
 
     /// Adds headers after the others.
     #[must_use]
-    pub fn headers<'a>(mut self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let owned = fields
-            .into_iter()
-            .map(|(n, v)| (n.to_owned(), v.to_owned()));
-        self.headers.extend(owned);
+    pub fn headers<'a>(self, fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let add = |answer: Self, (name, value)| answer.header(name, value);
+        fields.into_iter().fold(self, add)
+    }
+
+    /// Adds whole lines of our own, `name: value` and the line's end, as they are.
+    #[must_use]
+    pub fn lines(mut self, lines: &'static str) -> Self {
+        self.out.extend_from_slice(lines.as_bytes());
         self
     }
 
     /// `Connection: keep-alive`: another request may follow. Without effect on [`Answer::stream_head`].
     #[must_use]
-    pub fn keep_alive(mut self) -> Self {
-        self.keep_alive = true;
+    pub fn keep_alive(self) -> Self {
+        self.keep_alive_if(true)
+    }
+
+    /// The same where `keep` holds.
+    #[must_use]
+    pub fn keep_alive_if(mut self, keep: bool) -> Self {
+        self.keep_alive = keep;
         self
     }
 
     /// For HEAD: all headers, the length too, but no body.
     #[must_use]
-    pub fn head_only(mut self) -> Self {
-        self.head_only = true;
+    pub fn head_only(self) -> Self {
+        self.head_only_if(true)
+    }
+
+    /// The same where `head` holds.
+    #[must_use]
+    pub fn head_only_if(mut self, head: bool) -> Self {
+        self.head_only = head;
         self
     }
 
     /// The whole answer with this body.
     pub fn body(self, content_type: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
-        let body = body.as_ref();
-        let mut out = self.start(self.keep_alive);
+        self.body_of(content_type, &[body.as_ref()])
+    }
+
+    /// The whole answer with a body of several parts.
+    pub fn body_of(mut self, content_type: &str, parts: &[&[u8]]) -> Vec<u8> {
         if self.allows_body() {
-            write_field(&mut out, "Content-Type", content_type);
-            write_field(&mut out, "Content-Length", &body.len().to_string());
+            let length: usize = parts.iter().map(|part| part.len()).sum();
+            write_field(&mut self.out, "Content-Type", content_type);
+            self.length(length);
         }
-        out.extend_from_slice(b"\r\n");
+        self.out.extend_from_slice(b"\r\n");
         if self.allows_body() && !self.head_only {
-            out.extend_from_slice(body);
+            for part in parts {
+                self.out.extend_from_slice(part);
+            }
         }
-        out
+        self.finish()
+    }
+
+    /// The whole answer with a body whose type was given by [`Answer::header`]. `length` is told; it differs
+    /// from that of `body` only where none is sent.
+    pub fn content(mut self, body: &[u8], length: usize) -> Vec<u8> {
+        if self.allows_body() {
+            self.length(length);
+        }
+        self.out.extend_from_slice(b"\r\n");
+        if self.allows_body() && !self.head_only {
+            self.out.extend_from_slice(body);
+        }
+        self.finish()
     }
 
     /// The whole answer without a body.
-    pub fn empty(self) -> Vec<u8> {
-        let mut out = self.start(self.keep_alive);
+    pub fn empty(mut self) -> Vec<u8> {
         if self.allows_body() {
-            write_field(&mut out, "Content-Length", "0");
+            self.length(0);
         }
-        out.extend_from_slice(b"\r\n");
-        out
+        self.out.extend_from_slice(b"\r\n");
+        self.finish()
     }
 
     /// The head of an answer that lasts until the connection closes: no length, no chunks. The type is
     /// given by [`Answer::header`].
-    pub fn stream_head(self) -> Vec<u8> {
-        let mut out = self.start(false);
-        out.extend_from_slice(b"\r\n");
-        out
+    pub fn stream_head(mut self) -> Vec<u8> {
+        self.keep_alive = false;
+        self.out.extend_from_slice(b"\r\n");
+        self.finish()
     }
 
     fn allows_body(&self) -> bool {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
 
-    fn start(&self, keep_alive: bool) -> Vec<u8> {
-        const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
+    fn length(&mut self, bytes: usize) {
+        // A `Vec` takes all that is written.
+        let _ = write!(self.out, "Content-Length: {bytes}\r\n");
+    }
+
+    /// Puts what stands before the fields where it belongs.
+    fn finish(mut self) -> Vec<u8> {
+        let mut gap = [0_u8; GAP];
+        let mut rest = gap.as_mut_slice();
+        let fits = self.write_start(&mut rest).is_ok();
+        let free = rest.len();
+        if fits && let Some(start) = gap.get(..GAP - free) {
+            self.out.splice(..GAP, start.iter().copied());
+        } else {
+            let mut start = Vec::with_capacity(2 * GAP);
+            let _ = self.write_start(&mut start);
+            self.out.splice(..GAP, start);
+        }
+        self.out
+    }
+
+    fn write_start(&self, out: &mut impl Write) -> std::io::Result<()> {
         let protocol = if self.icy {
             "ICY"
         } else {
             self.version.status_version()
         };
-        let reason = self
-            .reason
-            .as_deref()
-            .unwrap_or_else(|| reason(self.status));
-        let mut out = Vec::with_capacity(256);
-        out.extend_from_slice(format!("{protocol} {} {reason}\r\n", self.status).as_bytes());
+        let usual = || reason(self.status);
+        let reason = self.reason.as_deref().unwrap_or_else(usual);
+        write!(out, "{protocol} {} {reason}\r\n", self.status)?;
         if let Some(millis) = self.at {
-            write_field(&mut out, "Date", &imf_fixdate(millis));
+            out.write_all(b"Date: ")?;
+            out.write_all(&date_now(millis))?;
+            out.write_all(b"\r\n")?;
         }
-        let connection = if keep_alive { "keep-alive" } else { "close" };
-        write_field(&mut out, "Connection", connection);
-        for (name, value) in &self.headers {
-            if !FRAMING.iter().any(|f| name.eq_ignore_ascii_case(f)) {
-                write_field(&mut out, name, value);
-            }
-        }
-        out
+        let connection: &[u8] = match self.keep_alive {
+            true => b"Connection: keep-alive\r\n",
+            false => b"Connection: close\r\n",
+        };
+        out.write_all(connection)
     }
+}
+
+/// The date of an answer: worked out once a second by each thread.
+fn date_now(unix_millis: u64) -> [u8; 29] {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [0; 29])) };
+    }
+    let second = unix_millis / 1000;
+    let (known, text) = LAST.get();
+    if known == second {
+        return text;
+    }
+    let mut text = [b' '; 29];
+    for (to, from) in text.iter_mut().zip(imf_fixdate(unix_millis).bytes()) {
+        *to = from;
+    }
+    LAST.set((second, text));
+    text
 }
 
 /// The usual phrase of a status.

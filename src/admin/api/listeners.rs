@@ -87,7 +87,7 @@ impl Listener {
             address: session.address.to_string(),
             user_agent: session.user_agent.to_string(),
             referer: session.referer.to_string(),
-            since: rfc3339(session.started_unix_millis),
+            since: rfc3339(session.started_unix_millis()),
             connected_seconds: session.duration().as_secs(),
             sent_bytes: session.sent_bytes(),
         }

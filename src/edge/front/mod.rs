@@ -1,0 +1,273 @@
+//! The front: the thread that accepts, and answers at once whatever can be answered at once.
+//!
+//! After a node dies thousands come back within a second. So a connection whose request is whole in the first
+//! read costs no task and no allocation of its own: this thread accepts it, reads into its one buffer, parses
+//! into its one request, asks `control` where the listener goes, and
+//!
+//! - writes a redirect, a refusal, a health answer or the page with one send from its one answer buffer, and
+//!   keeps the connection for the next request or closes it,
+//! - or gives the socket of a listener who is served here to the fan-out,
+//! - or hands the connection, with the bytes read so far, to a tokio task (`edge::connection`): heads that are
+//!   not whole, sources, TLS, PROXY headers, the API, a listener who must wait for a place or a mount.
+//!
+//! `door` accepts and knows what to do when the descriptors run out, `guest` is a connection that waits here
+//! for its first or its next request and who leaves when, `reply` does what one request asks. What is true of a
+//! request (`edge::route`, `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is
+//! one set of rules and two who carry them out.
+//!
+//! Bounded: a connection without a byte stays [`GRACE`](super::gate::GRACE) and counts among the unfinished
+//! heads; one that is kept alive stays [`IDLE`] and answers [`MAX_REQUESTS`]; there are no more of those than
+//! [`Edge::idle_room`], which leaves the descriptors to listeners.
+//!
+//! Must never: block, hold a lock across a send, or decide by itself.
+
+mod door;
+mod guest;
+mod reply;
+
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use tokio::runtime::Handle;
+
+use super::Edge;
+use super::connection::{Conn, Kind};
+use crate::wire::head::{Method, Request, Version};
+use door::Door;
+use guest::{Guest, Guests, Waits};
+
+/// A connection that is kept alive is closed when nothing comes for this long.
+pub(super) const IDLE: Duration = Duration::from_secs(5);
+
+/// Requests that one connection may ask.
+pub(super) const MAX_REQUESTS: u32 = 1000;
+
+/// Connections kept alive at once, however many descriptors there are.
+pub(super) const MAX_IDLE: usize = 4096;
+
+/// What is read at once: a head that is longer than this takes the long way.
+const READ: usize = 8 * 1024;
+
+/// How often those who wait are looked at.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// Connections that tasks may give back before they are taken.
+const RETURNS: usize = 1024;
+
+const KNOCK: Token = Token(usize::MAX - 1);
+const WAKE: Token = Token(usize::MAX);
+
+/// See the module. One for each port.
+pub(super) struct Front {
+    edge: Arc<Edge>,
+    kind: Kind,
+    runtime: Handle,
+    poll: Poll,
+    door: Door,
+    guests: Guests,
+    returned: Receiver<Guest>,
+    swept: Instant,
+    /// What was read last.
+    heard: Vec<u8>,
+    /// What was asked last.
+    request: Request,
+    /// What was answered last.
+    answer: Vec<u8>,
+}
+
+/// How others reach the thread.
+#[derive(Clone)]
+pub(super) struct Bell {
+    waker: Arc<Waker>,
+    returns: SyncSender<Guest>,
+}
+
+impl Bell {
+    /// The thread looks up: whether the node goes down, whether somebody was given back.
+    pub fn ring(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake the thread that accepts");
+        }
+    }
+
+    /// Gives a connection back that waits for its next request; it is closed where too many are.
+    pub fn give_back(&self, conn: Conn) {
+        if let Some(guest) = Guest::back(conn)
+            && self.returns.try_send(guest).is_ok()
+        {
+            self.ring();
+        }
+    }
+}
+
+impl Front {
+    /// A front behind `listener`. To be called within the runtime that is to carry its tasks.
+    ///
+    /// # Errors
+    /// Where the system gives no readiness queue.
+    pub fn new(
+        edge: Arc<Edge>,
+        listener: std::net::TcpListener,
+        kind: Kind,
+    ) -> io::Result<(Self, Bell)> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry()
+            .register(&mut listener, KNOCK, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (returns, returned) = sync_channel(RETURNS);
+        let front = Self {
+            edge,
+            kind,
+            runtime: Handle::current(),
+            poll,
+            door: Door::new(listener),
+            guests: Guests::default(),
+            returned,
+            swept: Instant::now(),
+            heard: vec![0; READ],
+            request: Request::new(Method::Get, "/", Version::Http11),
+            answer: Vec::new(),
+        };
+        Ok((front, Bell { waker, returns }))
+    }
+
+    /// Runs until the node goes down.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            match self.poll.poll(&mut events, self.patience(Instant::now())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "the thread that accepts lost its readiness queue");
+                    return;
+                }
+            }
+            if self.edge.shutdown.is_cancelled() {
+                return;
+            }
+            let now = Instant::now();
+            for event in &events {
+                match event.token() {
+                    KNOCK => self.door.knocked = true,
+                    WAKE => self.take_back(now),
+                    Token(key) => self.on_ready(key, event, now),
+                }
+            }
+            self.accept(now);
+            if now.saturating_duration_since(self.swept) >= SWEEP {
+                self.sweep(now);
+            }
+        }
+    }
+
+    /// How long nothing can happen without an event.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if let Some(until) = self.door.looks_again(now) {
+            return Some(until.saturating_duration_since(now));
+        }
+        let next = self.swept + SWEEP;
+        let waits = !self.guests.is_empty() || self.door.is_troubled();
+        waits.then(|| next.saturating_duration_since(now))
+    }
+
+    fn on_ready(&mut self, key: usize, event: &Event, now: Instant) {
+        // The place may have been given up and taken again by the same round of events.
+        let Some(mut guest) = self.guests.take(key, &self.edge.gate) else {
+            return;
+        };
+        guest.hung_up |= event.is_read_closed() || event.is_error();
+        self.hear(guest, now);
+    }
+
+    /// Reads once and does what is asked; who has not asked anything yet waits on.
+    fn hear(&mut self, mut guest: Guest, now: Instant) {
+        let mut heard = std::mem::take(&mut self.heard);
+        let got = loop {
+            match guest.stream.read(&mut heard) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let stays = match got {
+            // Nothing, or no more than a check's connect and close, which may be a reset.
+            Ok(0) => None,
+            Ok(count) => {
+                if guest.waits == Waits::Next {
+                    guest.since = now;
+                }
+                self.reply(guest, heard.get(..count).unwrap_or(&[]), now)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !guest.hung_up => Some(guest),
+            Err(_) => None,
+        };
+        self.heard = heard;
+        if let Some(guest) = stays {
+            self.seat(guest);
+        }
+    }
+
+    fn seat(&mut self, guest: Guest) {
+        let seated = self
+            .guests
+            .seat(guest, self.poll.registry(), &self.edge.gate);
+        if let Err(error) = seated {
+            tracing::warn!(%error, "cannot watch a connection");
+        }
+        // Oldest out first: it goes where the unfinished heads are bounded.
+        while self.edge.gate.is_crowded() {
+            let Some(oldest) = self.guests.oldest_unheard(&self.edge.gate) else {
+                return;
+            };
+            self.hand(oldest, &[]);
+        }
+    }
+
+    fn take_back(&mut self, now: Instant) {
+        while let Ok(mut guest) = self.returned.try_recv() {
+            guest.since = now;
+            if self.guests.idle() < self.edge.idle_room() {
+                self.seat(guest);
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.swept = now;
+        self.door.settle(now);
+        for guest in self.guests.overdue(now, &self.edge.gate) {
+            match guest.waits {
+                Waits::First => self.hand(guest, &[]),
+                Waits::Next => {}
+                Waits::Farewell => self.door.restore(),
+            }
+        }
+    }
+
+    /// Gives a connection and what was read of it to a task.
+    fn hand(&mut self, guest: Guest, bytes: &[u8]) {
+        let (edge, kind) = (Arc::clone(&self.edge), self.kind);
+        let Some(conn) = self.leave(guest, bytes) else {
+            return;
+        };
+        let task = async move {
+            if let Some(conn) = conn.adopt() {
+                edge.connection(conn, kind).await;
+            }
+        };
+        self.edge.tasks.spawn_on(task, &self.runtime);
+    }
+
+    fn leave(&mut self, guest: Guest, bytes: &[u8]) -> Option<guest::Leaving> {
+        guest
+            .leave(bytes, self.poll.registry())
+            .inspect_err(|error| tracing::warn!(%error, "a connection is unusable"))
+            .ok()
+    }
+}

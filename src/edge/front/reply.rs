@@ -1,0 +1,162 @@
+//! What one request asks, done at once or handed to who can wait.
+
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::guest::{Guest, Waits};
+use super::{Front, MAX_REQUESTS};
+use crate::base::ids::MountId;
+use crate::edge::route::{Route, route};
+use crate::edge::serve::{Served, Settled};
+use crate::wire::head::{self, Method, Request, Version};
+use crate::wire::sniff::{Sniff, sniff};
+
+/// What becomes of a guest that was answered.
+enum Next {
+    Keep(Guest),
+    Gone,
+}
+
+impl Front {
+    /// Does what the bytes ask. Gives the guest back where it may ask again.
+    pub(super) fn reply(&mut self, mut guest: Guest, heard: &[u8], now: Instant) -> Option<Guest> {
+        if guest.waits == Waits::Farewell {
+            self.bid_farewell(guest, heard);
+            return None;
+        }
+        let mut rest = heard;
+        while !rest.is_empty() {
+            let whole = match sniff(rest) {
+                Sniff::Http => head::parse_into(rest, &mut self.request).ok().flatten(),
+                _ => None,
+            };
+            let Some(after) = whole.and_then(|used| rest.get(used..)) else {
+                self.hand(guest, rest);
+                return None;
+            };
+            let before = std::mem::replace(&mut rest, after);
+            match self.reply_to_one(guest, before, after, now) {
+                Next::Keep(kept) => guest = kept,
+                Next::Gone => return None,
+            }
+        }
+        guest.waits = Waits::Next;
+        guest.since = now;
+        Some(guest)
+    }
+
+    /// `before` begins with the request, `after` is what follows it.
+    fn reply_to_one(&mut self, guest: Guest, before: &[u8], after: &[u8], now: Instant) -> Next {
+        let request = std::mem::replace(
+            &mut self.request,
+            Request::new(Method::Get, String::new(), Version::Http11),
+        );
+        let keep = self.may_keep(&guest, &request);
+        let edge = Arc::clone(&self.edge);
+        let buffer = std::mem::take(&mut self.answer);
+        let next = match route(&request, &edge.control.config().default_mount) {
+            Route::Listen(mount) => {
+                let settled = edge.settle(&request, &mount, guest.client.ip(), keep, buffer, now);
+                match settled {
+                    Settled::Answer { bytes, keep } => {
+                        self.send(guest, &request, bytes, keep, after)
+                    }
+                    Settled::Serve(served) => {
+                        return self.serve(guest, request, mount, served);
+                    }
+                    Settled::Later(buffer) => {
+                        self.answer = buffer;
+                        self.hand(guest, before);
+                        Next::Gone
+                    }
+                }
+            }
+            route => match edge.at_once(&request, &route, keep) {
+                Some(bytes) => self.send(guest, &request, bytes, keep, after),
+                None => {
+                    self.hand(guest, before);
+                    Next::Gone
+                }
+            },
+        };
+        self.request = request;
+        next
+    }
+
+    fn may_keep(&self, guest: &Guest, request: &Request) -> bool {
+        request.keep_alive()
+            && !request.has_body()
+            && !guest.hung_up
+            && guest.answered + 1 < MAX_REQUESTS
+            && self.guests.idle() < self.edge.idle_room()
+    }
+
+    /// One send; what a socket does not take of it at once is left to a task.
+    fn send(
+        &mut self,
+        mut guest: Guest,
+        request: &Request,
+        bytes: Vec<u8>,
+        keep: bool,
+        after: &[u8],
+    ) -> Next {
+        let sent = loop {
+            match guest.stream.write(&bytes) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                Err(_) => return Next::Gone,
+            }
+        };
+        guest.answered += 1;
+        let unsent = bytes.get(sent..).unwrap_or_default();
+        if unsent.is_empty() && keep {
+            self.answer = bytes;
+            return Next::Keep(guest);
+        }
+        // Closing over bytes that were not read would take the answer back.
+        if !unsent.is_empty() || !after.is_empty() || request.has_body() {
+            let unsent = unsent.to_vec();
+            if let Some(conn) = self.leave(guest, &[]) {
+                let task = async move {
+                    if let Some(conn) = conn.adopt() {
+                        conn.answer(&unsent).await;
+                    }
+                };
+                self.edge.tasks.spawn_on(task, &self.runtime);
+            }
+        }
+        self.answer = bytes;
+        Next::Gone
+    }
+
+    /// A listener who is served here: by the fan-out where the mount plays, else by a task that waits for it.
+    fn serve(&mut self, guest: Guest, request: Request, mount: MountId, served: Served) -> Next {
+        let edge = Arc::clone(&self.edge);
+        let accepted = guest.since;
+        if let Some(playing) = edge.playing(&mount) {
+            let opened = edge.open(&request, &playing, &served, accepted);
+            match opened {
+                Ok(opened) => match guest.into_socket(self.poll.registry()) {
+                    Ok(socket) => edge.seat(socket, opened),
+                    Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
+                },
+                Err(bytes) => {
+                    self.send(guest, &request, bytes, false, &[]);
+                }
+            }
+            self.request = request;
+            return Next::Gone;
+        }
+        if let Some(conn) = self.leave(guest, &[]) {
+            let task = async move {
+                if let Some(conn) = conn.adopt() {
+                    edge.serve(conn, &request, &mount, served).await;
+                }
+            };
+            self.edge.tasks.spawn_on(task, &self.runtime);
+        }
+        Next::Gone
+    }
+}

@@ -1,0 +1,157 @@
+//! A listener who has to wait: in line for a place, for a node to answer, for a mount to play.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Edge;
+use super::connection::Conn;
+use super::serve::{Served, visitor};
+use crate::base::ids::MountId;
+use crate::control::{Place, Verdict, Visitor};
+use crate::engine::{Mount, MountState};
+use crate::wire::head::{Method, Request};
+
+/// How long a newcomer waits for a place in a join bucket.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// With the primary gone nobody vouches for a node but its own answer, within this time.
+const VOUCH: Duration = Duration::from_millis(300);
+
+impl Edge {
+    /// The same for somebody who can wait: in line for a place, for a node to answer, for a mount.
+    pub(super) async fn listen(
+        self: &Arc<Self>,
+        conn: Conn,
+        request: Request,
+        mount: MountId,
+    ) -> Option<Conn> {
+        let origin = conn.origin(&request, self);
+        if request.method == Method::Head {
+            conn.answer(&self.head(&request, &mount, origin)).await;
+            return None;
+        }
+        let class = self.classify(&request);
+        let mut visitor = visitor(&request, &mount, origin, class);
+        match self.place(&mut visitor).await {
+            Verdict::Serve { reason } => {
+                let served = Served {
+                    address: origin.address,
+                    class,
+                    reason,
+                };
+                self.serve(conn, &request, &mount, served).await;
+            }
+            verdict => {
+                let bytes = self.say(Vec::new(), &request, &mount, &verdict, false);
+                conn.answer(&bytes).await;
+            }
+        }
+        None
+    }
+
+    /// Audio from here, as soon as the mount plays.
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        conn: Conn,
+        request: &Request,
+        id: &MountId,
+        served: Served,
+    ) {
+        let Some(mount) = self.playable(id).await else {
+            return conn.answer(&self.no_mount(request, id)).await;
+        };
+        let opened = match self.open(request, &mount, &served, conn.accepted) {
+            Ok(opened) => opened,
+            Err(answer) => return conn.answer(&answer).await,
+        };
+        match conn.stream.into_std() {
+            Ok(socket) => self.seat(socket, opened),
+            Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
+        }
+    }
+
+    /// The mount once it plays: at once where it does, within [`PATIENCE`] where it has to be fetched first or
+    /// has only just begun.
+    async fn playable(&self, id: &MountId) -> Option<Arc<Mount>> {
+        let engine = &self.control.engine;
+        let mut changes = engine.watch();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let demanded = self.control.demand(id);
+        loop {
+            let mount = engine.mount(id);
+            if let Some(mount) = mount.as_ref().filter(|mount| mount.is_playable()) {
+                return Some(Arc::clone(mount));
+            }
+            let fed = mount.is_some_and(|mount| mount.state() == MountState::Live);
+            if !demanded && !fed {
+                return None;
+            }
+            tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .ok()?
+                .ok()?;
+        }
+    }
+
+    /// Asks until there is an answer; those who must wait do so in the order they came.
+    async fn place(&self, visitor: &mut Visitor<'_>) -> Verdict {
+        loop {
+            let verdict = self.place_in_turn(visitor).await;
+            let Verdict::Redirect {
+                node,
+                location,
+                check_first: true,
+                ..
+            } = &verdict
+            else {
+                return verdict;
+            };
+            if answers(location).await {
+                return verdict;
+            }
+            visitor.avoid.push(node.clone());
+        }
+    }
+
+    async fn place_in_turn(&self, visitor: &Visitor<'_>) -> Verdict {
+        let started = Instant::now();
+        let first = self.ask(visitor, started);
+        let Place::Wait { .. } = first else {
+            return first.verdict();
+        };
+        let Ok(_waiting) = self.queue.try_acquire() else {
+            return first.verdict();
+        };
+        let deadline = tokio::time::Instant::from_std(started + PATIENCE);
+        let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
+            return first.verdict();
+        };
+        *turn += 1;
+        loop {
+            let now = Instant::now();
+            match self
+                .control
+                .place(visitor, now.saturating_duration_since(started), now)
+            {
+                Place::Wait { until } if tokio::time::Instant::from_std(until) <= deadline => {
+                    tokio::time::sleep_until(until.into()).await;
+                }
+                placed => return placed.verdict(),
+            }
+        }
+    }
+}
+
+/// True if somebody takes a connection at a URL within [`VOUCH`].
+async fn answers(location: &str) -> bool {
+    let Ok(url) = url::Url::parse(location) else {
+        return false;
+    };
+    let Some(host) = url.host_str() else {
+        return false;
+    };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let host = host.trim_matches(['[', ']']);
+    let connecting = tokio::net::TcpStream::connect((host, port));
+    matches!(tokio::time::timeout(VOUCH, connecting).await, Ok(Ok(_)))
+}
