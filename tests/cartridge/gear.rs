@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::harness::peer::get;
-use crate::harness::program::{output_of, tool};
+use crate::harness::program::{Program, output_of, tool};
 
 /// The platform's name of the cartridge's directory.
 const DIRECTORY: &str = "relayctl";
@@ -260,6 +260,15 @@ impl Gear {
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// A program in the gear's variables and home, which runs on.
+    pub fn spawn(&self, mut command: Command) -> Program {
+        command
+            .env_clear()
+            .envs(self.variables())
+            .current_dir(&self.home);
+        Program::start(command)
     }
 
     /// The node's process by the cartridge's own file.

@@ -16,5 +16,6 @@ mod files;
 mod hooks;
 mod old_bugs;
 mod packing;
+mod scale_down;
 mod scaler;
 mod station;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::gear::{Gear, random};
+use crate::gear::{Done, Gear, random};
 use crate::harness::eventually;
 
 /// An application that scales; its first gear is the head.
@@ -83,6 +83,16 @@ impl Application {
     /// What the next gear will be called.
     pub fn next_identifier(&self) -> String {
         identifier(self.gears.len())
+    }
+
+    /// Scale down by one: the newest gear's teardown; it is gone where that worked.
+    pub async fn scale_down(&mut self) -> Done {
+        let done = self.gears.last().unwrap().script("bin/teardown", &[]).await;
+        if done.code == 0 {
+            self.gears.pop();
+            self.connect().await;
+        }
+        done
     }
 
     /// The first gear.

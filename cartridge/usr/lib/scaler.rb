@@ -114,7 +114,8 @@ module Relayctl
     def carry_out(action, name = nil)
       @log.info([action, name].compact.join(' '))
       case action
-      when :drain, :resume then ask(action.to_s, name)
+      when :drain then ask('drain', name, '--detach')
+      when :resume then ask('resume', name)
       when :add then scale('add-gear')
       when :remove then scale('remove-gear')
       end
