@@ -23,12 +23,6 @@ fn help_lists_what_works_and_the_rest_is_refused_with_its_reason() {
         let text = format!("relayctl: `{word}` is not built yet: ");
         assert!(refused.err.starts_with(&text), "{refused:?}");
     }
-    let events = run(home.path(), &[], &["get", "events"]);
-    assert_eq!(events.code, 2);
-    assert!(
-        events.err.contains("`events` is not built yet"),
-        "{events:?}"
-    );
     let engine = run(home.path(), &[], &["primary", "--engine=icecast"]);
     assert_eq!(engine.code, 2);
     assert!(
