@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -62,17 +61,22 @@ impl Balancer {
         fs::write(&file, self.configuration(app, uri)).unwrap();
         let mut haproxy = tool("haproxy", "haproxy");
         haproxy.arg("-db").arg("-f").arg(&file);
+        // The new one binds first; then it tells the old one to finish.
         if let Some(old) = self.programs.first() {
-            old.signal(Signal::TTOU);
+            haproxy.arg("-sf").arg(old.id().to_string());
         }
         let new = Program::start(haproxy);
-        if let Some(old) = self.programs.first() {
-            old.signal(Signal::USR1);
-        }
+        let answers = format!("Pid: {}\n", new.id());
         self.programs.insert(0, new);
+        let stats = self.folder.path().join("stats");
+        eventually("the new balancer answers", async || {
+            let info = ask(&stats, "show info").await?;
+            info.contains(&answers).then_some(())
+        })
+        .await;
         let wanted = app.gears.len();
         eventually("the balancer has checked every gear", async || {
-            let rows = show_stat(&self.folder.path().join("stats")).await?;
+            let rows = show_stat(&stats).await?;
             let gears: Vec<_> = rows.iter().filter(|row| row.server != "filler").collect();
             let all = gears.len() == wanted && gears.iter().all(|row| row.check == "L7OK");
             all.then_some(())
@@ -190,12 +194,19 @@ async fn watch(socket: PathBuf, seen: Seen) {
     }
 }
 
-/// The servers that take listeners, by `show stat`.
-async fn show_stat(socket: &Path) -> Option<Vec<Row>> {
+/// One word to the socket, and all that it answers.
+async fn ask(socket: &Path, word: &str) -> Option<String> {
     let mut stream = UnixStream::connect(socket).await.ok()?;
-    stream.write_all(b"show stat\n").await.ok()?;
+    let line = format!("{word}\n");
+    stream.write_all(line.as_bytes()).await.ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await.ok()?;
+    Some(text)
+}
+
+/// The servers that take listeners, by `show stat`.
+async fn show_stat(socket: &Path) -> Option<Vec<Row>> {
+    let text = ask(socket, "show stat").await?;
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next()?.trim_start_matches("# ").split(',').collect();
     let rows = lines.filter_map(|line| {

@@ -116,6 +116,12 @@ impl Program {
         eventually(&what, async || self.status()).await
     }
 
+    /// Its number.
+    #[allow(dead_code)]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to this process alone.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
