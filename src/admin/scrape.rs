@@ -50,6 +50,7 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         role: control.identity.role.as_str().to_owned(),
         node: control.identity.name.to_string(),
         started_unix_seconds: seconds(control.telemetry.started_unix_millis),
+        certificate_not_after: config.certificate.as_ref().map(|c| c.not_after),
         listeners_limit: config.max_listeners,
         bandwidth_limit_bits: config.max_bandwidth,
         draining: control.is_draining(),

@@ -124,6 +124,7 @@ pub fn config() -> Config {
             https: Some("https://radio.example".into()),
             ..PublicUrls::default()
         },
+        certificate: None,
         default_mount: mount("/live.mp3"),
         max_listeners: 100,
         max_bandwidth: 0,
@@ -253,6 +254,7 @@ impl Scene {
             class: Class::Listener,
         });
         let listener = fanout::Listener {
+            tls: None,
             socket,
             mount: self.control.engine.mount(&mount(path)).unwrap(),
             head: Bytes::from_static(b"HEAD"),

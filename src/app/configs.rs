@@ -19,6 +19,7 @@ use crate::settings::types::{AccessTarget, Mount, Primary, Settings};
 use crate::telemetry::access;
 use crate::wire::icy::clean_field;
 use crate::wire::message::PublicUrls;
+use crate::wire::tls::Certificate;
 use crate::{agent, balancer, control, edge};
 
 /// Descriptors that are kept for everything but listeners.
@@ -90,6 +91,7 @@ pub(super) fn control(
     settings: &Settings,
     secrets: &Secrets,
     public_urls: PublicUrls,
+    certificate: Option<Certificate>,
     descriptors: u64,
 ) -> control::Config {
     let room = descriptors.saturating_sub(KEPT_DESCRIPTORS).max(1);
@@ -107,6 +109,7 @@ pub(super) fn control(
         admin_password: secrets.admin.clone(),
         relay_password: secrets.relay.clone(),
         public_urls,
+        certificate,
         default_mount: default_mount(settings),
         max_listeners: most,
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
@@ -254,6 +257,18 @@ pub(super) fn public_urls(settings: &Settings, port: u16) -> PublicUrls {
             "https" => urls.https = Some(text),
             _ => urls.http = Some(text),
         }
+    }
+    urls
+}
+
+/// The same with one by https where the certificate allows it and nobody named one.
+pub(super) fn with_https(
+    mut urls: PublicUrls,
+    certificate: Option<&Certificate>,
+    port: u16,
+) -> PublicUrls {
+    if let (Some(http), None, Some(certificate)) = (&urls.http, &urls.https, certificate) {
+        urls.https = certificate.https_beside(http, port);
     }
     urls
 }

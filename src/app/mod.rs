@@ -16,6 +16,7 @@ mod reload;
 pub mod rendered;
 mod service;
 mod signals;
+pub mod tls;
 
 pub use keeper::RENDERED_DIR;
 pub use local::{SOCKET_FILE, URL_FILE};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use super::parts;
 use super::rendered::Passwords;
 use super::service::Sockets;
 use super::signals::Word;
-use super::{configs, foreign, kubernetes, limits, local, reload, service, signals};
+use super::{configs, foreign, kubernetes, limits, local, reload, service, signals, tls};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind};
@@ -29,6 +30,7 @@ use crate::settings::{Loaded, Sources, role};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::{Telemetry, export};
+use crate::wire::tls::Tickets;
 use crate::{admin, agent};
 
 /// Places of the sockets that a socket unit hands over.
@@ -68,6 +70,8 @@ pub struct Node {
     /// Its secrets.
     pub secrets: Secrets,
     pub(super) edge: Arc<Edge>,
+    /// Outlive a certificate, so that sessions are resumed over a reload.
+    pub(super) tickets: Tickets,
     pub(super) data_dir: Arc<DataDir>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) settings: watch::Sender<Settings>,
@@ -129,6 +133,8 @@ impl Node {
             Role::Primary => role::Role::Primary,
             Role::Relay => role::Role::Relay,
         };
+        let pair = tls::read_pair(settings)?;
+        let tickets = Tickets::new().context("no keys for TLS tickets")?;
         let pod = Pod::of(launch)?;
         let kept = match &pod {
             Some(pod) => pod.kept(&settings.given, launch.role).await?,
@@ -157,6 +163,7 @@ impl Node {
             &data_dir,
             engine,
             telemetry,
+            tls::shown(pair.as_ref()),
         );
         parts.stopping = shutdown.clone();
         let (control, probes) = Control::new(parts);
@@ -169,11 +176,13 @@ impl Node {
             configs::connector(settings, launch.primary.as_ref(), &secrets)?,
             shutdown.clone(),
         );
+        edge.set_tls(tls::server(pair.as_ref(), &tickets)?);
         let node = Self {
             control,
             address,
             secrets,
             edge,
+            tickets,
             data_dir,
             access_log,
             settings: watch::Sender::new(settings.clone()),
@@ -185,6 +194,8 @@ impl Node {
         node.open_ports(listener, sockets, settings);
         node.tasks
             .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
+        node.tasks
+            .spawn(tls::watch(Arc::clone(&node.control), node.shutdown.clone()));
         node.spawn_keepers();
         node.spawn_rendering(launch);
         node.spawn_cluster(launch, probes)?;

@@ -18,6 +18,8 @@ use crate::settings::secrets::Secrets;
 use crate::settings::types::Settings;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::AccessLog;
+use crate::wire::message::PublicUrls;
+use crate::wire::tls::Certificate;
 
 /// Where the system keeps the state of services.
 const SYSTEM_STATE: &str = "/var/lib/relayctl";
@@ -29,6 +31,7 @@ pub(super) fn parts(
     data_dir: &Arc<DataDir>,
     engine: Arc<Engine>,
     telemetry: Arc<Telemetry>,
+    certificate: Option<Certificate>,
 ) -> Parts {
     let settings = &launch.loaded.settings;
     let identity = Identity {
@@ -42,15 +45,18 @@ pub(super) fn parts(
         version: env!("CARGO_PKG_VERSION"),
         data_port: port,
     };
-    let urls = match launch.role {
-        Role::Primary => configs::primary_urls(settings, port),
-        Role::Relay => configs::public_urls(settings, port),
-    };
+    let urls = urls(settings, launch.role, port, certificate.as_ref());
     let kept = Arc::clone(data_dir);
     Parts {
         stopping: CancellationToken::new(),
         identity,
-        config: configs::control(settings, secrets, urls, limits::raise_descriptors()),
+        config: configs::control(
+            settings,
+            secrets,
+            urls,
+            certificate,
+            limits::raise_descriptors(),
+        ),
         engine,
         telemetry,
         table: configs::table(settings),
@@ -63,6 +69,21 @@ pub(super) fn parts(
                 .map_err(|error| error.to_string())
         }),
     }
+}
+
+/// Where the node is reached: as the settings say, completed by what follows from its certificate. Empty on a relay
+/// that leaves it to its primary.
+pub(super) fn urls(
+    settings: &Settings,
+    role: Role,
+    port: u16,
+    certificate: Option<&Certificate>,
+) -> PublicUrls {
+    let urls = match role {
+        Role::Primary => configs::primary_urls(settings, port),
+        Role::Relay => configs::public_urls(settings, port),
+    };
+    configs::with_https(urls, certificate, port)
 }
 
 pub(super) fn data_path(launch: &Launch, port: u16) -> PathBuf {

@@ -1,7 +1,7 @@
 //! New settings while the node runs: read all, then take all or nothing.
 
 use super::node::Launch;
-use super::{Node, configs, kubernetes, limits};
+use super::{Node, configs, kubernetes, limits, parts, tls};
 use crate::control::{Control, Role};
 use crate::settings::types::Settings;
 use crate::settings::watch::{FileWatch, Pace, watch};
@@ -58,17 +58,27 @@ impl Reloads {
         let role = role_of(&node.control);
         let given = kubernetes::completed(&new.given, &node.kept);
         let secrets = secrets::open(&node.data_dir, &given, name, role)?;
+        let pair = tls::read_pair(&new)?;
+        let server = tls::server(pair.as_ref(), &node.tickets)?;
         self.log.set_filter(new.log.name())?;
         for key in fixed(&self.settings, &new) {
             tracing::warn!(key, "this setting takes effect at the next start");
         }
-        let urls = node.control.config().public_urls.clone();
+        let certificate = tls::shown(pair.as_ref());
+        let role = node.control.identity.role;
+        let urls = parts::urls(&new, role, node.address.port(), certificate.as_ref());
         let descriptors = limits::raise_descriptors();
         node.control.engine.reconfigure(configs::engine(&new));
-        node.control
-            .reconfigure(configs::control(&new, &secrets, urls, descriptors));
+        node.control.reconfigure(configs::control(
+            &new,
+            &secrets,
+            urls,
+            certificate,
+            descriptors,
+        ));
         node.control.accept_tokens([secrets.join]);
         node.edge.reconfigure(configs::edge(&new, descriptors));
+        node.edge.set_tls(server);
         let (target, format) = configs::access_log(&new);
         node.access_log.change(target, format);
         node.access_log.reopen();

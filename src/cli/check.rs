@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::args::{CheckFlags, Form};
 use super::{Exit, Outcome, node, print};
+use crate::app;
+use crate::base::wall::unix_millis;
 use crate::settings::{self, Problem, SettingsError, Sources, role};
 
 /// Prints the report, or every problem.
@@ -19,10 +21,17 @@ pub(super) fn run(flags: &CheckFlags) -> Outcome {
         Ok(loaded) => loaded,
         Err(error) => return problems(&error, flags.output),
     };
+    let pair = match app::tls::read_pair(&loaded.settings) {
+        Ok(pair) => pair,
+        Err(error) => return problem("tls", &format!("{error:#}"), flags.output),
+    };
     let choice = match role::choose_role(&sources.environment, &loaded.settings) {
         Ok(choice) => choice,
-        Err(sentence) => return problem(&sentence, flags.output),
+        Err(sentence) => return problem("role", &sentence, flags.output),
     };
+    let mut loaded = loaded;
+    let warning = pair.and_then(|pair| pair.certificate().warning(unix_millis() / 1000));
+    loaded.report.notes.extend(warning);
     if flags.output == Form::Json {
         let mut report = serde_json::to_value(&loaded.report)?;
         if let Some(object) = report.as_object_mut() {
@@ -61,9 +70,9 @@ fn problems(error: &SettingsError, form: Form) -> Outcome {
     Ok(Exit::Usage)
 }
 
-fn problem(sentence: &str, form: Form) -> Outcome {
+fn problem(key: &str, sentence: &str, form: Form) -> Outcome {
     if form == Form::Json {
-        let entry = json!({"key": "role", "origin": "", "what": sentence, "hint": ""});
+        let entry = json!({"key": key, "origin": "", "what": sentence, "hint": ""});
         print::json(&json!({ "problems": [entry] }))?;
     } else {
         eprintln!("relayctl: {sentence}");

@@ -76,10 +76,28 @@ fn screen(state: &Value, wide: bool) -> String {
             "listeners"
         }
     );
+    if let Some(line) = certificate(state) {
+        let _ = writeln!(text, "{line}\n");
+    }
     text.push_str(&table::listing("nodes", state, wide));
     text.push('\n');
     text.push_str(&table::listing("mounts", state, wide));
     text
+}
+
+/// How long the node's certificate lasts, where it has one.
+fn certificate(state: &Value) -> Option<String> {
+    let certificate = state.get("status")?.get("certificate")?;
+    let name = certificate.get("names")?.get(0).and_then(Value::as_str);
+    let name = table::clean(name.unwrap_or("?"));
+    let end = certificate.get("not_after")?.as_str()?.get(..10)?;
+    let days = certificate.get("days_left")?.as_i64()?;
+    let left = match days {
+        ..0 => "it has ended: renew it".to_owned(),
+        0..14 => format!("{days} days left: renew it"),
+        _ => format!("{days} days left"),
+    };
+    Some(format!("TLS certificate of {name} until {end}, {left}"))
 }
 
 #[cfg(test)]
@@ -105,6 +123,22 @@ mod tests {
             ),
             "{text}"
         );
+        assert!(!text.contains("TLS"), "{text}");
+        let until = |days: i64| {
+            let certificate = json!({"names": ["radio.example"], "not_after": "2027-01-31T00:00:00.000Z", "days_left": days});
+            certificate_line(certificate)
+        };
+        assert_eq!(
+            until(41),
+            "TLS certificate of radio.example until 2027-01-31, 41 days left"
+        );
+        assert!(until(13).ends_with("13 days left: renew it"));
+        assert!(until(-1).ends_with("it has ended: renew it"));
         assert!(screen(&json!({}), false).contains("\n0 of 0 nodes ready, "));
+    }
+
+    fn certificate_line(certificate: Value) -> String {
+        let text = screen(&json!({"status": {"certificate": certificate}}), false);
+        text.lines().nth(3).unwrap_or_default().to_owned()
     }
 }

@@ -94,7 +94,7 @@ impl Control {
             seq,
             sent_unix_millis: unix_millis(),
             name: self.identity.name.clone(),
-            public_urls: config.public_urls.clone(),
+            public_urls: self.told_urls(),
             data_port: self.identity.data_port,
             limits: self.limits(),
             weight: config.weight,

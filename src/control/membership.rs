@@ -1,5 +1,6 @@
 //! A relay's side of the cluster: what it has heard.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
 use crate::cluster::keys::KeyRing;
-use crate::wire::message::{FeedLine, JoinAnswer, MountInfo};
+use crate::wire::message::{FeedLine, JoinAnswer, MountInfo, PublicUrls};
 
 /// A primary that was not heard for this long is gone, as a silent relay is dead for it.
 const ORPHANED: Duration = Duration::from_secs(10);
@@ -19,6 +20,8 @@ impl Control {
     /// The primary took this node in.
     pub fn joined(&self, answer: &JoinAnswer) {
         self.take_keys(&answer.cluster_keys);
+        self.seen_at
+            .store(Some(Arc::new(answer.public_url.clone())));
         self.set_clock(answer.unix_millis);
         self.relay_login
             .store(std::sync::Arc::new(answer.relay_password.clone()));
@@ -37,6 +40,23 @@ impl Control {
         } else {
             own
         }
+    }
+
+    /// The URLs that this node tells. One that was given none and speaks TLS learns at its join how the primary
+    /// sees it in clear, and tells the URL by https beside that.
+    pub(super) fn told_urls(&self) -> PublicUrls {
+        let config = self.config();
+        let mut urls = config.public_urls.clone();
+        if let (true, Some(certificate), Some(seen)) = (
+            urls.is_empty(),
+            &config.certificate,
+            self.seen_at.load_full(),
+        ) && let Some(https) = certificate.https_beside(&seen, self.identity.data_port)
+        {
+            urls.http = Some(seen.to_string());
+            urls.https = Some(https);
+        }
+        urls
     }
 
     /// A line of the feed. Lines about mounts are for the pulls, see [`Self::carried`].

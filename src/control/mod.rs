@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -41,6 +41,7 @@ use crate::engine::Engine;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pulls;
 use crate::wire::message::{MountInfo, NodeState, PublicUrls};
+use crate::wire::tls::Certificate;
 pub use access::Remembered;
 pub use children::{Child, ChildrenFull};
 pub use drain::{By, Orders, Progress};
@@ -64,6 +65,8 @@ pub struct Config {
     pub relay_password: Secret,
     /// Where this node is reached.
     pub public_urls: PublicUrls,
+    /// What the data port shows to those who speak TLS; `None` where it speaks none.
+    pub certificate: Option<Certificate>,
     /// The mount that `/;` and a v1 source without a mount mean.
     pub default_mount: MountId,
     /// Most listeners here, always finite.
@@ -134,6 +137,8 @@ pub struct Control {
     connections: Mutex<HashMap<u64, NodeId>>,
     probe_orders: mpsc::Sender<ProbeOrder>,
     carried: watch::Sender<Vec<MountInfo>>,
+    /// The URL at which the primary saw this node when it joined.
+    seen_at: ArcSwapOption<String>,
     /// What the primary said that foreign servers log in with.
     relay_login: ArcSwap<Secret>,
     /// The node that this one has joined.
@@ -222,6 +227,7 @@ impl Control {
             connections: Mutex::default(),
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
+            seen_at: ArcSwapOption::empty(),
             relay_login: ArcSwap::default(),
             primary: Mutex::default(),
             children: children::Children::default(),

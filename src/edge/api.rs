@@ -2,20 +2,15 @@
 //! back for the next request, whatever that is; one with a body, and all that nodes say to each other, goes by
 //! hyper, with what was read put back in front.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::Edge;
@@ -23,6 +18,7 @@ use super::connection::{Conn, plain};
 use super::front::MAX_REQUESTS;
 use super::gate::HEAD_TIMEOUT;
 use super::loopback;
+use super::stream::Rewound;
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
 use crate::control::Role;
@@ -120,10 +116,8 @@ impl Edge {
         keep_alive: bool,
     ) {
         let connection = client.connection;
-        let head = Bytes::from(request.encode());
         let io = Rewound {
-            head,
-            rest: conn.buffer.freeze(),
+            head: joined(request.encode(), &conn.buffer),
             stream: conn.stream,
         };
         let router = self.api.clone().layer(axum::Extension(client));
@@ -189,53 +183,16 @@ fn as_http(request: &Request, client: Client) -> Option<http::Request<Body>> {
     Some(question)
 }
 
+/// A request again, and what came behind it.
+fn joined(mut head: Vec<u8>, rest: &[u8]) -> Bytes {
+    head.extend_from_slice(rest);
+    head.into()
+}
+
 /// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.
 fn is_the_origins(path: &str) -> bool {
     let metadata = path == "/admin/metadata" || path == "/admin.cgi";
     let own = path.starts_with("/cluster/v1/stream")
         || matches!(path, "/cluster/v1/listeners" | "/cluster/v1/kick");
     metadata || (path.starts_with("/cluster/") && !own)
-}
-
-/// A stream with bytes put back in front.
-struct Rewound {
-    head: Bytes,
-    rest: Bytes,
-    stream: TcpStream,
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        for front in [&mut this.head, &mut this.rest] {
-            if front.has_remaining() {
-                let count = front.len().min(into.remaining());
-                into.put_slice(&front.split_to(count));
-                return Poll::Ready(Ok(()));
-            }
-        }
-        Pin::new(&mut this.stream).poll_read(cx, into)
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::gate::{GRACE, HEAD_TIMEOUT};
 use super::route::Route;
+use super::stream::Stream;
 use super::{Edge, route};
 use crate::base::wall::unix_millis;
 use crate::telemetry::refuse;
@@ -31,7 +31,7 @@ pub enum Kind {
 
 /// A connection and what has been read of it.
 pub(super) struct Conn {
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Read and not yet used.
     pub buffer: BytesMut,
     /// Who connected, by the socket.
@@ -48,6 +48,8 @@ pub(super) struct Conn {
 enum First {
     Request(Box<Request>),
     Password(String),
+    /// A TLS hello, still unread.
+    Tls,
     /// Nothing, or no more than a health check's connect and close.
     Nothing,
 }
@@ -89,15 +91,15 @@ impl Conn {
 
     /// The client, as far as trusted proxies tell.
     pub fn origin(&self, request: &Request, edge: &Edge) -> ClientOrigin {
-        edge.origin(request, self.client.ip())
+        edge.origin(request, self.client.ip(), self.stream.is_tls())
     }
 }
 
 impl Edge {
-    /// The client behind `client`, as far as trusted proxies tell.
-    pub(super) fn origin(&self, request: &Request, client: IpAddr) -> ClientOrigin {
+    /// The client behind `client` (who spoke TLS to us: `tls`), as far as trusted proxies tell.
+    pub(super) fn origin(&self, request: &Request, client: IpAddr, tls: bool) -> ClientOrigin {
         let config = self.config.load();
-        client_origin(&request.headers, client, false, &config.trusted_proxies)
+        client_origin(&request.headers, client, tls, &config.trusted_proxies)
     }
 
     /// Carries a connection to its end, or to where nothing is left but to wait for another request: then the
@@ -110,6 +112,10 @@ impl Edge {
             };
             match first {
                 First::Nothing => return,
+                First::Tls => match self.secured(conn).await {
+                    Some(secured) => conn = secured,
+                    None => return,
+                },
                 First::Password(line) => return self.shoutcast(conn, &line, kind).await,
                 First::Request(request) => {
                     let Some(again) = self.dispatch(conn, *request).await else {
@@ -119,6 +125,8 @@ impl Edge {
                     conn.accepted = Instant::now();
                     if kind == Kind::Data
                         && conn.buffer.is_empty()
+                        // The front reads no TLS: there it stays with its task.
+                        && !conn.stream.is_tls()
                         && let Some(bell) = self.bell.get()
                     {
                         return bell.give_back(conn);
@@ -196,7 +204,10 @@ impl Edge {
                         Ok(None)
                     };
                 }
-                Sniff::Tls => return Err(FirstError::Tls),
+                // A hello within TLS is none.
+                Sniff::Tls if conn.stream.is_tls() => return Err(FirstError::Garbage),
+                Sniff::Tls if self.tls.load().is_none() => return Err(FirstError::Tls),
+                Sniff::Tls => return Ok(Some(First::Tls)),
                 Sniff::Garbage => return Err(FirstError::Garbage),
                 Sniff::ProxyV1 | Sniff::ProxyV2 => {
                     if !self.take_proxy_header(conn)? {
@@ -249,7 +260,7 @@ impl Edge {
             .any(|net| net.contains(&address))
     }
 
-    fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
+    pub(super) fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
         (!self.is_trusted(conn.peer.ip())).then(|| conn.peer.ip())
     }
 

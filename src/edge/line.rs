@@ -65,7 +65,7 @@ impl Edge {
             Err(answer) => return conn.answer(&answer).await,
         };
         match conn.stream.into_std() {
-            Ok(socket) => self.seat(socket, opened),
+            Ok((socket, tls)) => self.seat(socket, tls, opened),
             Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
         }
     }

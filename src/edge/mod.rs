@@ -11,6 +11,7 @@ mod connection;
 mod described;
 mod front;
 mod gate;
+mod handshake;
 mod health;
 mod line;
 mod loopback;
@@ -19,11 +20,12 @@ mod route;
 mod serve;
 mod shoutcast;
 mod source;
+mod stream;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,7 @@ use crate::balancer::pool::SPARE_DESCRIPTORS;
 use crate::base::ids::MountId;
 use crate::control::Control;
 use crate::discovery::Connector;
+use crate::wire::tls::Server;
 use front::{Bell, MAX_IDLE};
 use gate::Gate;
 use playback::Playbacks;
@@ -89,6 +92,8 @@ pub struct Edge {
     /// The front of the data port.
     bell: OnceLock<Bell>,
     pick_seconds: metrics::Histogram,
+    /// What TLS hellos are answered with; none where this node speaks no TLS.
+    tls: ArcSwapOption<Server>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -120,6 +125,7 @@ impl Edge {
             connector,
             bell: OnceLock::new(),
             pick_seconds: metrics::histogram!("relayctl_pick_seconds"),
+            tls: ArcSwapOption::empty(),
             tasks: TaskTracker::new(),
             shutdown,
         })
@@ -128,6 +134,11 @@ impl Edge {
     /// Takes new settings.
     pub fn reconfigure(&self, config: Config) {
         self.config.store(Arc::new(config));
+    }
+
+    /// Takes another certificate, or none. Connections keep the one that they began with.
+    pub fn set_tls(&self, server: Option<Arc<Server>>) {
+        self.tls.store(server);
     }
 
     /// The tasks of open connections: closed and awaited at the end.

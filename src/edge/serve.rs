@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustls::ServerConnection;
 
 use super::Edge;
 use super::answers::redirect;
@@ -68,7 +69,8 @@ impl Edge {
         buffer: Vec<u8>,
         now: Instant,
     ) -> Settled {
-        let origin = self.origin(request, client);
+        // Those who need no task speak in clear.
+        let origin = self.origin(request, client, false);
         if request.method == Method::Head {
             let bytes = self.head(request, mount, origin);
             return Settled::Answer { bytes, keep: false };
@@ -183,9 +185,15 @@ impl Edge {
     }
 
     /// Gives a listener to the fan-out.
-    pub(super) fn seat(&self, socket: std::net::TcpStream, opened: Opened) {
+    pub(super) fn seat(
+        &self,
+        socket: std::net::TcpStream,
+        tls: Option<Box<ServerConnection>>,
+        opened: Opened,
+    ) {
         let listener = Listener {
             socket,
+            tls,
             mount: opened.mount,
             head: opened.head,
             metaint: opened.metaint,

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-
 use super::Edge;
 use super::connection::{Conn, Kind};
 use super::described::{carried_headers, content_type};
@@ -90,12 +88,7 @@ impl Edge {
             conn.answer(b"invalid password\r\n").await;
             return;
         };
-        if conn
-            .stream
-            .write_all(b"OK2\r\nicy-caps:11\r\n\r\n")
-            .await
-            .is_err()
-        {
+        if conn.say(b"OK2\r\nicy-caps:11\r\n\r\n").await.is_err() {
             return;
         }
         let Some(fields) = read_fields(&mut conn).await else {

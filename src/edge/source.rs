@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Edge;
@@ -141,7 +140,7 @@ impl Edge {
             return None;
         }
         let answer = answer.keep_alive().body("text/plain; charset=utf-8", text);
-        conn.stream.write_all(&answer).await.is_ok().then_some(conn)
+        conn.say(&answer).await.is_ok().then_some(conn)
     }
 
     fn offer(&self, conn: &Conn, request: &Request, mount: &MountId) -> Offer {
@@ -314,7 +313,7 @@ async fn welcome(conn: &mut Conn, request: &Request, framed: bool) -> io::Result
         };
         bytes.extend(Answer::new(version, 200).at(unix_millis()).empty());
     }
-    conn.stream.write_all(&bytes).await
+    conn.say(&bytes).await
 }
 
 /// Status and counter of a refusal.

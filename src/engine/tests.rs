@@ -132,6 +132,7 @@ fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32)
     });
     let mount = engine.mount(id).unwrap();
     let listener = Listener {
+        tls: None,
         socket,
         mount,
         head: Bytes::from_static(head),

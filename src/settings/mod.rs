@@ -142,6 +142,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
         Some(settings) if problems.is_empty() => {
             let mut report = check::report(&merged, &settings);
             report.ignored = environment.ignored;
+            files.extend(
+                settings
+                    .tls
+                    .iter()
+                    .flat_map(|tls| [tls.cert.clone(), tls.key.clone()]),
+            );
             report.files = files;
             report.notes = notes(&settings, &report);
             Ok(Loaded { settings, report })

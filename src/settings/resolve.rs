@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::trees;
 use super::types::{
     AccessLog, AccessTarget, Audio, Bind, Fanout, Given, Haproxy, Icecast, Kubernetes, Limits,
-    Pull, Render, Settings, Shoutcast, Station,
+    Pull, Render, Settings, Shoutcast, Station, TlsFiles,
 };
 use super::values::{self, Read};
 use crate::base::ids::MountId;
@@ -44,6 +44,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         pull: pull(reader),
         audio: audio(reader),
         fanout: fanout(reader),
+        tls: tls(reader),
         trusted_proxies: reader
             .get("trusted_proxies", |value| {
                 let items = values::list(value)?;
@@ -65,6 +66,26 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         limits,
     };
     Some(settings)
+}
+
+/// Both files or none.
+fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
+    let (cert, key) = (reader.text("tls.cert"), reader.text("tls.key"));
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(TlsFiles {
+            cert: cert.into(),
+            key: key.into(),
+        }),
+        (Some(_), None) => {
+            reader.problem("tls.cert", "stands without `tls.key`", "set both");
+            None
+        }
+        (None, Some(_)) => {
+            reader.problem("tls.key", "stands without `tls.cert`", "set both");
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 fn given(reader: &mut Reader<'_>) -> Given {

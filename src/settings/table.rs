@@ -120,6 +120,10 @@ pub const KEYS: &[Key] = keys! {
     "fanout.backend", Choice(Backend::NAMES), Is("auto"),
         "How sends to listeners reach the kernel: `io_uring` takes many in one call where the kernel allows it, `plain` always works.";
 
+    "tls.cert", Text, Unset("no TLS on this node"),
+        "PEM file of the certificate chain, the node's own first: with it the data port speaks TLS beside clear text.";
+    "tls.key", Text, Unset("no TLS on this node"),
+        "PEM file of the certificate's private key, without a passphrase.";
     "trusted_proxies", List, Is(""),
         "Networks (CIDR) whose `X-Forwarded-*` and PROXY headers are believed.";
     "shoutcast.mount", Text, Is("/stream"),
@@ -245,8 +249,6 @@ pub const NOT_YET: &[NotYet] = not_yet! {
     "mode" = "auto", "proxying of listeners is not built yet: use `redirect`";
     "engine" = "icecast", "running a real icecast2 is not built yet: use `embedded`, or `relayctl render icecast`";
     "engine" = "shoutcast", "running a real sc_serv is not built yet: use `embedded`, or `relayctl render shoutcast`";
-    "tls.cert", "TLS for listeners is not built yet: let a proxy in front terminate it";
-    "tls.key", "TLS for listeners is not built yet: let a proxy in front terminate it";
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
     "overflow_url", "an overflow URL is not built yet: a full cluster answers 503 with `Retry-After`";
     "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";

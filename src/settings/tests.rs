@@ -298,8 +298,6 @@ fn what_is_not_built_is_refused_with_that_reason() {
     for (yaml, environment, word) in [
         ("mode: proxy\n", ("A", "b"), "proxying"),
         ("engine: icecast\n", ("A", "b"), "icecast2"),
-        ("tls:\n  cert: a\n", ("A", "b"), "TLS"),
-        ("tls.key: a\n", ("A", "b"), "TLS"),
         ("", ("RELAYCTL_ADMIN_BIND", ":1"), "admin"),
         ("", ("STATIC_BACKEND", "a b:80"), "pools"),
     ] {
@@ -318,6 +316,31 @@ fn what_is_not_built_is_refused_with_that_reason() {
         "{}",
         problems[0]
     );
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    let problems = wrong("tls:\n  cert: a.pem\n", &[], &[]);
+    assert_eq!(problems.len(), 1);
+    let text = problems[0].to_string();
+    assert!(
+        text.contains("`tls.cert`") && text.contains("stands without `tls.key`"),
+        "{text}"
+    );
+    let problems = wrong("", &[("RELAYCTL_TLS__KEY", "k.pem")], &[]);
+    let text = problems[0].to_string();
+    assert!(
+        text.contains("RELAYCTL_TLS__KEY") && text.contains("without `tls.cert`"),
+        "{text}"
+    );
+    let loaded = of("tls:\n  cert: a.pem\n  key: k.pem\n", &[], &[]);
+    let tls = loaded.settings.tls.unwrap();
+    assert_eq!(
+        (tls.cert.to_str(), tls.key.to_str()),
+        (Some("a.pem"), Some("k.pem"))
+    );
+    // Both are watched.
+    assert!(loaded.report.files.ends_with(&[tls.cert, tls.key]));
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub struct Settings {
     pub audio: Audio,
     /// Threads and ticks.
     pub fanout: Fanout,
+    /// TLS on the data port, where it is set.
+    pub tls: Option<TlsFiles>,
     /// Whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Shoutcast v1 sources.
@@ -99,6 +101,15 @@ impl Public {
             .into_iter()
             .collect()
     }
+}
+
+/// A certificate and its key, as PEM files. What is in them is read by whoever starts the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the node's own certificate first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// The primary of a relay.

@@ -47,6 +47,8 @@ pub struct Scrape {
     pub node: String,
     /// When the process began, in seconds since 1970.
     pub started_unix_seconds: f64,
+    /// When the certificate of the data port ends, in seconds since 1970; `None` where it speaks no TLS.
+    pub certificate_not_after: Option<u64>,
     /// Most listeners that this node takes.
     pub listeners_limit: u64,
     /// Bits a second that its listeners may take, 0 for no limit.
@@ -233,6 +235,9 @@ fn set_node(scrape: &Scrape) {
         // Base units are bytes; the contract fixes bits only for the nodes' own.
         let bytes = float(scrape.bandwidth_limit_bits) / 8.0;
         gauge!("relayctl_bandwidth_limit_bytes").set(bytes);
+    }
+    if let Some(end) = scrape.certificate_not_after {
+        gauge!("relayctl_tls_certificate_not_after_seconds").set(float(end));
     }
     let mounts = scrape.mounts.iter().filter(|mount| mount.now.is_some());
     gauge!("relayctl_mounts").set(float(mounts.count() as u64));

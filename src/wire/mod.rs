@@ -15,3 +15,4 @@ pub mod message;
 pub mod proxy_protocol;
 pub mod response;
 pub mod sniff;
+pub mod tls;

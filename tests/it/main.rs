@@ -9,6 +9,7 @@ mod harness;
 
 mod bad_input;
 mod balance;
+mod data_port_tls;
 mod drain;
 mod encoders;
 mod failover;

@@ -11,9 +11,10 @@ use super::Error;
 use super::orders::Drain;
 use crate::admin::access::Read;
 use crate::admin::stats::present;
-use crate::base::wall::rfc3339;
+use crate::base::wall::{rfc3339, unix_millis};
 use crate::control::Control;
 use crate::engine::{MountState, fanout};
+use crate::wire::tls;
 
 /// How listeners are sent to.
 #[derive(Serialize, ToSchema)]
@@ -59,6 +60,8 @@ pub(super) struct Status {
     public_url: Option<String>,
     /// Where listeners reach it by https.
     public_url_https: Option<String>,
+    /// What the data port shows to those who speak TLS; none where it speaks none.
+    certificate: Option<Certificate>,
     /// Listeners here now.
     listeners: u64,
     /// Most listeners that it takes.
@@ -73,6 +76,30 @@ pub(super) struct Status {
     mounts: usize,
     /// How they are sent to.
     fanout: Fanout,
+}
+
+/// The certificate of the data port.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Certificate {
+    /// Names and addresses that it is for.
+    names: Vec<String>,
+    /// When it ends.
+    not_after: String,
+    /// Whole days until then; negative when it has ended.
+    days_left: i64,
+}
+
+impl Certificate {
+    fn of(certificate: &tls::Certificate) -> Self {
+        let day = 86_400;
+        let end = i64::try_from(certificate.not_after).unwrap_or(i64::MAX);
+        let now = i64::try_from(unix_millis() / 1000).unwrap_or(i64::MAX);
+        Self {
+            names: certificate.names.clone(),
+            not_after: rfc3339(certificate.not_after.saturating_mul(1000)),
+            days_left: end.saturating_sub(now).div_euclid(day),
+        }
+    }
 }
 
 /// This node.
@@ -106,6 +133,7 @@ pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json
         uptime_seconds: control.telemetry.started.elapsed().as_secs(),
         public_url: config.public_urls.http.clone(),
         public_url_https: config.public_urls.https.clone(),
+        certificate: config.certificate.as_ref().map(Certificate::of),
         listeners: control.telemetry.listeners(),
         max_listeners: config.max_listeners,
         max_bandwidth: config.max_bandwidth,

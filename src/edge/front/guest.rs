@@ -13,6 +13,7 @@ use slab::Slab;
 use super::IDLE;
 use crate::edge::connection::Conn;
 use crate::edge::gate::{GRACE, Gate};
+use crate::edge::stream::Stream;
 
 /// How long one that is accepted by the spare descriptor may take to ask.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -86,7 +87,9 @@ impl Guest {
 
     /// A connection that a task gives back.
     pub fn back(conn: Conn) -> Option<Self> {
-        let stream = conn.stream.into_std().ok()?;
+        let (stream, None) = conn.stream.into_std().ok()? else {
+            return None;
+        };
         Some(Self {
             stream: TcpStream::from_std(stream),
             peer: conn.peer,
@@ -132,7 +135,7 @@ impl Leaving {
         // What is answered in two pieces must not wait for an acknowledgement in between.
         let _ = stream.set_nodelay(true);
         Some(Conn {
-            stream,
+            stream: Stream::Plain(stream),
             buffer: self.buffer,
             peer: self.peer,
             client: self.client,

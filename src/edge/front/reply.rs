@@ -139,7 +139,7 @@ impl Front {
             let opened = edge.open(&request, &playing, &served, accepted);
             match opened {
                 Ok(opened) => match guest.into_socket(self.poll.registry()) {
-                    Ok(socket) => edge.seat(socket, opened),
+                    Ok(socket) => edge.seat(socket, None, opened),
                     Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
                 },
                 Err(bytes) => {

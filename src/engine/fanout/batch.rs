@@ -21,6 +21,8 @@ pub(super) struct Job {
 pub(super) enum Sent {
     /// It took this much; less than the plan means that it is full now, and will tell when it is not.
     Took(usize),
+    /// It took this much and is full for all that: what was sealed last waits for it.
+    TookAndFull(usize),
     /// It is full, and will tell when it is not.
     #[default]
     Full,

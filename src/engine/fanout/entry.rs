@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 use serde::{Deserialize, Serialize};
 
+use super::tls::Place;
 use crate::base::ids::{ListenerId, MountId, Position};
 use crate::engine::mount::Mount;
 use crate::engine::ring::Ring;
@@ -31,6 +32,8 @@ pub(super) struct Entry {
     pub generation: u32,
     /// What it reads.
     pub ring: Arc<Ring>,
+    /// Its session among the shard's, where it speaks TLS.
+    pub tls: Option<Place>,
     /// What is seldom touched.
     pub side: Box<Side>,
     /// The session's record: counts its bytes.

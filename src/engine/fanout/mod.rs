@@ -17,6 +17,7 @@ mod pace;
 mod plan;
 mod shard;
 mod shards;
+mod tls;
 mod views;
 mod wheel;
 
@@ -26,6 +27,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustls::ServerConnection;
 
 use super::mount::Mount;
 use super::ring::Burst;
@@ -64,6 +66,8 @@ pub struct Report {
 pub struct Listener {
     /// The client.
     pub socket: TcpStream,
+    /// Its session where it speaks TLS, the handshake done.
+    pub tls: Option<Box<ServerConnection>>,
     /// What it listens to.
     pub mount: Arc<Mount>,
     /// The answer's head, whole.

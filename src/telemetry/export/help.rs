@@ -33,7 +33,7 @@ pub(super) const HAPPENINGS: [&str; 10] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 16] = [
+pub(super) const EVENTS: [(&str, &str); 17] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -46,6 +46,10 @@ pub(super) const EVENTS: [(&str, &str); 16] = [
     (
         "relayctl_source_ends_total",
         "Sources that ended, by reason.",
+    ),
+    (
+        "relayctl_tls_handshakes_total",
+        "TLS handshakes that succeeded, by version and by whether a session was resumed.",
     ),
     (
         "relayctl_reloads_total",
@@ -162,7 +166,12 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 21] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 22] = [
+    (
+        "relayctl_tls_certificate_not_after_seconds",
+        Unit::Seconds,
+        "When the certificate of the data port ends, in seconds since 1970.",
+    ),
     (
         "relayctl_build_info",
         Unit::Count,

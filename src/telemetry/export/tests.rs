@@ -28,6 +28,7 @@ fn sample() -> Scrape {
         role: "primary".into(),
         node: "head".into(),
         started_unix_seconds: 1_795_235_880.0,
+        certificate_not_after: Some(1_826_771_880),
         listeners_limit: 100,
         bandwidth_limit_bits: 8000,
         draining: false,

@@ -13,6 +13,7 @@ pub mod node;
 pub mod peer;
 pub mod program;
 pub mod source;
+pub mod tls;
 pub mod tone;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

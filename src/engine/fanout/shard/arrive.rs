@@ -7,6 +7,7 @@ use mio::{Interest, Token};
 
 use super::super::Listener;
 use super::super::entry::{Entry, Phase, Side};
+use super::super::tls::Place;
 use super::{Moment, Newcomer, Shard, short_millis};
 use crate::engine::ring::Burst;
 use crate::telemetry::EndReason;
@@ -15,7 +16,7 @@ impl Shard {
     /// Takes a listener in; what it gets at once is sent by [`Self::greet`].
     pub(super) fn attach(
         &mut self,
-        listener: Listener,
+        mut listener: Listener,
         weight: u64,
         burst: Burst,
         now: Moment,
@@ -26,8 +27,12 @@ impl Shard {
             return None;
         }
         let (accepted, ends_at) = (listener.accepted, listener.ends_at);
+        let tls = listener
+            .tls
+            .take()
+            .map(|session| self.sessions.add(session));
         self.generation = self.generation.wrapping_add(1);
-        let entry = self.entry_of(listener, burst, weight, now);
+        let entry = self.entry_of(listener, tls, burst, weight, now);
         let key = self.entries.insert(entry);
         let ticket = (key, self.generation);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -46,7 +51,14 @@ impl Shard {
         Some((ticket, accepted))
     }
 
-    fn entry_of(&self, listener: Listener, burst: Burst, weight: u64, now: Moment) -> Entry {
+    fn entry_of(
+        &self,
+        listener: Listener,
+        tls: Option<Place>,
+        burst: Burst,
+        weight: u64,
+        now: Moment,
+    ) -> Entry {
         let ring = listener.mount.ring();
         let (offset, ahead) = ring.burst_start(burst);
         Entry {
@@ -65,6 +77,7 @@ impl Shard {
             lead: short_millis(ahead),
             progress: now.millis,
             jumped: 0,
+            tls,
             record: Arc::clone(listener.session.record()),
             side: Box::new(Side {
                 head: listener.head,

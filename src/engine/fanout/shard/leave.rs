@@ -26,7 +26,13 @@ impl Shard {
         let Token(key) = event.token();
         let entry = self.entries.get_mut(key)?;
         let gone = event.is_error() || event.is_read_closed() || event.is_write_closed();
-        if gone || (event.is_readable() && !discard_input(&mut entry.socket)) {
+        let listens = match entry.tls {
+            _ if gone => false,
+            _ if !event.is_readable() => true,
+            None => discard_input(&mut entry.socket),
+            Some(place) => self.sessions.discard_input(place, &entry.socket),
+        };
+        if !listens {
             self.close(key, EndReason::Left);
             return None;
         }
@@ -93,6 +99,9 @@ impl Shard {
             return;
         };
         let _ = self.poll.registry().deregister(&mut entry.socket);
+        if let Some(place) = entry.tls {
+            self.sessions.close(place, &entry.socket);
+        }
         self.gauge.remove(entry.side.weight);
         let counters = entry.side.session.counters();
         match reason {

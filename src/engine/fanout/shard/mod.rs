@@ -2,10 +2,11 @@
 //!
 //! Must never: wait for anything but readiness and the clock, lock across a send, or look at a listener whose
 //! socket is full before it is writable or its stall is over. Its parts: `arrive` (newcomers), `visit` (their
-//! turns), `leave` (events and ends).
+//! turns), `leave` (events and ends), `secure` (what differs where a listener speaks TLS).
 
 mod arrive;
 mod leave;
+mod secure;
 mod visit;
 
 use std::io::{self, ErrorKind};
@@ -22,6 +23,7 @@ use super::deadlines::Deadlines;
 use super::entry::Entry;
 use super::pace::Pace;
 use super::shards::Gauge;
+use super::tls::Sessions;
 use super::views::Views;
 use super::wheel::{Ticket, Wheel};
 use super::{Command, Config};
@@ -44,6 +46,8 @@ pub(super) struct Shard {
     gauge: Arc<Gauge>,
     backend: Backend,
     entries: Slab<Entry>,
+    /// Of those that speak TLS.
+    sessions: Sessions,
     wheel: Wheel,
     deadlines: Deadlines,
     views: Views,
@@ -93,6 +97,7 @@ impl Shard {
             gauge,
             backend: Backend::Plain,
             entries: Slab::new(),
+            sessions: Sessions::default(),
             wheel: Wheel::new(start),
             deadlines: Deadlines::default(),
             views: Views::default(),

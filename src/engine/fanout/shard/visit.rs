@@ -40,7 +40,7 @@ impl Shard {
                 break;
             }
             for ticket in tickets.drain(..) {
-                self.lay_out(ticket, now);
+                self.lay_out(ticket, now, &mut again);
                 if self.batch.jobs.len() >= self.backend.batch() {
                     self.flush(now, &mut again);
                 }
@@ -56,7 +56,7 @@ impl Shard {
     }
 
     /// Adds a job for a listener, or gives it its next turn where nothing waits for it.
-    fn lay_out(&mut self, ticket: Ticket, now: Moment) {
+    fn lay_out(&mut self, ticket: Ticket, now: Moment, again: &mut Vec<Ticket>) {
         let (key, generation) = ticket;
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -64,6 +64,12 @@ impl Shard {
         if entry.generation != generation || entry.blocked {
             return;
         }
+        if entry.tls.is_some() && !self.flush_sealed(ticket, now) {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         let place = match settle(entry, &mut self.views, now.millis) {
             Ok(place) => place,
             Err(reason) => return self.close(key, reason),
@@ -75,6 +81,9 @@ impl Shard {
         job.plan.lay_out(entry, view.chain());
         (job.key, job.view) = (key, place);
         if job.plan.total() > 0 {
+            if entry.tls.is_some() {
+                return self.send_sealed(job, now, again);
+            }
             self.batch.jobs.push(job);
             return;
         }
@@ -104,7 +113,7 @@ impl Shard {
         self.batch.jobs = jobs;
     }
 
-    fn conclude(&mut self, job: &Job, now: Moment, again: &mut Vec<Ticket>) {
+    pub(super) fn conclude(&mut self, job: &Job, now: Moment, again: &mut Vec<Ticket>) {
         let next = self.account(job, now);
         let Some(entry) = self.entries.get_mut(job.key) else {
             return;
@@ -129,8 +138,9 @@ impl Shard {
 
     /// Moves the cursor and counts.
     fn account(&mut self, job: &Job, now: Moment) -> Next {
-        let taken = match job.result {
-            Sent::Took(taken) => taken,
+        let (taken, full) = match job.result {
+            Sent::Took(taken) => (taken, taken < job.plan.total()),
+            Sent::TookAndFull(taken) => (taken, true),
             Sent::Full => return Next::Blocked,
             Sent::Again => return Next::Again,
             Sent::Gone => return Next::Close(EndReason::Left),
@@ -144,7 +154,7 @@ impl Shard {
         if let Some(view) = self.views.get_mut(job.view) {
             view.sent(taken as u64);
         }
-        if taken < job.plan.total() {
+        if full {
             Next::Blocked
         } else if job.plan.is_cut() {
             Next::Again
