@@ -45,7 +45,11 @@ impl Shard {
         }
         if let Some(end) = ends_at {
             let left = end.saturating_duration_since(now.at);
-            let millis = now.millis.saturating_add(short_millis(left));
+            // Both were cut to whole milliseconds: a deadline that comes early would be its last.
+            let millis = now
+                .millis
+                .saturating_add(short_millis(left))
+                .saturating_add(2);
             self.deadlines.put(ticket, millis);
         }
         Some((ticket, accepted))
