@@ -65,6 +65,9 @@ pub struct BenchFlags {
     /// `fanout.max_delay` of the server
     #[arg(long, value_name = "TIME", conflicts_with = "url")]
     pub max_delay: Option<String>,
+    /// `fanout.backend` of the server: auto, plain or io_uring
+    #[arg(long, value_name = "NAME", conflicts_with = "url")]
+    pub backend: Option<String>,
     /// Server processes on the one core: a primary and relays of it
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "url", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub servers: u8,
@@ -157,6 +160,7 @@ pub(super) struct Plan {
     pub churn: f64,
     pub repeat: u32,
     pub max_delay: Option<Duration>,
+    pub backend: Option<String>,
     pub servers: u8,
     pub agents: u32,
     pub check_one_in: u32,
@@ -247,6 +251,7 @@ impl Plan {
             churn: flags.churn,
             repeat: flags.repeat,
             max_delay,
+            backend: flags.backend.clone(),
             servers: if flags.redirect.redirects {
                 flags.redirect.relays + 1
             } else {

@@ -44,6 +44,8 @@ pub(super) struct Figures {
     pub cpu_micros_per_listener_second: Option<f64>,
     /// Processor time for 10^9 bytes.
     pub cpu_seconds_per_gigabyte: Option<f64>,
+    /// Threads of the server that send by io_uring.
+    pub io_uring: Option<f64>,
     /// Mean size of a send.
     pub bytes_per_send: Option<f64>,
     /// Anonymous memory of the server for each listener.
@@ -126,6 +128,7 @@ pub(super) fn run(
     server.still_runs()?;
     arrived.first_byte.merge(&heard.first_byte);
     let mut figures = figures(plan, &begin, &end, &arrived, &heard);
+    figures.io_uring = server.metric_with("relayctl_fanout_backend", "io_uring");
     figures.join_to_first_byte_ms = joined.iter().max().map(|time| time.as_secs_f64() * 1e3);
     if let (Some(empty), Some(full)) = (empty, full) {
         figures.memory_per_listener = ratio(full as f64 - empty as f64, heard.playing as f64);

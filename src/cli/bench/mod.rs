@@ -81,7 +81,7 @@ fn measure(plan: &Plan, flags: &BenchFlags, descriptors: u64) -> anyhow::Result<
     process::pin(cores.load)?;
     let mut servers = vec![Measured::default(); 1 + flags.against.len()];
     for round in 1..=plan.repeat {
-        let mut tick = Duration::from_secs(1);
+        let (mut tick, mut backend) = (Duration::from_secs(1), "plain");
         for (place, measured) in servers.iter_mut().enumerate() {
             let rival = place
                 .checked_sub(1)
@@ -89,7 +89,7 @@ fn measure(plan: &Plan, flags: &BenchFlags, descriptors: u64) -> anyhow::Result<
             let mut server = match (rival, &flags.url) {
                 (Some(Rival::Icecast), _) => icecast::start(plan, cores)?,
                 (Some(Rival::Haproxy), _) => bail!("haproxy serves no audio"),
-                (Some(Rival::Floor), _) => Server::floor(plan, cores, tick)?,
+                (Some(Rival::Floor), _) => Server::floor(plan, cores, tick, backend)?,
                 (None, Some(url)) => Server::at(url, flags)?,
                 (None, None) => Server::ours(plan, cores)?,
             };
@@ -100,7 +100,10 @@ fn measure(plan: &Plan, flags: &BenchFlags, descriptors: u64) -> anyhow::Result<
             );
             let figures = measure::run(plan, &mut server, cores, descriptors)?;
             if let (None, Some(bytes)) = (rival, figures.bytes_per_send) {
-                // The bare loop sends in the sizes that ours had.
+                // The bare loop sends in the sizes and by the calls that ours had.
+                if figures.io_uring.is_some_and(|threads| threads > 0.0) {
+                    backend = "io_uring";
+                }
                 tick = Duration::from_secs_f64(bytes / plan.audio.bytes_a_second());
             }
             measured.runs.push(figures);

@@ -27,7 +27,7 @@ pub(super) enum Shown {
 }
 
 /// Key in the JSON, words for people, form.
-const ROWS: [(&str, &str, Shown); 27] = [
+const ROWS: [(&str, &str, Shown); 28] = [
     ("listeners", "listeners", Shown::Whole),
     ("checked", "checked byte by byte", Shown::Whole),
     ("failed", "failed to join", Shown::Whole),
@@ -55,6 +55,7 @@ const ROWS: [(&str, &str, Shown); 27] = [
         "processor, s a GB",
         Shown::Thousandths,
     ),
+    ("io_uring", "threads that send by io_uring", Shown::Whole),
     ("bytes_per_send", "bytes a send", Shown::Whole),
     (
         "memory_per_listener",

@@ -126,11 +126,11 @@ impl Server {
         Ok(times)
     }
 
-    /// Bare loops that send every `tick`, as many as ours has processes.
+    /// Bare loops that send every `tick` by `backend`, as many as ours has processes.
     ///
     /// # Errors
     /// Where one does not start.
-    pub fn floor(plan: &Plan, cores: Cores, tick: Duration) -> anyhow::Result<Self> {
+    pub fn floor(plan: &Plan, cores: Cores, tick: Duration, backend: &str) -> anyhow::Result<Self> {
         pin(cores.server)?;
         let started: anyhow::Result<Vec<Process>> = (0..plan.servers)
             .map(|_| Process::this_program("the bare loop", &["bench-part", "floor"], &[]))
@@ -139,7 +139,7 @@ impl Server {
         let mut processes = started?;
         let mut listen = Vec::new();
         for process in &mut processes {
-            process.tell(&tick.as_micros().to_string())?;
+            process.tell(&format!("{} {backend}", tick.as_micros()))?;
             listen.push(process.line()?.trim().parse::<SocketAddr>()?);
         }
         let place = |server: &SocketAddr| Place {
@@ -306,6 +306,9 @@ fn start_node(plan: &Plan, words: &[String], home: &Path) -> anyhow::Result<(Pro
             "RELAYCTL_FANOUT__MIN_DELAY",
             format!("{}ms", floor.as_millis()),
         ));
+    }
+    if let Some(backend) = &plan.backend {
+        variables.push(("RELAYCTL_FANOUT__BACKEND", backend.clone()));
     }
     let name = home.file_name().unwrap_or_default().to_string_lossy();
     let (name, home) = (

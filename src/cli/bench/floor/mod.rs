@@ -1,9 +1,12 @@
-//! The bare loop: one thread, one buffer, a wheel of cohorts and a cursor for each listener, one plain send each.
+//! The bare loop: one thread, one buffer, a wheel of cohorts and a cursor for each listener, one send each, plain or by io_uring.
 //! What no server that sends the same bytes in the same sizes can undercut.
 //!
-//! It knows nothing else: no title, no session, no limit, no readiness of a listener. Only for the bench.
+//! `uring` sends a cohort in few calls. It knows nothing else: no title, no session, no limit, no readiness of a listener. Only for the bench.
 
-use std::io::{BufRead as _, ErrorKind, IoSlice, Read as _, Write as _};
+#[cfg(target_os = "linux")]
+mod uring;
+
+use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,9 @@ use crate::cli::{Outcome, print};
 
 /// Audio that is kept; a power of two.
 const RING: usize = 1 << 22;
+
+/// The first bytes of the ring stand behind its end once more, so that every send is one piece.
+const MIRROR: usize = 256 * 1024;
 
 /// What a newcomer gets.
 const BURST: u64 = 64 * 1024;
@@ -49,6 +55,8 @@ struct Loop {
     source: Option<TcpStream>,
     sends: u64,
     sent: u64,
+    #[cfg(target_os = "linux")]
+    uring: Option<uring::Uring>,
 }
 
 /// Runs until standard input ends.
@@ -58,7 +66,8 @@ pub(super) fn run() -> Outcome {
         .lines()
         .next()
         .context("no tick on standard input")??;
-    let tick = Duration::from_micros(first.trim().parse()?);
+    let (tick, backend) = first.trim().split_once(' ').context("no backend")?;
+    let tick = Duration::from_micros(tick.parse()?);
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     print::text(&format!("{}\n", listener.local_addr()?))?;
     std::thread::spawn(|| {
@@ -72,7 +81,7 @@ pub(super) fn run() -> Outcome {
     let mut poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, ACCEPT, Interest::READABLE)?;
-    let mut it = Loop::new(tick);
+    let mut it = Loop::new(tick, backend == "io_uring")?;
     let mut events = Events::with_capacity(1024);
     loop {
         let wait = it.next_at.saturating_duration_since(Instant::now());
@@ -92,12 +101,14 @@ pub(super) fn run() -> Outcome {
 }
 
 impl Loop {
-    fn new(tick: Duration) -> Self {
+    fn new(tick: Duration, by_uring: bool) -> io::Result<Self> {
+        #[cfg(not(target_os = "linux"))]
+        let _ = by_uring;
         let cohorts = (tick.as_secs_f64() / SLOT.as_secs_f64()).round();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let cohorts = (cohorts as usize).clamp(1, 10_000);
-        Self {
-            ring: vec![0; RING],
+        Ok(Self {
+            ring: vec![0; RING + MIRROR],
             end: 0,
             cohorts: (0..cohorts).map(|_| Vec::new()).collect(),
             next: 0,
@@ -107,7 +118,9 @@ impl Loop {
             source: None,
             sends: 0,
             sent: 0,
-        }
+            #[cfg(target_os = "linux")]
+            uring: by_uring.then(uring::Uring::new).transpose()?,
+        })
     }
 
     fn accept(&mut self, listener: &TcpListener, poll: &Poll) {
@@ -160,12 +173,24 @@ impl Loop {
         } else if request.starts_with(b"GET /admin/") {
             let _ = write!(socket, "HTTP/1.0 200 OK\r\n\r\n");
         } else if request.starts_with(b"GET /metrics ") {
-            let (sends, sent) = (self.sends, self.sent);
-            let page = format!("relayctl_sends_total {sends}\nrelayctl_sent_bytes_total {sent}\n");
+            let page = self.metrics();
             let _ = write!(socket, "HTTP/1.0 200 OK\r\n\r\n{page}");
         } else {
             self.welcome(socket);
         }
+    }
+
+    /// Under our own names, so that they are read alike.
+    fn metrics(&self) -> String {
+        #[cfg(target_os = "linux")]
+        let rings = u8::from(self.uring.is_some());
+        #[cfg(not(target_os = "linux"))]
+        let rings = 0;
+        format!(
+            "relayctl_sends_total {}\nrelayctl_sent_bytes_total {}\n\
+             relayctl_fanout_backend{{backend=\"io_uring\"}} {rings}\n",
+            self.sends, self.sent
+        )
     }
 
     fn welcome(&mut self, mut socket: TcpStream) {
@@ -208,6 +233,13 @@ impl Loop {
             if let Some(room) = self.ring.get_mut(at..at + part.len()) {
                 room.copy_from_slice(part);
             }
+            if at < MIRROR {
+                let count = part.len().min(MIRROR - at);
+                let again = self.ring.get_mut(RING + at..RING + at + count);
+                if let (Some(room), Some(part)) = (again, part.get(..count)) {
+                    room.copy_from_slice(part);
+                }
+            }
             self.end += part.len() as u64;
             bytes = rest;
         }
@@ -220,7 +252,7 @@ impl Loop {
                 return;
             };
             let mut cohort = std::mem::take(cohort);
-            cohort.retain_mut(|listener| self.send(listener));
+            self.send_cohort(&mut cohort);
             if let Some(place) = self.cohorts.get_mut(self.next) {
                 *place = cohort;
             }
@@ -229,35 +261,56 @@ impl Loop {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    fn send_cohort(&mut self, cohort: &mut Vec<Listener>) {
+        let Some(mut uring) = self.uring.take() else {
+            return cohort.retain_mut(|listener| self.send(listener));
+        };
+        let jobs = cohort.iter().map(|listener| uring::Job {
+            socket: &listener.socket,
+            bytes: self.waiting(listener.cursor),
+            result: Ok(0),
+        });
+        let mut jobs: Vec<uring::Job<'_>> = jobs.collect();
+        uring.send(&mut jobs);
+        let results: Vec<io::Result<usize>> = jobs.into_iter().map(|job| job.result).collect();
+        let mut results = results.into_iter();
+        cohort.retain_mut(|listener| {
+            let result = results.next();
+            result.is_some_and(|result| self.after(listener, result))
+        });
+        self.uring = Some(uring);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send_cohort(&mut self, cohort: &mut Vec<Listener>) {
+        cohort.retain_mut(|listener| self.send(listener));
+    }
+
     /// One send of all that a listener has not had; false if it has gone.
     fn send(&mut self, listener: &mut Listener) -> bool {
-        let waiting = self.end - listener.cursor;
-        if waiting == 0 {
-            return true;
-        }
-        let at = place(listener.cursor);
-        let Ok(waiting) = usize::try_from(waiting) else {
-            return false;
-        };
-        if waiting > RING {
-            return false;
-        }
-        let first = waiting.min(RING - at);
-        let one = self.ring.get(at..at + first).unwrap_or_default();
-        let two = self.ring.get(..waiting - first).unwrap_or_default();
-        let sent = if two.is_empty() {
-            listener.socket.write(one)
-        } else {
-            listener
-                .socket
-                .write_vectored(&[IoSlice::new(one), IoSlice::new(two)])
-        };
+        let result = listener.socket.write(self.waiting(listener.cursor));
+        self.after(listener, result)
+    }
+
+    /// What a listener has not had; empty for one that is further behind than the ring is long.
+    fn waiting(&self, cursor: u64) -> &[u8] {
+        let waiting = usize::try_from(self.end - cursor).unwrap_or(usize::MAX);
+        let at = place(cursor);
+        self.ring
+            .get(at..at + waiting.min(MIRROR))
+            .filter(|_| waiting < RING)
+            .unwrap_or_default()
+    }
+
+    /// Moves a cursor; false if the listener has gone.
+    fn after(&mut self, listener: &mut Listener, result: io::Result<usize>) -> bool {
         self.sends += 1;
-        match sent {
+        match result {
             Ok(count) => {
                 listener.cursor += count as u64;
                 self.sent += count as u64;
-                count > 0
+                count > 0 || listener.cursor == self.end
             }
             Err(error) => error.kind() == ErrorKind::WouldBlock,
         }
