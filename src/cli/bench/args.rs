@@ -23,6 +23,10 @@ pub struct BenchFlags {
     /// Listeners ask for titles, and titles change
     #[arg(long)]
     pub metadata: bool,
+    /// Listeners speak TLS; `--against icecast` is icecast2 behind an HAProxy that terminates it, whose processor time
+    /// alone counts
+    #[arg(long, conflicts_with_all = ["url", "redirects"])]
+    pub tls: bool,
     /// Listeners that come in a second
     #[arg(long, value_name = "N", default_value_t = 500.0)]
     pub join_rate: f64,
@@ -156,6 +160,7 @@ pub(super) struct Plan {
     pub kbit: u32,
     pub audio: Audio,
     pub metadata: bool,
+    pub tls: bool,
     pub join_rate: f64,
     pub churn: f64,
     pub repeat: u32,
@@ -222,6 +227,14 @@ impl Plan {
             "`--servers {}` cannot be compared with icecast2, which has no cluster: use `--against floor`",
             flags.servers
         );
+        ensure!(
+            !flags.tls || !flags.against.contains(&Rival::Floor),
+            "`--tls` has no bare loop to be compared with: use `--against icecast`, or leave it out"
+        );
+        ensure!(
+            !flags.tls || flags.servers == 1,
+            "`--tls` is measured in one process: leave out `--servers`"
+        );
         let haproxy = flags
             .against
             .iter()
@@ -247,6 +260,7 @@ impl Plan {
             kbit,
             audio,
             metadata: flags.metadata,
+            tls: flags.tls,
             join_rate: flags.join_rate,
             churn: flags.churn,
             repeat: flags.repeat,

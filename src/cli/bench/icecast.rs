@@ -45,6 +45,7 @@ pub(super) fn start(plan: &Plan, cores: Cores) -> anyhow::Result<Server> {
             password: PASSWORD.into(),
         }],
         pids: vec![process.pid()],
+        certificate: None,
         processes: vec![process],
         _folder: Some(folder),
     })

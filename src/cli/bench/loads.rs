@@ -41,6 +41,10 @@ impl Loads {
                 check_one_in: plan.check_one_in,
                 first_address: number,
                 stride: count,
+                trust: server
+                    .certificate
+                    .as_ref()
+                    .map(|file| file.display().to_string()),
                 any_address: away,
             };
             let mut process =
@@ -121,7 +125,7 @@ impl Loads {
     /// Where they do not within the time that it may take, or all failed.
     pub fn wait_for(&mut self, count: u32, time: Duration) -> anyhow::Result<Tally> {
         let what = format!("{count} listeners do not all hear audio");
-        let tally = until(&what, time + PATIENCE, || {
+        let tally = until(&what, time + PATIENCE * 4, || {
             let tally = self.report()?;
             let in_and_out = tally.playing + tally.failed + tally.lost;
             if in_and_out >= u64::from(count) && tally.waiting == 0 {

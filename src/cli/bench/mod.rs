@@ -23,6 +23,7 @@ mod redirects;
 mod report;
 mod server;
 mod source;
+mod tls;
 mod trouble;
 
 use std::time::Duration;
@@ -87,6 +88,7 @@ fn measure(plan: &Plan, flags: &BenchFlags, descriptors: u64) -> anyhow::Result<
                 .checked_sub(1)
                 .and_then(|place| flags.against.get(place));
             let mut server = match (rival, &flags.url) {
+                (Some(Rival::Icecast), _) if plan.tls => tls::haproxy_before_icecast(plan, cores)?,
                 (Some(Rival::Icecast), _) => icecast::start(plan, cores)?,
                 (Some(Rival::Haproxy), _) => bail!("haproxy serves no audio"),
                 (Some(Rival::Floor), _) => Server::floor(plan, cores, tick, backend)?,

@@ -12,6 +12,7 @@ use super::clock::until;
 use super::http;
 use super::process::{Cores, Process, cpu_seconds, memory, pin};
 use super::source::Place;
+use super::tls::Certificate;
 use crate::settings::secrets::{JOIN_FILE, SOURCE_FILE};
 
 /// The mount that the bench plays.
@@ -35,6 +36,8 @@ pub(super) struct Server {
     pub places: Vec<Place>,
     /// Processes whose figures count.
     pub pids: Vec<u32>,
+    /// Listeners speak TLS and trust this.
+    pub certificate: Option<PathBuf>,
     /// Ended with it, the last started first.
     pub processes: Vec<Process>,
     /// Their files, removed after them.
@@ -67,8 +70,12 @@ impl Server {
         let folder = folder()?;
         let home = data_dir(folder.path(), 0);
         let words = ["primary".to_owned(), format!("--serve={serve}")];
+        let certificate = plan
+            .tls
+            .then(|| Certificate::make(folder.path()))
+            .transpose()?;
         pin(cores.server)?;
-        let started = start_node(plan, &words, &home);
+        let started = start_node(plan, &words, &home, certificate.as_ref());
         pin(cores.load)?;
         let (process, head) = started?;
         let password = one_line(&home.join(SOURCE_FILE))?;
@@ -82,6 +89,7 @@ impl Server {
                 password,
             }],
             pids: vec![process.pid()],
+            certificate: certificate.map(|made| made.file),
             processes: vec![process],
             _folder: Some(folder),
         })
@@ -112,7 +120,7 @@ impl Server {
             ];
             let begin = Instant::now();
             pin(cores.server)?;
-            let started = start_node(plan, &words, &data_dir(&folder, number));
+            let started = start_node(plan, &words, &data_dir(&folder, number), None);
             pin(cores.load)?;
             let (process, server) = started?;
             until("a relay carries no audio", PATIENCE, || {
@@ -153,6 +161,7 @@ impl Server {
             listen,
             path: MOUNT.into(),
             pids: processes.iter().map(Process::pid).collect(),
+            certificate: None,
             processes,
             _folder: None,
         })
@@ -199,9 +208,15 @@ impl Server {
             places: place.into_iter().collect(),
             path,
             pids: flags.pid.clone(),
+            certificate: None,
             processes: Vec::new(),
             _folder: None,
         })
+    }
+
+    /// Where its files lie.
+    pub fn folder(&self) -> Option<&Path> {
+        self._folder.as_ref().map(TempDir::path)
     }
 
     /// Waits until every process has the mount.
@@ -209,7 +224,13 @@ impl Server {
     /// # Errors
     /// Where one has not.
     pub fn wait_for_mount(&mut self) -> anyhow::Result<()> {
-        for server in &self.listen {
+        // The audio's way in speaks clear text, whatever its way out does.
+        let plain = self.places.iter().map(|place| place.server);
+        let mut plain: Vec<SocketAddr> = plain.collect();
+        if plain.is_empty() {
+            plain.clone_from(&self.listen);
+        }
+        for server in &plain {
             let what = format!("{} has no {} at {server}", self.name, self.path);
             until(&what, PATIENCE, || {
                 let asked = http::begins(*server, &self.path);
@@ -291,7 +312,12 @@ pub(super) fn folder() -> std::io::Result<TempDir> {
     tempfile::Builder::new().prefix("relayctl-bench-").tempdir()
 }
 
-fn start_node(plan: &Plan, words: &[String], home: &Path) -> anyhow::Result<(Process, SocketAddr)> {
+fn start_node(
+    plan: &Plan,
+    words: &[String],
+    home: &Path,
+    certificate: Option<&Certificate>,
+) -> anyhow::Result<(Process, SocketAddr)> {
     let mut variables = vec![
         ("RELAYCTL_LOG", "warn".to_owned()),
         ("RELAYCTL_ACCESS_LOG__PATH", "off".to_owned()),
@@ -309,6 +335,10 @@ fn start_node(plan: &Plan, words: &[String], home: &Path) -> anyhow::Result<(Pro
     }
     if let Some(backend) = &plan.backend {
         variables.push(("RELAYCTL_FANOUT__BACKEND", backend.clone()));
+    }
+    if let Some(certificate) = certificate {
+        variables.push(("RELAYCTL_TLS__CERT", certificate.file.display().to_string()));
+        variables.push(("RELAYCTL_TLS__KEY", certificate.key.display().to_string()));
     }
     let name = home.file_name().unwrap_or_default().to_string_lossy();
     let (name, home) = (

@@ -19,6 +19,8 @@ pub(super) struct View {
     bitrate: u64,
     /// Bytes that sockets took in this tick, told to the mount at its end.
     sent: u64,
+    /// Sends that took them.
+    sends: u64,
 }
 
 impl View {
@@ -29,6 +31,7 @@ impl View {
             chain: entry.ring.pinned(),
             bitrate: entry.side.mount.bitrate(),
             sent: 0,
+            sends: 0,
         }
     }
 
@@ -42,9 +45,10 @@ impl View {
         self.chain.standing(offset)
     }
 
-    /// Counts bytes that a socket took.
+    /// Counts bytes that a socket took in one send.
     pub fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
+        self.sends += 1;
     }
 
     /// The slots until the next turn of `entry`.
@@ -102,6 +106,7 @@ impl Views {
         for view in self.all.drain(..) {
             if view.sent > 0 {
                 view.mount.counters.add_sent(view.sent);
+                view.mount.counters.add_sends(view.sends);
             }
         }
         self.places.clear();

@@ -1,12 +1,15 @@
 //! One listener of the load: a socket that asks, then a check of what comes.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use rustls::ClientConfig;
 
+use super::link::Link;
 use super::orders::{Setup, Tally};
+use super::request::{field, place, request};
+use super::titles::Titles;
 use crate::cli::bench::audio::{Audio, Checker, Flaws};
 
 /// Longest answer head.
@@ -14,9 +17,6 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// A pause longer than this is a stall.
 pub(super) const STALL_MICROS: u64 = 2_000_000;
-
-/// Loopback addresses that listeners come from: 127.1.0.0 to 127.239.255.255, in turn.
-const ADDRESSES: u32 = 239 << 16;
 
 /// Where the audio is.
 enum Phase {
@@ -28,20 +28,9 @@ enum Phase {
     Playing(Titles),
 }
 
-/// Takes titles out.
-#[derive(Clone, Copy)]
-struct Titles {
-    /// 0 where there are none.
-    every: usize,
-    /// Audio bytes until the next length byte.
-    audio: usize,
-    /// Bytes left of a block.
-    block: usize,
-}
-
 /// See the module.
 pub(super) struct Client {
-    pub socket: TcpStream,
+    pub link: Link,
     number: u32,
     phase: Phase,
     checker: Option<Checker>,
@@ -74,28 +63,16 @@ impl Client {
         number: u32,
         server: SocketAddr,
         path: &str,
+        tls: Option<&Arc<ClientConfig>>,
         now: u64,
     ) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(server),
-            Type::STREAM.nonblocking(),
-            Some(Protocol::TCP),
-        )?;
-        if !setup.any_address {
-            let place = setup
-                .first_address
-                .wrapping_add(number.wrapping_mul(setup.stride));
-            let address = u32::from(Ipv4Addr::new(127, 1, 0, 0)) + place % ADDRESSES;
-            socket.bind(&SocketAddr::from((Ipv4Addr::from(address), 0)).into())?;
-        }
-        match socket.connect(&server.into()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
-            Err(error) => return Err(error),
-        }
+        let place = setup
+            .first_address
+            .wrapping_add(number.wrapping_mul(setup.stride));
+        let from = (!setup.any_address).then_some(place);
         let checked = setup.kbit.is_some() && number.is_multiple_of(setup.check_one_in.max(1));
         Ok(Self {
-            socket: TcpStream::from_std(socket.into()),
+            link: Link::connect(server, from, tls)?,
             number,
             phase: Phase::Asking {
                 request: request(setup, number, server, path),
@@ -112,11 +89,17 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`], and after five redirects.
-    pub fn follow(self, setup: &Setup, server: SocketAddr, path: &str) -> io::Result<Self> {
+    pub fn follow(
+        self,
+        setup: &Setup,
+        server: SocketAddr,
+        path: &str,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
         if self.followed >= 5 {
             return Err(io::Error::other("more than five redirects"));
         }
-        let next = Self::connect(setup, self.number, server, path, self.began)?;
+        let next = Self::connect(setup, self.number, server, path, tls, self.began)?;
         Ok(Self {
             followed: self.followed + 1,
             deaf: self.deaf,
@@ -149,9 +132,12 @@ impl Client {
     /// Sends what is left of the request.
     pub fn ask(&mut self) -> Visit {
         let Phase::Asking { request } = &mut self.phase else {
-            return Visit::Stay;
+            return match self.link.flush() {
+                Ok(()) => Visit::Stay,
+                Err(error) => Visit::Gone(error.to_string()),
+            };
         };
-        match self.socket.write(request) {
+        match self.link.write(request) {
             Ok(count) if count == request.len() => self.phase = Phase::Head(Vec::new()),
             Ok(count) => drop(request.drain(..count)),
             Err(error)
@@ -174,7 +160,7 @@ impl Client {
     ) -> Visit {
         let mut started = false;
         loop {
-            let count = match self.socket.read(buffer) {
+            let count = match self.link.read(buffer) {
                 Ok(0) => return Visit::Gone("closed by the server".into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -183,7 +169,7 @@ impl Client {
             };
             tally.reads += 1;
             let bytes = buffer.get(..count).unwrap_or_default();
-            let whole = count < buffer.len();
+            let whole = self.link.reads_all() && count < buffer.len();
             match self.take(audio, bytes, now, tally) {
                 Visit::Stay => {}
                 Visit::Started => started = true,
@@ -244,11 +230,7 @@ impl Client {
         }
         let every = field(head, "icy-metaint").and_then(|text| text.parse().ok());
         let every = every.unwrap_or(0);
-        let mut titles = Titles {
-            every,
-            audio: every,
-            block: 0,
-        };
+        let mut titles = Titles::new(every);
         if !rest.is_empty() {
             self.hear(audio, rest, &mut titles, now, tally);
         }
@@ -289,110 +271,5 @@ impl Client {
             });
         }
         tally.count(flaws);
-    }
-}
-
-/// What the system says of a connect that goes on.
-const IN_PROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
-
-impl Titles {
-    /// The next run of audio in `bytes`, which moves on; `None` at its end.
-    fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-        if self.every == 0 {
-            return (!bytes.is_empty()).then(|| std::mem::take(bytes));
-        }
-        loop {
-            if self.block > 0 {
-                let (skipped, rest) = bytes.split_at(self.block.min(bytes.len()));
-                self.block -= skipped.len();
-                *bytes = rest;
-            }
-            if bytes.is_empty() {
-                return None;
-            }
-            if self.audio > 0 {
-                let (part, rest) = bytes.split_at(self.audio.min(bytes.len()));
-                self.audio -= part.len();
-                *bytes = rest;
-                return Some(part);
-            }
-            let (length, rest) = bytes.split_first()?;
-            self.block = usize::from(*length) * 16;
-            self.audio = self.every;
-            *bytes = rest;
-        }
-    }
-}
-
-fn request(setup: &Setup, number: u32, server: SocketAddr, path: &str) -> Vec<u8> {
-    let who = number % setup.agents.max(1);
-    let mut text =
-        format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: relayctl-bench/{who}\r\n");
-    if setup.agents > 1 {
-        text.push_str(&format!(
-            "Referer: http://page-{who}.example.org/player\r\n"
-        ));
-    }
-    if setup.metadata {
-        text.push_str("Icy-MetaData: 1\r\n");
-    }
-    text.push_str("Accept: */*\r\n\r\n");
-    text.into_bytes()
-}
-
-/// A header's value.
-fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().skip(1).find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
-    })
-}
-
-/// Address and path of `http://ADDRESS:PORT/path`.
-fn place(url: &str) -> Option<(SocketAddr, String)> {
-    let rest = url.strip_prefix("http://")?;
-    let (authority, path) = rest.split_once('/')?;
-    Some((authority.parse().ok()?, format!("/{path}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::icy;
-
-    #[test]
-    fn titles_are_taken_out_wherever_the_bytes_are_cut() {
-        let audio: Vec<u8> = (0..250_u8).collect();
-        let mut wire = Vec::new();
-        for (round, part) in audio.chunks(100).enumerate() {
-            wire.extend_from_slice(part);
-            if part.len() == 100 {
-                let block = icy::encode_title(&format!("title {round}"), None);
-                wire.extend_from_slice(&block);
-            }
-        }
-        for cut in 0..wire.len() {
-            let mut titles = Titles {
-                every: 100,
-                audio: 100,
-                block: 0,
-            };
-            let mut got = Vec::new();
-            for mut piece in [&wire[..cut], &wire[cut..]] {
-                while let Some(part) = titles.next(&mut piece) {
-                    got.extend_from_slice(part);
-                }
-            }
-            assert_eq!(got, audio, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn heads_are_read() {
-        let head = "HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:8001/a?rt=1\r\nicy-metaint:16000\r\n\r\n";
-        assert_eq!(field(head, "ICY-MetaInt"), Some("16000"));
-        let (server, path) = field(head, "location").and_then(place).unwrap();
-        assert_eq!((server.port(), path.as_str()), (8001, "/a?rt=1"));
-        assert!(place("https://x/").is_none());
     }
 }

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ClientConfig;
 use slab::Slab;
 
 use super::client::{Client, Visit};
+use super::link::trusting;
 use super::orders::{Order, Setup, Tally};
 use crate::cli::bench::audio::Audio;
 use crate::cli::bench::clock::now_micros;
@@ -64,6 +67,7 @@ impl Pace {
 pub(super) struct Crowd {
     setup: Setup,
     audio: Option<Audio>,
+    tls: Option<Arc<ClientConfig>>,
     poll: Poll,
     events: Events,
     clients: Slab<Client>,
@@ -78,11 +82,15 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Nobody yet.
-    pub fn new(setup: Setup) -> io::Result<(Self, Waker)> {
+    ///
+    /// # Errors
+    /// Where the certificate that listeners are to trust is none.
+    pub fn new(setup: Setup) -> anyhow::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let crowd = Self {
             audio: setup.kbit.and_then(Audio::new),
+            tls: setup.trust.as_deref().map(trusting).transpose()?,
             setup,
             poll,
             events: Events::with_capacity(4096),
@@ -204,7 +212,7 @@ impl Crowd {
                     return self.fail(format!("redirected to {server}, which is not loopback"));
                 }
                 self.tally.redirected += 1;
-                match client.follow(&self.setup, server, &path) {
+                match client.follow(&self.setup, server, &path, self.tls.as_ref()) {
                     Ok(client) => self.insert(client),
                     Err(error) => self.fail(error.to_string()),
                 }
@@ -275,7 +283,14 @@ impl Crowd {
     }
 
     fn begin(&self, number: u32, server: SocketAddr) -> io::Result<Client> {
-        Client::connect(&self.setup, number, server, &self.setup.path, now_micros())
+        Client::connect(
+            &self.setup,
+            number,
+            server,
+            &self.setup.path,
+            self.tls.as_ref(),
+            now_micros(),
+        )
     }
 
     fn insert(&mut self, client: Client) {
@@ -287,7 +302,7 @@ impl Crowd {
         let visit = client.ask();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
-        match registry.register(&mut client.socket, Token(key), interest) {
+        match registry.register(&mut client.link.socket, Token(key), interest) {
             Ok(()) => self.after(key, visit),
             Err(error) => {
                 self.clients.remove(key);
@@ -302,7 +317,7 @@ impl Crowd {
         for client in playing.filter(|c| c.plays() && !c.deaf).take(count) {
             client.deaf = true;
             // One that is not watched any more makes no event; that is all that is asked.
-            let _ = registry.deregister(&mut client.socket);
+            let _ = registry.deregister(&mut client.link.socket);
         }
     }
 }

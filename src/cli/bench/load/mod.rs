@@ -1,11 +1,15 @@
 //! A load process: listeners in one readiness loop, ordered about by the bench through standard input.
 //!
 //! Must never: outlive its bench (the end of standard input ends it) or touch an address that it was not told.
-//! `orders` is what is said, `client` one listener, `crowd` all of them.
+//! `orders` is what is said, `client` one listener (`link` its connection, `request` its
+//! head, `titles` what is not audio), `crowd` all of them.
 
 mod client;
 mod crowd;
+mod link;
 pub(super) mod orders;
+mod request;
+mod titles;
 
 use std::io::Write as _;
 use std::sync::Arc;

@@ -27,6 +27,8 @@ pub(in crate::cli::bench) struct Setup {
     pub first_address: u32,
     /// See `first_address`.
     pub stride: u32,
+    /// Speak TLS and trust the certificate in this file alone.
+    pub trust: Option<String>,
     /// Listeners come from any address; for servers elsewhere.
     pub any_address: bool,
 }

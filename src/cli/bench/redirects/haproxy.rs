@@ -41,6 +41,7 @@ pub(super) fn start(cores: Cores) -> anyhow::Result<Server> {
         path: MOUNT.into(),
         places: Vec::new(),
         pids: vec![process.pid()],
+        certificate: None,
         processes: vec![process],
         _folder: Some(folder),
     })
