@@ -40,6 +40,7 @@ fn fifty_listeners_hear_every_byte() {
         let figures = &server["runs"][0];
         for (key, wanted) in [
             ("checked", 50),
+            ("waiting", 0),
             ("failed", 0),
             ("lost", 0),
             ("gaps", 0),

@@ -26,6 +26,8 @@ pub(super) struct Figures {
     pub listeners: u64,
     /// Those of them whose every byte was checked.
     pub checked: u64,
+    /// Had no byte of audio by the end of the window, though they had asked.
+    pub waiting: u64,
     /// Wanted to listen and could not.
     pub failed: u64,
     /// Closed by the server.
@@ -208,6 +210,7 @@ fn figures(plan: &Plan, begin: &Edge, end: &Edge, arrived: &Tally, heard: &Tally
     Figures {
         listeners: heard.playing,
         checked: heard.checked,
+        waiting: heard.waiting,
         failed: arrived.failed + heard.failed,
         lost: arrived.lost + heard.lost,
         seconds,

@@ -27,9 +27,10 @@ pub(super) enum Shown {
 }
 
 /// Key in the JSON, words for people, form.
-const ROWS: [(&str, &str, Shown); 28] = [
+const ROWS: [(&str, &str, Shown); 29] = [
     ("listeners", "listeners", Shown::Whole),
     ("checked", "checked byte by byte", Shown::Whole),
+    ("waiting", "still without a byte", Shown::Whole),
     ("failed", "failed to join", Shown::Whole),
     ("lost", "closed by the server", Shown::Whole),
     ("stalls", "stalls (nothing for 2 s)", Shown::Whole),

@@ -60,6 +60,8 @@ pub(in crate::cli::bench) struct Tally {
     pub statuses: BTreeMap<u16, u64>,
     /// Connections that failed or were cut.
     pub errors: u64,
+    /// Connections that were to be kept and that the server closed with its answer.
+    pub not_kept: u64,
     /// Requests that were due and not sent, because too many waited.
     pub late: u64,
     /// Different places that redirects led to.
@@ -271,6 +273,7 @@ impl Driver {
                     .add(now_micros().saturating_sub(connection.began), 1);
                 *self.tally.statuses.entry(status).or_default() += 1;
                 let place = connection.place();
+                let kept_by_both = kept && !connection.ends();
                 connection.request.clear();
                 if let Some(place) = place
                     && (self.tally.places.len() < 100 || self.tally.places.contains_key(&place))
@@ -278,9 +281,10 @@ impl Driver {
                     *self.tally.places.entry(place).or_default() += 1;
                 }
                 self.busy -= 1;
-                if kept {
+                if kept_by_both {
                     self.idle.push(key);
                 } else {
+                    self.tally.not_kept += u64::from(kept);
                     self.open.remove(key);
                 }
             }
@@ -357,6 +361,16 @@ impl Connection {
         self.head().is_some_and(|(head, body)| {
             let length = field(head, "content-length").and_then(|text| text.parse().ok());
             body >= length.unwrap_or(0)
+        })
+    }
+
+    /// True if the server says that this was its last answer.
+    fn ends(&self) -> bool {
+        self.head().is_none_or(|(head, _)| {
+            let said = field(head, "connection");
+            said.map_or(head.starts_with("HTTP/1.0"), |said| {
+                said.eq_ignore_ascii_case("close")
+            })
         })
     }
 

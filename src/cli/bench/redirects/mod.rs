@@ -32,6 +32,8 @@ pub(super) struct Figures {
     pub other_answers: u64,
     /// Connections that failed.
     pub errors: u64,
+    /// Connections that were to be kept and that the server closed with its answer.
+    pub not_kept: u64,
     /// Requests that were due and not sent.
     pub late: u64,
     /// Different relays that they led to.
@@ -89,8 +91,8 @@ pub(super) fn run(
                 .kept
                 .push(window(plan, flags, &mut server, flags.connections)?);
             measured.single.push(window(plan, flags, &mut server, 0)?);
-            drop(server);
             drop(source);
+            drop(server);
         }
     }
     Ok(report::text(form, command, &servers))
@@ -174,6 +176,7 @@ fn figures(tally: &Tally, seconds: f64, busy: Option<f64>, idle: Option<f64>) ->
         redirects,
         other_answers: all - redirects,
         errors: tally.errors,
+        not_kept: tally.not_kept,
         late: tally.late,
         places: tally.places.len() as u64,
         seconds,

@@ -9,10 +9,11 @@ use crate::cli::bench::args::BenchForm;
 use crate::cli::bench::report::{Shown, cell, machine, median};
 
 /// Key in the JSON, words for people, form.
-const ROWS: [(&str, &str, Shown); 11] = [
+const ROWS: [(&str, &str, Shown); 12] = [
     ("redirects", "redirects", Shown::Whole),
     ("other_answers", "other answers", Shown::Whole),
     ("errors", "failed connections", Shown::Whole),
+    ("not_kept", "connections not kept", Shown::Whole),
     ("late", "due and not asked", Shown::Whole),
     ("places", "relays they led to", Shown::Whole),
     ("cpu_micros", "processor, µs an answer", Shown::Hundredths),
