@@ -23,7 +23,7 @@ use crate::wire::tls::Certificate;
 use crate::{agent, balancer, control, edge};
 
 /// Descriptors that are kept for everything but listeners.
-const KEPT_DESCRIPTORS: u64 = 512;
+pub(super) const KEPT_DESCRIPTORS: u64 = crate::balancer::pool::SPARE_DESCRIPTORS;
 
 /// A burst holds at least this much audio.
 const SHORTEST_BURST: Duration = Duration::from_secs(2);

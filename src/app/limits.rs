@@ -2,6 +2,28 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::configs::KEPT_DESCRIPTORS;
+
+/// Says where fewer listeners fit into the limit of open files than were set, and what to do. Without a number
+/// that was set the limit is simply the number.
+pub(super) fn report(descriptors: u64, max_listeners: Option<u32>) {
+    if let Some(text) = shortage(descriptors, max_listeners) {
+        tracing::warn!("{text}");
+    }
+}
+
+fn shortage(descriptors: u64, max_listeners: Option<u32>) -> Option<String> {
+    let wanted = u64::from(max_listeners?);
+    let needed = wanted + KEPT_DESCRIPTORS;
+    let fits = descriptors.saturating_sub(KEPT_DESCRIPTORS);
+    (needed > descriptors).then(|| {
+        format!(
+            "`max_listeners` is {wanted}, but the system allows this process {descriptors} open files, so {fits} \
+             listeners are taken at most: raise the limit to {needed} (`ulimit -n`, `LimitNOFILE=` of the service)"
+        )
+    })
+}
+
 /// Raises the limit of open files to what the system allows and returns it.
 pub(super) fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -17,4 +39,19 @@ pub(super) fn raise_descriptors() -> u64 {
         }
     }
     most.min(1 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_descriptors_are_told_with_what_to_do() {
+        let text = shortage(1024, Some(2000)).unwrap();
+        for part in ["`max_listeners` is 2000", "1024 open", "so 512", "to 2512"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(shortage(2512, Some(2000)), None);
+        assert_eq!(shortage(64, None), None);
+    }
 }

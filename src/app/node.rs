@@ -169,8 +169,10 @@ impl Node {
         let (control, probes) = Control::new(parts);
         let control = Arc::new(control);
         let router = admin::router(Arc::clone(&control));
+        let descriptors = limits::raise_descriptors();
+        limits::report(descriptors, settings.limits.max_listeners);
         let edge = Edge::new(
-            configs::edge(settings, limits::raise_descriptors()),
+            configs::edge(settings, descriptors),
             Arc::clone(&control),
             router.clone(),
             configs::connector(settings, launch.primary.as_ref(), &secrets)?,

@@ -1,8 +1,9 @@
 //! Who was redirected and never arrived: what `mode: auto` goes by.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::hash::Table;
 use super::reservations::AGAIN;
 
 /// How far it reaches back.
@@ -16,26 +17,29 @@ const MAX_ISSUES: usize = 4;
 
 #[derive(Debug, Default)]
 struct Trace {
-    issued: Vec<Instant>,
+    /// Empty places among them.
+    issued: [Option<Instant>; MAX_ISSUES],
     confirmed: Option<Instant>,
 }
 
 impl Trace {
     fn prune(&mut self, now: Instant) {
         let young = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
-        self.issued.retain(young);
+        for issued in &mut self.issued {
+            *issued = issued.filter(young);
+        }
         self.confirmed = self.confirmed.filter(young);
     }
 
     fn is_empty(&self) -> bool {
-        self.issued.is_empty() && self.confirmed.is_none()
+        self.issued.iter().all(Option::is_none) && self.confirmed.is_none()
     }
 }
 
 /// The last half minute of redirects, by hashed listener.
 #[derive(Debug, Default)]
 pub struct Memory {
-    traces: HashMap<u64, Trace>,
+    traces: Table<u64, Trace>,
     order: VecDeque<(Instant, u64)>,
 }
 
@@ -44,8 +48,8 @@ impl Memory {
     pub fn redirected(&mut self, listener: u64, now: Instant) {
         let trace = self.trace(listener, now);
         trace.prune(now);
-        if trace.issued.len() < MAX_ISSUES {
-            trace.issued.push(now);
+        if let Some(free) = trace.issued.iter_mut().find(|issued| issued.is_none()) {
+            *free = Some(now);
         }
     }
 
@@ -61,7 +65,7 @@ impl Memory {
         self.traces.get(&listener).is_some_and(|trace| {
             let due = |at: &&Instant| age(at) >= AGAIN && age(at) < WINDOW;
             let arrived = trace.confirmed.is_some_and(|at| age(&at) < WINDOW);
-            !arrived && trace.issued.iter().filter(due).count() >= 2
+            !arrived && trace.issued.iter().flatten().filter(due).count() >= 2
         })
     }
 

@@ -9,6 +9,7 @@
 
 mod bucket;
 pub mod decision;
+mod hash;
 pub mod location;
 mod memory;
 pub mod pool;

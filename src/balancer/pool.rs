@@ -1,9 +1,9 @@
 //! Who is able to take this listener: state, mount, scheme, capacity, bucket; and with what weight.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
+use super::hash::Table;
 use super::reservations::Reservations;
 use crate::base::ids::{MountId, NodeId};
 use crate::cluster::snapshot::{NodeView, Snapshot, State};
@@ -107,8 +107,8 @@ struct Count {
 /// Counts and buckets of all nodes.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    counts: HashMap<NodeId, Count>,
-    buckets: HashMap<NodeId, Bucket>,
+    counts: Table<NodeId, Count>,
+    buckets: Table<NodeId, Bucket>,
 }
 
 impl Ledger {
@@ -267,8 +267,11 @@ fn slow_start(able: &mut [Candidate<'_>], now: Instant) {
         return;
     }
     for candidate in able {
-        let uptime = candidate.node.uptime_at(now).as_secs_f64();
-        let share = (uptime / SLOW_START.as_secs_f64()).clamp(SLOWEST, 1.0);
+        let uptime = candidate.node.uptime_at(now);
+        if uptime >= SLOW_START {
+            continue;
+        }
+        let share = (uptime.as_secs_f64() / SLOW_START.as_secs_f64()).clamp(SLOWEST, 1.0);
         candidate.weight = candidate.full_weight * share;
     }
 }

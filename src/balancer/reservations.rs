@@ -1,9 +1,10 @@
 //! Redirects in flight: each counts as a listener of its relay until the relay says that it came, or it is
 //! too late.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::hash::Table;
 use crate::base::ids::NodeId;
 
 /// A listener that has not come by then does not come.
@@ -67,25 +68,31 @@ impl Tally {
 /// All of them.
 #[derive(Debug)]
 pub struct Reservations {
-    next: u64,
-    open: HashMap<u64, Reservation>,
-    order: VecDeque<u64>,
-    again: HashMap<u64, u64>,
+    /// In the order of their sequences, which have no gaps: a place is empty where one was closed, the first one
+    /// never.
+    line: VecDeque<Option<Reservation>>,
+    /// Sequence of the first in the line.
+    first: u64,
+    open: usize,
+    again: Table<u64, u64>,
     /// Clients that were taken for one that comes again, and when; those of the last [`AGAIN`].
-    found: HashMap<u64, Instant>,
-    nodes: HashMap<NodeId, Tally>,
+    found: Table<u64, Instant>,
+    nodes: Table<NodeId, Tally>,
 }
+
+/// Places in the line, those of closed reservations among them.
+const MAX_LINE: usize = 4 * MAX_OPEN;
 
 impl Reservations {
     /// `incarnation` is the unix milliseconds of the process' start: sequences of two processes differ.
     pub fn new(incarnation: u64) -> Self {
         Self {
-            next: (incarnation << 20) | 1,
-            open: HashMap::new(),
-            order: VecDeque::new(),
-            again: HashMap::new(),
-            found: HashMap::new(),
-            nodes: HashMap::new(),
+            line: VecDeque::new(),
+            first: (incarnation << 20) | 1,
+            open: 0,
+            again: Table::default(),
+            found: Table::default(),
+            nodes: Table::default(),
         }
     }
 
@@ -96,29 +103,28 @@ impl Reservations {
 
     /// How many are in flight.
     pub fn len(&self) -> usize {
-        self.open.len()
+        self.open
     }
 
     /// True if none is.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open == 0
     }
 
     /// Makes one; its sequence goes into the token.
     pub fn reserve(&mut self, reservation: Reservation) -> u64 {
-        if self.open.len() >= MAX_OPEN {
+        if self.open >= MAX_OPEN || self.line.len() >= MAX_LINE {
             self.give_up_oldest();
         }
-        let sequence = self.next;
-        self.next = self.next.wrapping_add(1).max(1);
+        let sequence = self.first.wrapping_add(self.line.len() as u64);
         let tally = self.nodes.entry(reservation.node.clone()).or_default();
         tally.reserved += 1;
         tally.bits = tally.bits.saturating_add(reservation.bits);
         if !self.was_found(reservation.client, reservation.issued) {
             self.again.insert(reservation.client, sequence);
         }
-        self.order.push_back(sequence);
-        self.open.insert(sequence, reservation);
+        self.line.push_back(Some(reservation));
+        self.open += 1;
         sequence
     }
 
@@ -126,7 +132,7 @@ impl Reservations {
     /// for as long.
     pub fn find_again(&mut self, client: u64, now: Instant) -> Option<(u64, Reservation)> {
         let sequence = self.again.remove(&client)?;
-        let found = self.open.get(&sequence)?;
+        let found = self.get(sequence)?;
         let young = now.saturating_duration_since(found.issued) < AGAIN;
         if !young {
             return None;
@@ -146,7 +152,7 @@ impl Reservations {
     pub fn confirm(&mut self, node: &NodeId, sequences: &[u64]) -> Vec<u64> {
         let mut listeners = Vec::new();
         for sequence in sequences {
-            let is_its_own = self.open.get(sequence).is_some_and(|r| r.node == *node);
+            let is_its_own = self.get(*sequence).is_some_and(|r| r.node == *node);
             if let Some(reservation) = is_its_own.then(|| self.close(*sequence)).flatten() {
                 listeners.push(reservation.listener);
                 self.tally_mut(node).ended(true);
@@ -161,60 +167,67 @@ impl Reservations {
         let is_settled = |r: &Reservation| {
             !r.confirms && reported(&r.node).is_some_and(|at| r.issued + SETTLED <= at)
         };
-        let settled = self.open.iter().filter(|(_, r)| is_settled(r));
-        let settled: Vec<u64> = settled.map(|(sequence, _)| *sequence).collect();
-        for sequence in settled {
-            self.close(sequence);
-        }
+        self.close_all(is_settled);
     }
 
     /// Gives up those nobody came for.
     pub fn expire(&mut self, now: Instant) {
         self.found
             .retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
-        while let Some(sequence) = self.order.front() {
-            match self.open.get(sequence) {
-                Some(r) if now.saturating_duration_since(r.issued) < TTL => break,
-                Some(_) => self.give_up_oldest(),
-                None => {
-                    self.order.pop_front();
-                }
-            }
+        let is_over = |r: &Reservation| now.saturating_duration_since(r.issued) >= TTL;
+        while self
+            .line
+            .front()
+            .and_then(Option::as_ref)
+            .is_some_and(is_over)
+        {
+            self.give_up_oldest();
         }
     }
 
     /// The node is dead: nobody arrives there any more.
     pub fn drop_node(&mut self, node: &NodeId) {
-        let lost = self.open.iter().filter(|(_, r)| r.node == *node);
-        let lost: Vec<u64> = lost.map(|(sequence, _)| *sequence).collect();
-        for sequence in lost {
-            self.close(sequence);
-        }
+        self.close_all(|r| r.node == *node);
         self.nodes.remove(node);
     }
 
+    fn get(&self, sequence: u64) -> Option<&Reservation> {
+        self.line.get(self.place(sequence)?)?.as_ref()
+    }
+
+    fn place(&self, sequence: u64) -> Option<usize> {
+        usize::try_from(sequence.checked_sub(self.first)?).ok()
+    }
+
+    fn close_all(&mut self, wanted: impl Fn(&Reservation) -> bool) {
+        let places = (self.first..).zip(&self.line);
+        let ours = places.filter(|(_, place)| place.as_ref().is_some_and(&wanted));
+        let ours: Vec<u64> = ours.map(|(sequence, _)| sequence).collect();
+        for sequence in ours {
+            self.close(sequence);
+        }
+    }
+
     fn give_up_oldest(&mut self) {
-        let Some(sequence) = self.order.pop_front() else {
-            return;
-        };
-        let closed = self.close(sequence);
+        let closed = self.close(self.first);
         if let Some(reservation) = closed.filter(|reservation| reservation.confirms) {
             self.tally_mut(&reservation.node).ended(false);
         }
     }
 
     fn close(&mut self, sequence: u64) -> Option<Reservation> {
-        let reservation = self.open.remove(&sequence)?;
+        let place = self.place(sequence)?;
+        let reservation = self.line.get_mut(place)?.take()?;
+        self.open -= 1;
+        while let Some(None) = self.line.front() {
+            self.line.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
         let tally = self.tally_mut(&reservation.node);
         tally.reserved = tally.reserved.saturating_sub(1);
         tally.bits = tally.bits.saturating_sub(reservation.bits);
         if self.again.get(&reservation.client) == Some(&sequence) {
             self.again.remove(&reservation.client);
-        }
-        // Closed ones leave the line lazily; it never grows to twice what is open.
-        if self.order.len() > 64 && self.order.len() > self.open.len() * 2 {
-            let open = &self.open;
-            self.order.retain(|sequence| open.contains_key(sequence));
         }
         Some(reservation)
     }
@@ -273,7 +286,7 @@ mod tests {
         let tally = all.tally(&"a".parse().unwrap());
         assert_eq!((tally.reserved, tally.bits, tally.ended), (0, 0, 20));
         assert!(tally.no_show > 0.8, "{tally:?}");
-        assert!(all.order.is_empty() && all.again.is_empty());
+        assert!(all.line.is_empty() && all.again.is_empty());
     }
 
     #[test]
@@ -349,10 +362,17 @@ mod tests {
         for client in 0..MAX_OPEN as u64 + 5 {
             all.reserve(to("a", client, now));
         }
-        assert_eq!((all.len(), all.order.len()), (MAX_OPEN, MAX_OPEN));
+        assert_eq!((all.len(), all.line.len()), (MAX_OPEN, MAX_OPEN));
         assert_eq!(reserved(&all, "a"), MAX_OPEN as u64);
         all.drop_node(&"a".parse().unwrap());
-        assert!(all.is_empty());
-        assert!(all.order.len() <= 64);
+        assert!(all.is_empty() && all.line.is_empty());
+        // The line is bounded too, where the oldest of all stays and those behind it come and go.
+        let stays = all.reserve(to("a", 1, now));
+        let own: NodeId = "b".parse().unwrap();
+        for client in 0..MAX_LINE as u64 + 5 {
+            let sequence = all.reserve(to("b", client, now));
+            all.confirm(&own, &[sequence]);
+        }
+        assert!(all.line.len() <= MAX_LINE && all.get(stays).is_none());
     }
 }

@@ -24,6 +24,9 @@ const FORMAT: u8 = 1;
 const BODY: usize = 31;
 const MAC: usize = 16;
 
+/// Characters of a token.
+const TEXT: usize = (BODY + MAC).div_ceil(3) * 4 - 1;
+
 /// What separates this use of the cluster key from others.
 const PURPOSE: &[u8] = b"rt\0";
 
@@ -60,17 +63,25 @@ pub enum TokenFault {
 
 impl Token {
     /// Signs with the current key; `None` on a node without keys.
-    pub fn sign(&self, ring: &KeyRing) -> Option<String> {
+    pub fn sign(&self, ring: &KeyRing) -> Option<Signed> {
         let key = ring.current()?;
-        let mut bytes = Vec::with_capacity(BODY + MAC);
-        bytes.extend([FORMAT, key, self.hops]);
-        bytes.extend(self.issuer.to_be_bytes());
-        bytes.extend(self.relay.to_be_bytes());
-        bytes.extend(self.sequence.to_be_bytes());
-        bytes.extend(self.expires.to_be_bytes());
-        let mac = ring.mac(key, &[PURPOSE, &bytes])?;
-        bytes.extend(mac.iter().take(MAC));
-        Some(URL_SAFE_NO_PAD.encode(bytes))
+        let mut bytes = [0; BODY + MAC];
+        let [head, issuer, relay, sequence, expires] = [
+            &[FORMAT, key, self.hops][..],
+            &self.issuer.to_be_bytes(),
+            &self.relay.to_be_bytes(),
+            &self.sequence.to_be_bytes(),
+            &self.expires.to_be_bytes(),
+        ];
+        let parts = [PURPOSE, head, issuer, relay, sequence, expires];
+        let mac = ring.mac(key, &parts)?;
+        let body = parts.into_iter().skip(1).flatten();
+        for (to, from) in bytes.iter_mut().zip(body.chain(mac.iter().take(MAC))) {
+            *to = *from;
+        }
+        let mut text = [0; TEXT];
+        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).ok()?;
+        Some(Signed(text))
     }
 
     /// Reads and verifies at `unix_millis` of the cluster's clock.
@@ -79,7 +90,7 @@ impl Token {
     /// See [`TokenFault`].
     pub fn verify(text: &str, ring: &KeyRing, unix_millis: u64) -> Result<Self, TokenFault> {
         // The length is checked first: nothing is decoded that cannot be one of ours.
-        if text.len() != (BODY + MAC).div_ceil(3) * 4 - 1 {
+        if text.len() != TEXT {
             return Err(TokenFault::Malformed);
         }
         let bytes = URL_SAFE_NO_PAD.decode(text);
@@ -102,6 +113,19 @@ impl Token {
             return Err(TokenFault::Expired(token));
         }
         Ok(token)
+    }
+}
+
+/// A token as it stands in a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed([u8; TEXT]);
+
+impl std::ops::Deref for Signed {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Base64 is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -246,7 +270,7 @@ mod tests {
         #[test]
         fn any_flipped_bit_is_noticed(bit in 0_usize..47 * 8) {
             let text = token().sign(&ring()).unwrap();
-            let mut bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+            let mut bytes = URL_SAFE_NO_PAD.decode(&*text).unwrap();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let text = URL_SAFE_NO_PAD.encode(bytes);
             prop_assert!(Token::verify(&text, &ring(), 0).is_err());

@@ -20,21 +20,36 @@ pub const KEY_LENGTH: usize = 32;
 const CREDENTIAL: &str = "rcn1";
 
 /// Key material. `Debug` hides it; as data it is 64 hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct KeyBytes([u8; KEY_LENGTH]);
+pub struct KeyBytes {
+    bytes: [u8; KEY_LENGTH],
+    /// The key already taken in: every MAC begins with a copy of it.
+    keyed: Hmac<Sha256>,
+}
+
+impl PartialEq for KeyBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for KeyBytes {}
 
 impl KeyBytes {
     /// From random bytes.
     pub fn new(bytes: [u8; KEY_LENGTH]) -> Self {
-        Self(bytes)
+        // HMAC fills a key up to its block with zeros, so this is the same key.
+        let mut block = [0; 64];
+        for (to, from) in block.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        let keyed = Hmac::new(&block.into());
+        Self { bytes, keyed }
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        // A key of 32 bytes is always taken: HMAC has no wrong length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
-            return [0; 32];
-        };
+        let mut mac = self.keyed.clone();
         for part in parts {
             mac.update(part);
         }
@@ -58,13 +73,13 @@ impl TryFrom<String> for KeyBytes {
 
     fn try_from(text: String) -> Result<Self, KeyError> {
         let bytes = from_hex(&text).ok_or(KeyError)?;
-        bytes.try_into().map(Self).map_err(|_| KeyError)
+        bytes.try_into().map(Self::new).map_err(|_| KeyError)
     }
 }
 
 impl From<KeyBytes> for String {
     fn from(key: KeyBytes) -> String {
-        hex(&key.0)
+        hex(&key.bytes)
     }
 }
 
@@ -90,7 +105,7 @@ impl KeyRing {
     pub fn new(random: [u8; KEY_LENGTH], unix_millis: u64) -> Self {
         let key = Key {
             id: 1,
-            secret: KeyBytes(random),
+            secret: KeyBytes::new(random),
             created: unix_millis,
         };
         Self { keys: vec![key] }
@@ -101,7 +116,7 @@ impl KeyRing {
         let id = self.keys.first().map_or(1, |key| key.id.wrapping_add(1));
         let key = Key {
             id,
-            secret: KeyBytes(random),
+            secret: KeyBytes::new(random),
             created: unix_millis,
         };
         self.keys.insert(0, key);
@@ -128,7 +143,7 @@ impl KeyRing {
     pub fn to_wire(&self) -> Vec<ClusterKey> {
         let wire = |key: &Key| ClusterKey {
             id: key.id,
-            secret: Secret::new(hex(&key.secret.0)),
+            secret: Secret::new(hex(&key.secret.bytes)),
             expires: 0,
         };
         self.keys.iter().map(wire).collect()
@@ -163,7 +178,7 @@ impl ClusterSecrets {
     /// From two draws of 32 random bytes.
     pub fn new(root: [u8; KEY_LENGTH], key: [u8; KEY_LENGTH], unix_millis: u64) -> Self {
         Self {
-            root: KeyBytes(root),
+            root: KeyBytes::new(root),
             ring: KeyRing::new(key, unix_millis),
         }
     }
@@ -265,6 +280,18 @@ mod tests {
         for bad in ["", "rcn1", "rcn1..", "rcn1.r1.zz", "rcn1.r1.", "rctl1.a.b"] {
             assert!(ours.verify(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_key_taken_in_before_is_the_same_key() {
+        let mut plain = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
+        plain.update(b"text");
+        let wanted: [u8; 32] = plain.finalize().into_bytes().into();
+        let key = KeyBytes::new([7; 32]);
+        assert_eq!(
+            (key.mac(&[b"te", b"xt"]), key.mac(&[b"text"])),
+            (wanted, wanted)
+        );
     }
 
     #[test]

@@ -216,20 +216,29 @@ impl Control {
         self.committed_bits().saturating_add(bitrate.max(1)) > most
     }
 
-    /// Opens the session of a listener that is served here: within both limits, exactly, however many come at
-    /// once.
+    /// Opens the session of a listener that is served here: within the limits of the node and of the mount, exactly,
+    /// however many come at once.
     ///
     /// # Errors
     /// The limit that is reached, in a word.
-    pub fn admit(&self, opening: &Opening<'_>, mount: &Mount) -> Result<Session, &'static str> {
+    pub fn admit(
+        &self,
+        opening: &Opening<'_>,
+        mount: &Mount,
+        most_of_mount: Option<u64>,
+    ) -> Result<Session, &'static str> {
         let config = self.config.load();
         let is_listener = opening.class == Class::Listener;
         // Nobody else is let in between the sum and the place in it.
-        let _alone = (is_listener && config.max_bandwidth > 0).then(|| {
+        let summed = config.max_bandwidth > 0 || most_of_mount.is_some();
+        let _alone = (is_listener && summed).then(|| {
             self.admission
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         });
+        if most_of_mount.is_some_and(|most| mount.counters.listeners() >= most) {
+            return Err("mount-full");
+        }
         if is_listener && self.exceeds_bandwidth(mount.bitrate()) {
             return Err(Limit::Bandwidth.as_str());
         }

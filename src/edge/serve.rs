@@ -18,6 +18,9 @@ use crate::wire::basic::Credentials;
 use crate::wire::forwarded::ClientOrigin;
 use crate::wire::head::{Method, Request, Version};
 
+/// Seconds after which one whom a limit kept out may ask again.
+const RETRY: u32 = 10;
+
 /// The parameter that carries our token.
 pub(super) const TOKEN: &str = "rt";
 
@@ -151,18 +154,12 @@ impl Edge {
         accepted: Instant,
     ) -> Result<Opened, Vec<u8>> {
         let settings = self.mount_config(&mount.id);
-        if settings
-            .max_listeners
-            .is_some_and(|most| mount.counters.listeners() >= most)
-        {
-            refuse("mount_full");
-            return Err(self.busy(request, 30, "mount-full"));
-        }
         let target = without_token(request.relative());
         let opening = opening(request, &mount.id, &target, served);
-        let session = self.control.admit(&opening, mount).map_err(|limit| {
+        let admitted = self.control.admit(&opening, mount, settings.max_listeners);
+        let session = admitted.map_err(|limit| {
             refuse(limit);
-            self.busy(request, 10, limit)
+            self.busy(request, RETRY, limit)
         })?;
         if let Some(key) = request.headers.get("x-playback-session-id")
             && self.playbacks.supersede(key, session.record())

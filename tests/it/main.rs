@@ -31,5 +31,6 @@ mod replacing;
 mod shoutcast;
 mod sources;
 mod starting;
+mod storm;
 mod tls;
 mod tree;

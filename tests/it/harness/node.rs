@@ -257,6 +257,11 @@ impl Node {
         self.plan.folder.path()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.program.id().cast_signed()
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         self.program.stderr()

@@ -117,7 +117,6 @@ impl Program {
     }
 
     /// Its number.
-    #[allow(dead_code)]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
