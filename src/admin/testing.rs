@@ -135,6 +135,8 @@ pub fn config() -> Config {
         on_demand: false,
         serve: Default::default(),
         strategy: Default::default(),
+        mode: Default::default(),
+        overflow: Default::default(),
         location: "Earth".into(),
         admin_contact: "ops@radio.example".into(),
         metrics_open: MetricsOpen::Auto,

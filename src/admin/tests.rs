@@ -784,6 +784,7 @@ async fn nodes_and_picks_are_listed() {
         https: false,
         agent: "x",
         session: None,
+        behind: false,
         avoid: Vec::new(),
         reserves: true,
         class: Class::Listener,

@@ -123,6 +123,12 @@ pub(super) fn control(
             choices::Serve::Always => balancer::Serve::Always,
             choices::Serve::Never => balancer::Serve::Never,
         },
+        mode: match settings.mode {
+            choices::Mode::Redirect => balancer::Mode::Redirect,
+            choices::Mode::Proxy => balancer::Mode::Proxy,
+            choices::Mode::Auto => balancer::Mode::Auto,
+        },
+        overflow: overflow(settings),
         strategy: settings.strategy.name().parse().unwrap_or_default(),
         location: settings.station.location.clone(),
         admin_contact: settings.station.admin_email.clone(),
@@ -131,6 +137,17 @@ pub(super) fn control(
             choices::Open::Always => control::MetricsOpen::Always,
             choices::Open::Never => control::MetricsOpen::Never,
         },
+    }
+}
+
+fn overflow(settings: &Settings) -> balancer::Overflow {
+    let of = |scheme: &str| {
+        let url = settings.overflow.iter().find(|url| url.scheme() == scheme);
+        url.map(ToString::to_string)
+    };
+    balancer::Overflow {
+        http: of("http"),
+        https: of("https"),
     }
 }
 

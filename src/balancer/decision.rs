@@ -27,6 +27,8 @@ pub struct Ask<'a> {
     pub target: &'a str,
     /// How long it has waited already because of [`Decision::Wait`].
     pub waited: Duration,
+    /// Others wait in line before it: the next place is theirs.
+    pub behind: bool,
     /// Nodes that did not answer when this ask was decided before.
     pub avoid: &'a [NodeId],
     /// Now.
@@ -47,6 +49,38 @@ pub enum Serve {
     Always,
     /// Nobody.
     Never,
+}
+
+/// How a listener reaches its audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It is told where to go.
+    #[default]
+    Redirect,
+    /// Its connection is held here, over this node's own ring.
+    Proxy,
+    /// Held where it is known, or seen, not to follow a redirect.
+    Auto,
+}
+
+/// Where those go for whom there is no place at all, by scheme.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overflow {
+    /// For who came by http.
+    pub http: Option<String>,
+    /// For who came by https.
+    pub https: Option<String>,
+}
+
+impl Overflow {
+    /// For a client of this scheme.
+    pub fn of_scheme(&self, https: bool) -> Option<&str> {
+        if https {
+            self.https.as_deref()
+        } else {
+            self.http.as_deref()
+        }
+    }
 }
 
 /// The node that decides.
@@ -113,11 +147,19 @@ pub enum Reason {
     Pacing,
     /// Most relays cannot be reached; the one that was heard last.
     Panic,
+    /// Held here, as all are.
+    Proxy,
+    /// Held here: this player is known not to follow redirects.
+    ProxyPlayer,
+    /// Held here: it was redirected twice and never arrived.
+    ProxyLost,
+    /// A relay that keeps its last places for such a time.
+    SoftCap,
 }
 
 impl Reason {
     /// All, for metrics.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::LeastConn,
         Self::LeastBandwidth,
         Self::RoundRobin,
@@ -137,6 +179,10 @@ impl Reason {
         Self::Draining,
         Self::Pacing,
         Self::Panic,
+        Self::Proxy,
+        Self::ProxyPlayer,
+        Self::ProxyLost,
+        Self::SoftCap,
     ];
 
     /// The stable text.
@@ -161,6 +207,10 @@ impl Reason {
             Self::Draining => "draining",
             Self::Pacing => "pacing",
             Self::Panic => "panic",
+            Self::Proxy => "proxy",
+            Self::ProxyPlayer => "proxy-player",
+            Self::ProxyLost => "proxy-lost",
+            Self::SoftCap => "soft-cap",
         }
     }
 }
@@ -199,6 +249,13 @@ pub enum Decision {
         /// Why.
         reason: Reason,
     },
+    /// Answer 302 to a place that is none of ours.
+    Overflow {
+        /// The operator's URL.
+        location: String,
+        /// Why.
+        reason: Reason,
+    },
     /// Answer with this status and `Retry-After`.
     Refuse {
         /// 503.
@@ -217,6 +274,7 @@ impl Decision {
             Self::Serve { reason }
             | Self::Redirect { reason, .. }
             | Self::Wait { reason, .. }
+            | Self::Overflow { reason, .. }
             | Self::Refuse { reason, .. } => *reason,
         }
     }
@@ -224,9 +282,13 @@ impl Decision {
     /// The word in picks and metrics.
     pub fn mode(&self) -> &'static str {
         match self {
+            Self::Serve {
+                reason: Reason::Proxy | Reason::ProxyPlayer | Reason::ProxyLost,
+            } => "proxy",
             Self::Serve { .. } => "serve",
             Self::Redirect { .. } => "redirect",
             Self::Wait { .. } => "wait",
+            Self::Overflow { .. } => "overflow",
             Self::Refuse { .. } => "refuse",
         }
     }
@@ -241,7 +303,7 @@ pub struct Pick {
     pub mount: MountId,
     /// Who serves; `None` for a refusal.
     pub node: Option<NodeId>,
-    /// serve, redirect or refuse.
+    /// serve, proxy, redirect, overflow or refuse.
     pub mode: &'static str,
     /// Why.
     pub reason: Reason,

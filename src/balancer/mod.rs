@@ -12,8 +12,10 @@ pub mod decision;
 mod hash;
 pub mod location;
 mod memory;
+pub mod players;
 pub mod pool;
 pub mod reservations;
+mod returning;
 mod rules;
 pub mod strategy;
 #[cfg(test)]
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3;
 
-pub use decision::{Ask, Decision, OwnState, Pick, Reason, Serve};
+pub use decision::{Ask, Decision, Mode, Overflow, OwnState, Pick, Reason, Serve};
 pub use strategy::Strategy;
 
 use crate::base::ids::NodeId;
@@ -51,6 +53,10 @@ pub struct Config {
     pub beat: Duration,
     /// Longest wait for a place.
     pub queue_wait: Duration,
+    /// How a listener reaches its audio.
+    pub mode: Mode,
+    /// Where the last go.
+    pub overflow: Overflow,
 }
 
 impl Default for Config {
@@ -59,6 +65,8 @@ impl Default for Config {
             strategy: Strategy::default(),
             beat: Duration::from_secs(1),
             queue_wait: Duration::from_secs(5),
+            mode: Mode::default(),
+            overflow: Overflow::default(),
         }
     }
 }
@@ -72,6 +80,7 @@ pub struct Balancer {
     open: Reservations,
     memory: Memory,
     used: Used,
+    returning: returning::Returning,
     turns: Turns,
     /// Tokens whose listener is here: issuer and sequence, until the issuer has heard it.
     confirmed: VecDeque<(u64, u64)>,
@@ -89,6 +98,7 @@ impl Balancer {
             open: Reservations::new(incarnation),
             memory: Memory::default(),
             used: Used::default(),
+            returning: returning::Returning::default(),
             turns: Turns::default(),
             confirmed: VecDeque::new(),
             picks: VecDeque::new(),
@@ -142,6 +152,7 @@ impl Balancer {
         self.open.expire(now);
         self.memory.expire(now);
         self.used.expire(unix_millis);
+        self.returning.expire(now);
     }
 
     /// The last decisions, oldest first.
@@ -181,11 +192,24 @@ impl Balancer {
         self.memory.is_lost(listener_hash(address, agent), now)
     }
 
+    /// True for a client that shows a token of ours that has expired or was used, at most once a minute: it had a
+    /// place, and goes to the head of the line.
+    pub fn returns(&mut self, target: &str, now: Instant, unix_millis: u64) -> bool {
+        let token = location::token_of(target)
+            .map(|text| token::Token::verify(text, &self.ring, unix_millis));
+        match token {
+            Some(Ok(token) | Err(token::TokenFault::Expired(token))) => {
+                self.returning.admits(&token, now)
+            }
+            _ => false,
+        }
+    }
+
     fn note(&mut self, ask: &Ask<'_>, own: &OwnState, decision: &Decision) {
         let node = match decision {
             Decision::Serve { .. } => Some(own.id.clone()),
             Decision::Redirect { node, .. } => Some(node.clone()),
-            Decision::Wait { .. } | Decision::Refuse { .. } => None,
+            Decision::Wait { .. } | Decision::Refuse { .. } | Decision::Overflow { .. } => None,
         };
         if self.picks.len() >= MAX_PICKS {
             self.picks.pop_front();

@@ -63,6 +63,8 @@ pub enum Tier {
     Suspects,
     /// On a relay: the primary itself.
     Head,
+    /// Relays whose listeners have reached the soft cap, up to the hard one.
+    Soft,
 }
 
 /// What a candidate has to fit.
@@ -234,11 +236,16 @@ pub fn capacity(node: &NodeView, listeners: u64, bitrate: u64) -> u64 {
     capacity
 }
 
+/// Of its places a node keeps one in twenty for those who were promised one, and for the worst times.
+pub fn soft_cap(max_listeners: u64) -> u64 {
+    max_listeners - max_listeners / 20
+}
+
 /// True if `node` may be asked at all.
 pub fn belongs(node: &NodeView, tier: Tier, panic: bool, want: &Want<'_>) -> bool {
     let role = match tier {
         Tier::Head => NodeRole::Primary,
-        Tier::Healthy | Tier::Suspects => NodeRole::Relay,
+        Tier::Healthy | Tier::Suspects | Tier::Soft => NodeRole::Relay,
     };
     let fit = match tier {
         // In a panic only those count as healthy who are heard.
@@ -250,11 +257,16 @@ pub fn belongs(node: &NodeView, tier: Tier, panic: bool, want: &Want<'_>) -> boo
                     State::Ready | State::Suspect | State::Unreachable
                 )
         }
-        Tier::Head => node.state == State::Ready,
+        Tier::Head | Tier::Soft => node.state == State::Ready,
+    };
+    let most = node.limits.max_listeners;
+    let has_room = match tier {
+        Tier::Soft => node.full && node.listeners >= soft_cap(most) && node.listeners < most,
+        _ => !node.full,
     };
     node.role == role
         && fit
-        && !node.full
+        && has_room
         && node.carries(want.mount)
         && node.id != *want.own
         && !want.avoid.contains(&node.id)

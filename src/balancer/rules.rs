@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::decision::{Ask, Decision, OwnState, Reason, Serve};
+use super::decision::{Ask, Decision, Mode, OwnState, Reason, Serve};
 use super::location::{location, token_of};
+use super::players::cannot_follow;
 use super::pool::{Candidate, Pool, SLOW_START, Tier, Want, belongs};
 use super::reservations::{Reservation, TTL};
 use super::strategy::{Draw, Strategy, pick};
@@ -39,7 +40,10 @@ impl Balancer {
             };
         }
         let hops = token.map_or(0, |token| token.hops);
+        let overflow = self.config.overflow.of_scheme(ask.https);
+        let overflow = overflow.map(str::to_owned);
         let mut turn = Turn {
+            overflow,
             ask,
             snapshot,
             own,
@@ -49,10 +53,32 @@ impl Balancer {
         if let Some(here) = turn.here_first() {
             return Decision::Serve { reason: here };
         }
+        if let Some(held) = self.held(&turn) {
+            return Decision::Serve { reason: held };
+        }
         if hops >= MAX_HOPS {
             return turn.end_of_the_road();
         }
         self.elsewhere(&mut turn)
+    }
+
+    /// Why the listener's connection is held here rather than sent on, where it is. Who cannot be sent on may have the
+    /// last places.
+    fn held(&self, turn: &Turn<'_>) -> Option<Reason> {
+        let ask = turn.ask;
+        let reason = match self.config.mode {
+            Mode::Redirect => None,
+            Mode::Proxy => Some(Reason::Proxy),
+            Mode::Auto if cannot_follow(ask.agent) => Some(Reason::ProxyPlayer),
+            Mode::Auto => self
+                .is_lost(ask.address, ask.agent, ask.now)
+                .then_some(Reason::ProxyLost),
+        }?;
+        let has_room = match reason {
+            Reason::Proxy => !turn.own.full,
+            _ => !turn.own.hard_full,
+        };
+        (turn.may_serve() && has_room).then_some(reason)
     }
 
     /// Another node, this one for want of others, or nobody.
@@ -61,6 +87,13 @@ impl Balancer {
             return again;
         }
         let (healthy, strategy) = (self.pool(Tier::Healthy, turn), self.strategy(turn));
+        let in_line = turn.ask.behind && (healthy.wait.is_some() || !healthy.able.is_empty());
+        if in_line && turn.may_wait(self.config.queue_wait) {
+            return Decision::Wait {
+                until: turn.ask.now,
+                reason: Reason::Pacing,
+            };
+        }
         if let Some(chosen) = self.pick(strategy, &healthy, turn) {
             return self.redirect(&chosen, strategy.reason(), turn);
         }
@@ -72,6 +105,11 @@ impl Balancer {
                 until,
                 reason: Reason::Pacing,
             };
+        }
+        if turn.own.role == NodeRole::Primary
+            && let Some(last) = self.last_places(turn)
+        {
+            return last;
         }
         if turn.own.role == NodeRole::Primary && turn.may_serve() && !turn.own.full {
             let reason = match healthy.no_scheme && !healthy.full && healthy.wait.is_none() {
@@ -94,6 +132,21 @@ impl Balancer {
             }
         }
         turn.refuse(&healthy)
+    }
+
+    /// One of the places that relays keep beyond their soft cap, as fast as their buckets permit.
+    fn last_places(&mut self, turn: &mut Turn<'_>) -> Option<Decision> {
+        let soft = self.pool(Tier::Soft, turn);
+        let strategy = self.strategy(turn);
+        if let Some(chosen) = self.pick(strategy, &soft, turn) {
+            return Some(self.redirect(&chosen, Reason::SoftCap, turn));
+        }
+        let until = soft.wait?;
+        turn.may_wait(self.config.queue_wait)
+            .then_some(Decision::Wait {
+                until,
+                reason: Reason::Pacing,
+            })
     }
 
     /// The token of the ask, if it is one of ours, in time and not used up.
@@ -247,6 +300,8 @@ impl Balancer {
 
 /// One ask on its way to an answer.
 struct Turn<'a> {
+    /// Where the listener goes for whom there is no place.
+    overflow: Option<String>,
     ask: &'a Ask<'a>,
     snapshot: &'a Snapshot,
     own: &'a OwnState,
@@ -315,6 +370,12 @@ impl Turn<'_> {
     }
 
     fn refusal(&self, reason: Reason) -> Decision {
+        if let Some(location) = &self.overflow {
+            return Decision::Overflow {
+                location: location.clone(),
+                reason,
+            };
+        }
         let more = self.draw.clone().below(u64::from(RETRY_SPREAD) + 1);
         Decision::Refuse {
             status: 503,

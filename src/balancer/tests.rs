@@ -1,3 +1,5 @@
+mod admission;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -96,6 +98,7 @@ struct Who<'a> {
     target: &'a str,
     session: Option<&'a str>,
     waited: Duration,
+    behind: bool,
 }
 
 fn who(number: u32) -> Who<'static> {
@@ -107,6 +110,7 @@ fn who(number: u32) -> Who<'static> {
         target: "/live.mp3",
         session: None,
         waited: Duration::ZERO,
+        behind: false,
     }
 }
 
@@ -181,6 +185,7 @@ impl Stage {
             reserves: who.reserves,
             target: who.target,
             waited: who.waited,
+            behind: who.behind,
             avoid: &[],
             now: self.now,
             unix_millis: self.unix(),

@@ -111,7 +111,7 @@ pub struct NodeFlags {
     /// What carries the audio: embedded
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<String>,
-    /// How a listener reaches its relay: redirect
+    /// How a listener reaches its audio: redirect, proxy or auto
     #[arg(long, value_name = "MODE")]
     pub mode: Option<String>,
     /// Whether this node serves listeners itself: auto, always or never

@@ -85,6 +85,10 @@ pub struct Config {
     pub serve: crate::balancer::Serve,
     /// How a relay is chosen.
     pub strategy: Strategy,
+    /// How a listener reaches its audio.
+    pub mode: balancer::Mode,
+    /// Where those go for whom there is no place.
+    pub overflow: balancer::Overflow,
     /// A relay pulls a mount only while somebody listens.
     pub on_demand: bool,
     /// Shown by the Icecast-compatible statistics.
@@ -335,6 +339,8 @@ impl Control {
 fn balancer_config(config: &Config) -> balancer::Config {
     balancer::Config {
         strategy: config.strategy,
+        mode: config.mode,
+        overflow: config.overflow.clone(),
         ..balancer::Config::default()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Control;
+use crate::balancer::pool::soft_cap;
 use crate::wire::message::{Happening, Reflect};
 
 /// So many samples in a row decide about the processors.
@@ -13,9 +14,6 @@ const SAMPLES: u32 = 3;
 
 /// Below this share of a limit the node is under it again.
 const CALM: f64 = 0.9;
-
-/// Of its places a node keeps one in this many for those who were promised one (they bring a token).
-const PROMISED: u64 = 20;
 
 /// A limit of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +55,7 @@ impl Sample {
     fn soft_listeners(&self) -> u64 {
         let promised = match self.alone {
             true => 0,
-            false => self.max_listeners / PROMISED,
+            false => self.max_listeners - soft_cap(self.max_listeners),
         };
         self.max_listeners - promised
     }

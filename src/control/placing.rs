@@ -34,6 +34,8 @@ pub struct Visitor<'a> {
     pub reserves: bool,
     /// Who it is.
     pub class: Class,
+    /// Others wait in line already.
+    pub behind: bool,
     /// Nodes that did not answer when it asked before.
     pub avoid: Vec<NodeId>,
 }
@@ -85,6 +87,13 @@ pub enum Verdict {
         reason: &'static str,
         /// Connect to it first: nobody else vouches for it.
         check_first: bool,
+    },
+    /// The operator's own place for those who find none.
+    Overflow {
+        /// The whole URL.
+        location: String,
+        /// Why not here.
+        reason: &'static str,
     },
     /// Nobody carries the mount.
     NoMount,
@@ -157,6 +166,7 @@ impl Control {
             reserves: visitor.reserves,
             target: visitor.target,
             waited,
+            behind: visitor.behind,
             avoid: &visitor.avoid,
             now,
             unix_millis: self.cluster_millis(),
@@ -173,6 +183,11 @@ impl Control {
                 }
             }
         })
+    }
+
+    /// True for a client that had a place and comes back for another: it goes to the head of the line.
+    pub fn returns(&self, target: &str, now: Instant) -> bool {
+        self.balancer().returns(target, now, self.cluster_millis())
     }
 
     /// True where a redirect needs the other node's own word first, since the primary is gone.
@@ -307,6 +322,10 @@ fn place(
             })
         }
         Decision::Wait { until, .. } => Place::Wait { until },
+        Decision::Overflow { location, .. } => {
+            counted(None, mode);
+            Place::Now(Verdict::Overflow { location, reason })
+        }
         Decision::Refuse { retry_after, .. } => Place::Now(Verdict::Refuse {
             retry_after,
             reason,

@@ -113,30 +113,41 @@ impl Edge {
         }
     }
 
-    async fn place_in_turn(&self, visitor: &Visitor<'_>) -> Verdict {
+    /// Who comes back with its token waits behind others like it and one of the line; all others in the order they
+    /// came, and nobody overtakes them.
+    async fn place_in_turn(&self, visitor: &mut Visitor<'_>) -> Verdict {
         let started = Instant::now();
         let first = self.ask(visitor, started);
         let Place::Wait { .. } = first else {
             return first.verdict();
         };
-        let Ok(_waiting) = self.queue.try_acquire() else {
-            return first.verdict();
-        };
         let deadline = tokio::time::Instant::from_std(started + PATIENCE);
-        let Ok(mut turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
-            return first.verdict();
+        let placed = tokio::time::timeout_at(deadline, self.wait_for_place(visitor, started));
+        match placed.await {
+            Ok(Some(verdict)) => verdict,
+            // The time is up, or the line is full: who cannot wait takes what is left.
+            _ => self
+                .control
+                .place(visitor, PATIENCE, Instant::now())
+                .verdict(),
+        }
+    }
+
+    async fn wait_for_place(&self, visitor: &Visitor<'_>, started: Instant) -> Option<Verdict> {
+        let _waiting = self.queue.try_acquire().ok()?;
+        // Locked before the turn and let go after it: whoever comes back meanwhile is next.
+        let _line = match self.control.returns(visitor.target, started) {
+            true => None,
+            false => Some(self.line.lock().await),
         };
+        let mut turn = self.turn.lock().await;
         *turn += 1;
         loop {
             let now = Instant::now();
-            match self
-                .control
-                .place(visitor, now.saturating_duration_since(started), now)
-            {
-                Place::Wait { until } if tokio::time::Instant::from_std(until) <= deadline => {
-                    tokio::time::sleep_until(until.into()).await;
-                }
-                placed => return placed.verdict(),
+            let waited = now.saturating_duration_since(started);
+            match self.control.place(visitor, waited, now) {
+                Place::Wait { until } => tokio::time::sleep_until(until.into()).await,
+                placed => return Some(placed.verdict()),
             }
         }
     }

@@ -84,7 +84,9 @@ pub struct Edge {
     playbacks: Playbacks,
     /// Those that wait for a place in a join bucket, first come first served.
     queue: Semaphore,
-    /// Whose turn it is among them; counts the turns.
+    /// Those among them who never had a place, one behind the other.
+    line: tokio::sync::Mutex<()>,
+    /// Whose turn it is: the first of the line, or one who comes back; counts the turns.
     turn: tokio::sync::Mutex<u64>,
     guesses: shoutcast::Guesses,
     /// To the primary, for what is carried there.
@@ -120,6 +122,7 @@ impl Edge {
             gate: Gate::default(),
             playbacks: Playbacks::default(),
             queue: Semaphore::new(MAX_WAITING),
+            line: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
             guesses: shoutcast::Guesses::default(),
             connector,

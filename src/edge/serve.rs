@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustls::ServerConnection;
 
-use super::Edge;
 use super::answers::redirect;
+use super::{Edge, MAX_WAITING};
 use crate::balancer::location::without_token;
 use crate::base::ids::MountId;
 use crate::control::{Place, Verdict, Visitor};
@@ -82,8 +82,8 @@ impl Edge {
         if self.control.vouches_for_nobody(now) {
             return Settled::Later(buffer);
         }
-        let visitor = visitor(request, mount, origin, class);
-        let verdict = match self.ask(&visitor, now) {
+        let mut visitor = visitor(request, mount, origin, class);
+        let verdict = match self.ask(&mut visitor, now) {
             Place::Now(verdict) => verdict,
             Place::Wait { .. } => return Settled::Later(buffer),
         };
@@ -117,6 +117,10 @@ impl Edge {
                 reason,
                 ..
             } => redirect(buffer, request, location, name.as_str(), reason, keep),
+            Verdict::Overflow { location, reason } => {
+                let name = self.control.identity.name.as_str();
+                redirect(buffer, request, location, name, reason, keep)
+            }
             Verdict::Refuse {
                 retry_after,
                 reason,
@@ -128,9 +132,11 @@ impl Edge {
         }
     }
 
-    /// Asks once.
-    pub(super) fn ask(&self, visitor: &Visitor<'_>, now: Instant) -> Place {
+    /// Asks once; who comes while others wait in line gets behind them.
+    pub(super) fn ask(&self, visitor: &mut Visitor<'_>, now: Instant) -> Place {
+        visitor.behind = self.queue.available_permits() < MAX_WAITING;
         let placed = self.control.place(visitor, Duration::ZERO, now);
+        visitor.behind = false;
         self.pick_seconds.record(now.elapsed());
         placed
     }
@@ -209,7 +215,7 @@ impl Edge {
             .control
             .place(&visitor, Duration::ZERO, Instant::now())
             .verdict();
-        if let Verdict::Redirect { .. } = placed {
+        if matches!(placed, Verdict::Redirect { .. } | Verdict::Overflow { .. }) {
             return self.say(Vec::new(), request, id, &placed, false);
         }
         let mount = self.control.engine.mount(id);
@@ -253,6 +259,7 @@ pub(super) fn visitor<'a>(
         session: request.headers.get("x-playback-session-id"),
         reserves: request.method == Method::Get && class == Class::Listener,
         class,
+        behind: false,
         avoid: Vec::new(),
     }
 }

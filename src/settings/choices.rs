@@ -85,6 +85,10 @@ choice! {
     Mode {
         /// By a 302.
         Redirect = "redirect",
+        /// Its connection is held by the node that it came to.
+        Proxy = "proxy",
+        /// Held where the player does not follow a 302.
+        Auto = "auto",
     }
 }
 

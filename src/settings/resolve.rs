@@ -21,6 +21,14 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
     let bind = bind(reader)?;
     let limits = limits(reader);
     let mode = reader.word("mode", Mode::Redirect);
+    let serve = reader.word("serve", Serve::Auto);
+    if mode == Mode::Proxy && serve == Serve::Never {
+        reader.problem(
+            "mode",
+            "is `proxy`, and `serve` is `never`",
+            "a listener that is proxied is held by this node: set `serve: auto`, or `mode: redirect`",
+        );
+    }
     let engine = reader.word("engine", Engine::Embedded);
     let settings = Settings {
         public: public(reader),
@@ -34,7 +42,8 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         insecure_join: reader.boolean("insecure_join"),
         given: given(reader),
         strategy: reader.word("strategy", Strategy::LeastConn),
-        serve: reader.word("serve", Serve::Auto),
+        serve,
+        overflow: overflow(reader),
         mode,
         engine,
         forget: reader.duration("forget"),
@@ -86,6 +95,25 @@ fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
         }
         (None, None) => None,
     }
+}
+
+fn overflow(reader: &mut Reader<'_>) -> Vec<url::Url> {
+    let urls: Vec<url::Url> = reader
+        .get("overflow_url", |value| {
+            let items = values::list(value)?;
+            items.iter().map(|item| values::http_url(item)).collect()
+        })
+        .unwrap_or_default();
+    for scheme in ["http", "https"] {
+        if urls.iter().filter(|url| url.scheme() == scheme).count() > 1 {
+            reader.problem(
+                "overflow_url",
+                format!("has two `{scheme}` URLs"),
+                "leave one out",
+            );
+        }
+    }
+    urls
 }
 
 fn given(reader: &mut Reader<'_>) -> Given {

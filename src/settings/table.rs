@@ -73,7 +73,9 @@ pub const KEYS: &[Key] = keys! {
     "serve" --"serve", Choice(Serve::NAMES), Is("auto"),
         "Whether a primary serves listeners itself: `auto` only while no relay can.";
     "mode" --"mode", Choice(Mode::NAMES), Is("redirect"),
-        "How a listener reaches the chosen node.";
+        "How a listener reaches its audio: told where to go (`redirect`), its connection held here over this node's own ring (`proxy`), or held where the player is known, or seen, not to follow (`auto`).";
+    "overflow_url", List, Unset("503 with `Retry-After`"),
+        "Where listeners are sent for whom there is no place at all, at most one `http` and one `https` URL; never one of this cluster.";
     "engine" --"engine", Choice(Engine::NAMES), Is("embedded"),
         "What carries the audio.";
     "forget", Duration, Is("10m"),
@@ -245,12 +247,9 @@ macro_rules! not_yet {
 
 /// What the design names and nothing carries out yet.
 pub const NOT_YET: &[NotYet] = not_yet! {
-    "mode" = "proxy", "proxying of listeners is not built yet: use `redirect`";
-    "mode" = "auto", "proxying of listeners is not built yet: use `redirect`";
     "engine" = "icecast", "running a real icecast2 is not built yet: use `embedded`, or `relayctl render icecast`";
     "engine" = "shoutcast", "running a real sc_serv is not built yet: use `embedded`, or `relayctl render shoutcast`";
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
-    "overflow_url", "an overflow URL is not built yet: a full cluster answers 503 with `Retry-After`";
     "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
     "services", "several services are not built yet: write mounts of one as `service:/path`";
     "source.silence", "detection of silence is not built yet";

@@ -296,7 +296,6 @@ fn unknown_names_are_refused_with_the_nearest() {
 #[test]
 fn what_is_not_built_is_refused_with_that_reason() {
     for (yaml, environment, word) in [
-        ("mode: proxy\n", ("A", "b"), "proxying"),
         ("engine: icecast\n", ("A", "b"), "icecast2"),
         ("", ("RELAYCTL_ADMIN_BIND", ":1"), "admin"),
         ("", ("STATIC_BACKEND", "a b:80"), "pools"),

@@ -42,6 +42,8 @@ pub struct Settings {
     pub serve: Serve,
     /// How a listener reaches its node.
     pub mode: Mode,
+    /// Where those go for whom there is no place, at most one of each scheme.
+    pub overflow: Vec<Url>,
     /// What carries the audio.
     pub engine: Engine,
     /// When a dead node leaves the table.

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod admission;
 mod bad_input;
 mod balance;
 mod data_port_tls;

@@ -108,6 +108,7 @@ impl Herd {
             reserves: true,
             target: "/live.mp3",
             waited: Duration::from_millis(millis - asked),
+            behind: false,
             avoid: &[],
             now,
             unix_millis: 1_800_000_000_000 + millis,
