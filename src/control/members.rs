@@ -329,6 +329,15 @@ impl Control {
                 let from = from.map_or("new", |state| state.as_str());
                 tracing::info!(node = %name, from, to = to.as_str(), why = why.as_deref(), "node changed");
             }
+            Effect::Secure {
+                name,
+                url,
+                usable: true,
+                ..
+            } => tracing::info!(node = %name, url, "listeners by https are sent there"),
+            Effect::Secure { name, why, .. } => {
+                tracing::warn!(node = %name, why = why.as_deref(), "a URL by https cannot be used");
+            }
             Effect::Gone { id, name } => {
                 tracing::info!(node = %name, %id, "node left the table");
                 self.balancer().on_gone(id);

@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::encoders::{MP3, codec_of, ffmpeg};
-use crate::harness::cluster::follow;
+use crate::harness::cluster::{follow, nodes_of};
 use crate::harness::node::{Node, Plan, relayctl};
 use crate::harness::peer::{Peer, get};
 use crate::harness::program::{Program, output_of, tool};
@@ -475,4 +475,49 @@ async fn a_redirect_keeps_the_scheme() {
     // In clear both are there.
     let guest = follow(here, primary.port, MOUNT, "").await;
     drop(guest);
+}
+
+#[tokio::test]
+async fn a_relay_whose_certificate_nobody_believes_is_named_and_gets_nobody_by_https() {
+    let believed = Certificate::new();
+    let primary = Plan::primary()
+        .name("head")
+        .yaml(&believed.yaml())
+        .variable("SSL_CERT_FILE", believed.cert().to_str().unwrap())
+        .start()
+        .await;
+    let _source = Source::start(&primary, MOUNT).await;
+    let stranger = Certificate::new();
+    let relay = Plan::relay(&primary)
+        .name("doubtful")
+        .yaml(&stranger.yaml())
+        .start()
+        .await;
+    let row = eventually("the table says why", async || {
+        let rows = nodes_of(&primary).await;
+        let row = rows.into_iter().find(|row| row["name"] == "doubtful")?;
+        row["trouble"].is_string().then_some(row)
+    })
+    .await;
+    let url = format!("https://127.0.0.1:{}: ", relay.port);
+    let trouble = row["trouble"].as_str().unwrap();
+    assert!(
+        trouble.starts_with(&url) && trouble.contains("invalid peer certificate"),
+        "{trouble}"
+    );
+    assert_eq!(row["state"], "ready", "{row}");
+    assert!(row["public_url_https"].is_null(), "{row}");
+    assert!(primary.asked(&["status"]).await.contains(trouble));
+    assert!(primary.log().contains("a URL by https cannot be used"));
+    let tunnel = believed.tunnel(primary.port).await;
+    let (mut listener, head) = listen(tunnel, MOUNT).await;
+    assert_eq!(head.get("x-relayctl-node"), Some("head"));
+    tone::run(&listener.exact(100 * FRAME).await);
+    // In clear it is as good as any.
+    eventually("in clear they are sent there", async || {
+        let head = on_air(primary.port, MOUNT).await;
+        let base = format!("http://127.0.0.1:{}{MOUNT}", relay.port);
+        head.get("location")?.starts_with(&base).then_some(())
+    })
+    .await;
 }

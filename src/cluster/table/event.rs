@@ -97,6 +97,17 @@ pub enum Effect {
         /// Why, where there is more to say.
         why: Option<String>,
     },
+    /// Listeners by https are sent to this URL from now on, or no more. For the log.
+    Secure {
+        /// What people call the node.
+        name: NodeName,
+        /// The URL.
+        url: String,
+        /// They are.
+        usable: bool,
+        /// Why not.
+        why: Option<String>,
+    },
     /// A node left the table: its reservations and buckets can go.
     Gone {
         /// Which.

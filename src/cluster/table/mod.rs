@@ -8,6 +8,7 @@
 
 mod admit;
 mod event;
+mod reach;
 mod review;
 mod row;
 #[cfg(test)]
@@ -134,7 +135,14 @@ impl Table {
             }
             Event::Probed { id, url, outcome } => {
                 if let Some(row) = self.rows.get_mut(&id) {
-                    row.probed(&url, outcome, now, &self.config);
+                    if row.probed(&url, outcome, now, &self.config) {
+                        effects.push(Effect::Secure {
+                            name: row.view.name.clone(),
+                            url,
+                            usable: row.view.public_urls.https.is_some(),
+                            why: row.view.trouble.clone(),
+                        });
+                    }
                     self.touch(&id, now);
                 }
             }
@@ -252,7 +260,7 @@ impl Table {
         let Some(row) = self.rows.get_mut(id).filter(|row| row.is_relay()) else {
             return;
         };
-        if let Some(url) = row.probe_due(now, every) {
+        for url in row.probes_due(now, every) {
             let id = id.clone();
             effects.push(Effect::Probe { id, url, urgent });
         }

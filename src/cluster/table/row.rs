@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Config;
 use super::event::Probe;
+use super::reach::Reach;
 use crate::base::ids::{MountId, NodeId};
 use crate::cluster::liveness::{Condition, Liveness};
 use crate::cluster::snapshot::{MountView, NodeView, State};
@@ -15,22 +16,15 @@ use crate::wire::message::{
     WEIGHTS,
 };
 
-/// Failures in a row until a URL that answered before counts as unreachable.
-const PROBE_FALLS: u32 = 2;
+/// What is to be done about a URL by https that listeners are not given.
+const SECURE_HINT: &str = "listeners by https are not sent there: give it a certificate that is valid for this name \
+     (`tls.cert`), or another URL with --public-url";
 
 /// A count that moves less than this share of itself waits for [`FEED_PACE`].
 const FEED_SHARE: u64 = 20;
 
 /// At least this often a row is told again for its counts alone.
 const FEED_PACE: Duration = Duration::from_secs(5);
-
-/// What is known about the public URL.
-#[derive(Debug, Clone)]
-struct Reach {
-    answered: Option<bool>,
-    failures: u32,
-    due: Instant,
-}
 
 #[derive(Debug)]
 pub(super) struct Row {
@@ -48,7 +42,12 @@ pub(super) struct Row {
     draining: bool,
     /// Its URL is believed without a probe.
     trusted: bool,
+    /// The URLs as it told them; the view shows those that listeners may be given.
+    told: PublicUrls,
+    /// Of the first URL: it says whether the node is reachable.
     reach: Reach,
+    /// Of the URL by https beside one in clear: it says whether listeners are sent there by https.
+    secure: Reach,
     fed: (u64, Instant),
 }
 
@@ -97,11 +96,9 @@ impl Row {
             changed: 0,
             draining: false,
             trusted: false,
-            reach: Reach {
-                answered: None,
-                failures: 0,
-                due: now,
-            },
+            told: PublicUrls::default(),
+            reach: Reach::new(false, now),
+            secure: Reach::new(false, now),
             fed: (0, now),
         }
     }
@@ -181,63 +178,89 @@ impl Row {
         } else {
             trimmed(said)
         };
-        if self.view.public_urls == urls {
+        if self.told == urls {
             return;
         }
-        let view = self.view_mut();
-        view.public_urls = urls;
-        view.trouble = None;
-        self.reach = Reach {
-            answered: self.trusted.then_some(true),
-            failures: 0,
-            due: now,
+        self.told = urls;
+        self.reach = Reach::new(self.trusted, now);
+        self.secure = Reach::new(self.trusted, now);
+        self.show_urls();
+    }
+
+    /// A URL by https beside one in clear is shown only while its certificate is good: a listener who is sent to
+    /// a bad one hears nothing, one who is sent nowhere is served here.
+    fn show_urls(&mut self) {
+        let mut urls = self.told.clone();
+        if urls.http.is_some() && self.secure.answered != Some(true) {
+            urls.https = None;
+        }
+        let trouble = self.reach.trouble.clone();
+        let trouble = trouble.or_else(|| self.secure.trouble.clone());
+        if self.view.public_urls != urls || self.view.trouble != trouble {
+            let view = self.view_mut();
+            view.public_urls = urls;
+            view.trouble = trouble;
+        }
+    }
+
+    /// The URL by https where there is one in clear, too.
+    fn second_url(&self) -> Option<&str> {
+        self.told.http.as_ref().and(self.told.https.as_deref())
+    }
+
+    /// The URLs to fetch now, if it is time.
+    pub(super) fn probes_due(&mut self, now: Instant, every: Duration) -> Vec<String> {
+        let mut urls = Vec::new();
+        if !self.life.is_live() {
+            return urls;
+        }
+        let id = self.view.id.clone();
+        if self.told.first().is_some() && self.reach.take_turn(&id, now, every) {
+            urls.extend(self.told.first().map(str::to_owned));
+        }
+        if self.second_url().is_some() && self.secure.take_turn(&id, now, every) {
+            urls.extend(self.second_url().map(str::to_owned));
+        }
+        urls
+    }
+
+    /// Takes what came of a fetch; true if listeners by https are sent there from now on, or no more.
+    pub(super) fn probed(
+        &mut self,
+        url: &str,
+        outcome: Probe,
+        now: Instant,
+        config: &Config,
+    ) -> bool {
+        let before = self.view.public_urls.https.is_some();
+        let refused = matches!(outcome, Probe::Refused(_));
+        let why = match outcome {
+            Probe::Fine => None,
+            Probe::Refused(why) | Probe::Failed(why) => Some(why),
         };
-    }
-
-    /// The URL to fetch now, if it is time. Later probes keep a phase of their own, so that those of a
-    /// hundred nodes do not fall together.
-    pub(super) fn probe_due(&mut self, now: Instant, every: Duration) -> Option<String> {
-        if now < self.reach.due || !self.life.is_live() {
-            return None;
-        }
-        let url = self.view.public_urls.first()?.to_owned();
-        let mut next = now + every;
-        if self.reach.answered.is_none() {
-            let hash = xxhash_rust::xxh3::xxh3_64(self.view.id.as_str().as_bytes());
-            let phase = u32::try_from(hash % 256).unwrap_or(0);
-            next = now + every / 4 + every * phase * 3 / 1024;
-        }
-        self.reach.due = next;
-        Some(url)
-    }
-
-    pub(super) fn probed(&mut self, url: &str, outcome: Probe, now: Instant, config: &Config) {
-        if self.view.public_urls.first() != Some(url) {
-            return;
-        }
-        if let Probe::Refused(_) = outcome {
-            self.life.refused(now, &config.pace);
-        }
-        match outcome {
-            Probe::Fine => {
-                self.reach.answered = Some(true);
-                self.reach.failures = 0;
-                self.view_mut().trouble = None;
+        if self.told.first() == Some(url) {
+            if refused {
+                self.life.refused(now, &config.pace);
             }
-            Probe::Refused(why) | Probe::Failed(why) => {
-                self.reach.failures += 1;
-                if self.reach.answered != Some(true) || self.reach.failures >= PROBE_FALLS {
-                    self.reach.answered = Some(false);
-                    self.view_mut().trouble = Some(format!("{url}: {why}; {URL_HINT}"));
-                }
-            }
+            let trouble = why.map(|why| format!("{url}: {why}; {URL_HINT}"));
+            self.reach.fetched(trouble);
+        } else if self.second_url() == Some(url) {
+            let known = self.secure.answered.is_some();
+            let trouble = why.map(|why| format!("{url}: {why}; {SECURE_HINT}"));
+            self.secure.fetched(trouble);
+            self.show_urls();
+            return !known || before != self.view.public_urls.https.is_some();
         }
+        self.show_urls();
+        false
     }
 
     /// Taken as reachable without a probe.
     pub(super) fn trust(&mut self) {
         self.trusted = true;
-        self.reach.answered = Some(true);
+        self.reach.trust();
+        self.secure.trust();
+        self.show_urls();
     }
 
     pub(super) fn answers(&self) -> bool {

@@ -211,6 +211,77 @@ fn a_node_that_tells_no_url_is_ready_without_a_probe() {
 }
 
 #[test]
+fn a_certificate_that_nobody_believes_keeps_https_away_and_nothing_else() {
+    let mut stage = Stage::new(Config::default());
+    let mut request = join("a", 1);
+    let (clear, sealed) = ("http://a.example:8000", "https://a.example:8000");
+    request.public_urls = PublicUrls {
+        http: Some(clear.into()),
+        https: Some(sealed.into()),
+        ..PublicUrls::default()
+    };
+    let mut report = beat("a", 1, 1, 0);
+    report.public_urls = request.public_urls.clone();
+    let fetched = |effects: &[Effect]| -> Vec<String> {
+        let urls = effects.iter().filter_map(|effect| match effect {
+            Effect::Probe { url, .. } => Some(url.clone()),
+            _ => None,
+        });
+        urls.collect()
+    };
+    let effects = stage.step(Event::Joined {
+        request,
+        seen: seen(),
+    });
+    assert_eq!(fetched(&effects), [clear, sealed]);
+    stage.step(Event::Beat {
+        beat: report,
+        seen: seen(),
+        connection: 1,
+    });
+    let mut probed = |url: &str, outcome: Probe| {
+        let effects = stage.step(Event::Probed {
+            id: id("a"),
+            url: url.into(),
+            outcome,
+        });
+        let said = effects.iter().any(|e| matches!(e, Effect::Secure { .. }));
+        let row = stage.table.snapshot();
+        let row = row.nodes.iter().find(|row| row.id == id("a")).unwrap();
+        let https = row.public_urls.https.clone();
+        (row.state, https, row.trouble.clone(), said)
+    };
+    assert_eq!(
+        probed(clear, Probe::Fine),
+        (State::Ready, None, None, false)
+    );
+    let (state, https, trouble, said) = probed(
+        sealed,
+        Probe::Failed("invalid peer certificate: UnknownIssuer".into()),
+    );
+    assert_eq!((state, https, said), (State::Ready, None, true));
+    let trouble = trouble.unwrap();
+    assert!(
+        trouble.starts_with("https://a.example:8000: invalid peer certificate")
+            && trouble.contains("`tls.cert`"),
+        "{trouble}"
+    );
+    let usable = (State::Ready, Some(sealed.to_owned()), None);
+    let (state, https, trouble, said) = probed(sealed, Probe::Fine);
+    assert_eq!((state, https, trouble), usable);
+    assert!(said);
+    // One failure is none, a second in a row is.
+    let (state, https, trouble, said) = probed(sealed, Probe::Failed("expired".into()));
+    assert_eq!((state, https, trouble), usable);
+    assert!(!said);
+    let (state, https, ..) = probed(sealed, Probe::Refused("expired".into()));
+    assert_eq!((state, https), (State::Ready, None));
+    // The one in clear still decides about the node.
+    let (state, ..) = probed(clear, Probe::Failed("timed out".into()));
+    assert_eq!(state, State::Ready);
+}
+
+#[test]
 fn a_node_behind_a_wall_is_unreachable_and_says_why() {
     let mut stage = Stage::new(Config::default());
     stage.join("r1");

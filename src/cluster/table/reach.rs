@@ -1,0 +1,66 @@
+//! What the primary's own fetches say of one public URL of a node.
+
+use std::time::{Duration, Instant};
+
+use crate::base::ids::NodeId;
+
+/// Failures in a row until a URL that answered before counts as unreachable.
+const PROBE_FALLS: u32 = 2;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Reach {
+    /// `None` before the first fetch.
+    pub(super) answered: Option<bool>,
+    /// Why it does not answer.
+    pub(super) trouble: Option<String>,
+    failures: u32,
+    due: Instant,
+}
+
+impl Reach {
+    /// Nothing is known but what is believed.
+    pub(super) fn new(trusted: bool, now: Instant) -> Self {
+        Self {
+            answered: trusted.then_some(true),
+            trouble: None,
+            failures: 0,
+            due: now,
+        }
+    }
+
+    /// True if it is to be fetched now. Later fetches keep a phase of their own, so that those of a hundred nodes
+    /// do not fall together.
+    pub(super) fn take_turn(&mut self, id: &NodeId, now: Instant, every: Duration) -> bool {
+        if now < self.due {
+            return false;
+        }
+        self.due = now + every;
+        if self.answered.is_none() {
+            let hash = xxhash_rust::xxh3::xxh3_64(id.as_str().as_bytes());
+            let phase = u32::try_from(hash % 256).unwrap_or(0);
+            self.due = now + every / 4 + every * phase * 3 / 1024;
+        }
+        true
+    }
+
+    /// It answered as it should, or did not, and why.
+    pub(super) fn fetched(&mut self, trouble: Option<String>) {
+        let Some(trouble) = trouble else {
+            self.answered = Some(true);
+            self.failures = 0;
+            self.trouble = None;
+            return;
+        };
+        self.failures += 1;
+        if self.answered != Some(true) || self.failures >= PROBE_FALLS {
+            self.answered = Some(false);
+            self.trouble = Some(trouble);
+        }
+    }
+
+    /// Taken as reachable without a fetch.
+    pub(super) fn trust(&mut self) {
+        self.answered = Some(true);
+    }
+}
