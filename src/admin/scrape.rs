@@ -91,6 +91,9 @@ fn member(node: &NodeView) -> NodeSample {
 fn now(mount: &Mount, base: &str) -> MountNow {
     MountNow {
         up: mount.state() == MountState::Live,
+        silent: (mount.state() == MountState::Live)
+            .then(|| mount.is_silent())
+            .flatten(),
         listen_url: listen_url(base.trim_end_matches('/'), &mount.id),
         server_type: mount.content().content_type.clone(),
         stream_start_unix_seconds: seconds(mount.feeder().map_or(0, |f| f.since_unix_millis)),

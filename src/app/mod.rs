@@ -16,6 +16,7 @@ mod reload;
 pub mod rendered;
 mod service;
 mod signals;
+mod silence;
 pub mod tls;
 
 pub use keeper::RENDERED_DIR;

@@ -17,7 +17,7 @@ use super::parts;
 use super::rendered::Passwords;
 use super::service::Sockets;
 use super::signals::Word;
-use super::{configs, foreign, kubernetes, limits, local, reload, service, signals, tls};
+use super::{configs, foreign, kubernetes, limits, local, reload, service, signals, silence, tls};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind};
@@ -291,6 +291,12 @@ impl Node {
         let control = Arc::clone(&self.control);
         match &launch.primary {
             None => {
+                let heard = silence::watch(
+                    Arc::clone(&control),
+                    self.settings.subscribe(),
+                    self.shutdown.clone(),
+                );
+                self.tasks.spawn(heard);
                 let relays = &launch.loaded.settings.relays;
                 foreign::spawn(relays, &control, &self.tasks, &self.shutdown);
                 self.tasks

@@ -1,7 +1,7 @@
 //! A mount: its ring now, what it says of itself, and whether anybody feeds it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,8 @@ pub struct Mount {
     /// Bits a second that the framer found, 0 for none.
     found: AtomicU64,
     bounds: Bounds,
+    /// Whether its source sends silence: see [`Mount::is_silent`].
+    silence: AtomicU8,
     started: Instant,
     /// Milliseconds after `started` at which the last byte came.
     last_byte: AtomicU64,
@@ -141,6 +143,7 @@ impl Mount {
             found: AtomicU64::new(0),
             content: ArcSwap::from_pointee(content),
             bounds,
+            silence: AtomicU8::new(0),
             started: now,
             last_byte: AtomicU64::new(0),
             slot: Mutex::new(Slot {
@@ -172,6 +175,20 @@ impl Mount {
             Feed::Held { .. } => MountState::Held,
             Feed::Ended => MountState::Ended,
         }
+    }
+
+    /// True while its source sends silence; none where nobody listens to that.
+    pub fn is_silent(&self) -> Option<bool> {
+        match self.silence.load(Ordering::Relaxed) {
+            1 => Some(false),
+            2 => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Notes what [`Mount::is_silent`] tells.
+    pub fn set_silent(&self, silent: bool) {
+        self.silence.store(1 + u8::from(silent), Ordering::Relaxed);
     }
 
     /// True once a listener can be served: there are bytes and a decoder setup for them.

@@ -182,6 +182,8 @@ fn audio(reader: &mut Reader<'_>) -> Audio {
         listener_stall: reader.duration("listener.stall"),
         source_timeout: reader.duration("source.timeout"),
         source_stale: reader.duration("source.stale"),
+        silence: reader.duration("source.silence"),
+        silence_level: reader.number("source.silence_level").unwrap_or(60),
         takeover: reader.boolean("takeover"),
     };
     if audio.burst_time < Duration::from_secs(2) {

@@ -111,6 +111,10 @@ pub const KEYS: &[Key] = keys! {
         "Time without a byte after which a source is ended.";
     "source.stale", Duration, Is("5s"),
         "Time without a byte after which another source may take its mount over.";
+    "source.silence", Duration, Is("30s"),
+        "Time after which a source that sends silence is reported by metric and event; 0 is never.";
+    "source.silence_level", Integer { min: 20, max: 120 }, Is("60"),
+        "Decibels below full scale under which a source's sound counts as silence.";
     "takeover", Bool, Is("false"),
         "Let a second source with the right password take over a mount that is live.";
     "fanout.threads", Integer { min: 0, max: 1_024 }, Is("0"),
@@ -252,7 +256,6 @@ pub const NOT_YET: &[NotYet] = not_yet! {
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
     "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
     "services", "several services are not built yet: write mounts of one as `service:/path`";
-    "source.silence", "detection of silence is not built yet";
     "static_backend", "pools of plain backends are not built yet: let relays join instead";
     "dynamic_backend", "pools of plain backends are not built yet: let relays join instead";
     "STATIC_BACKEND", "pools of plain backends are not built yet: let relays join instead";

@@ -192,6 +192,10 @@ pub struct Audio {
     pub source_timeout: Duration,
     /// A source that sends nothing may be replaced.
     pub source_stale: Duration,
+    /// Silence of a source is reported after this long; zero is never.
+    pub silence: Duration,
+    /// Decibels below full scale under which it is silence.
+    pub silence_level: u32,
     /// A live source may be replaced.
     pub takeover: bool,
 }

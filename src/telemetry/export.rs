@@ -83,6 +83,8 @@ pub struct MountSample {
 pub struct MountNow {
     /// True while bytes come, false while it is held.
     pub up: bool,
+    /// Whether what its source sends is silence; none where nobody listens to that.
+    pub silent: Option<bool>,
     /// Where listeners reach it.
     pub listen_url: String,
     /// The content type.
@@ -271,6 +273,9 @@ fn set_mount(sample: &MountSample) {
     let Some(now) = &sample.now else { return };
     gauge!("relayctl_listeners", "mount" => mount()).set(float(sample.listeners));
     gauge!("relayctl_source_up", "mount" => mount()).set(float(now.up.into()));
+    if let Some(silent) = now.silent {
+        gauge!("relayctl_source_silent", "mount" => mount()).set(float(silent.into()));
+    }
     let labels = [
         ("listenurl", now.listen_url.clone()),
         ("server_type", now.server_type.clone()),

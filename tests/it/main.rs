@@ -30,6 +30,7 @@ mod refusals;
 mod relays;
 mod replacing;
 mod shoutcast;
+mod silence;
 mod sources;
 mod starting;
 mod storm;

@@ -20,7 +20,7 @@ pub(super) fn describe_events() {
 }
 
 /// Counters of what happens, that stand at zero until it does.
-pub(super) const HAPPENINGS: [&str; 10] = [
+pub(super) const HAPPENINGS: [&str; 11] = [
     "relayctl_joins_total",
     "relayctl_leaves_total",
     "relayctl_deaths_total",
@@ -30,10 +30,11 @@ pub(super) const HAPPENINGS: [&str; 10] = [
     "relayctl_drains_total",
     "relayctl_sources_total",
     "relayctl_sources_lost_total",
+    "relayctl_silences_total",
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 17] = [
+pub(super) const EVENTS: [(&str, &str); 18] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -82,6 +83,10 @@ pub(super) const EVENTS: [(&str, &str); 17] = [
     (
         "relayctl_sources_lost_total",
         "Times that a mount lost its source, on a primary.",
+    ),
+    (
+        "relayctl_silences_total",
+        "Times that a mount's source was found to send silence, on a primary.",
     ),
     (
         "relayctl_epochs_total",
@@ -166,7 +171,7 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 22] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 23] = [
     (
         "relayctl_tls_certificate_not_after_seconds",
         Unit::Seconds,
@@ -202,6 +207,11 @@ pub(super) const GAUGES: [(&str, Unit, &str); 22] = [
         "relayctl_source_up",
         Unit::Count,
         "1 while a source or a parent feeds the mount, 0 while its listeners are held.",
+    ),
+    (
+        "relayctl_source_silent",
+        Unit::Count,
+        "1 while the mount's source sends silence, on a primary that listens to it.",
     ),
     (
         "relayctl_gap_seconds",

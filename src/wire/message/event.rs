@@ -104,6 +104,13 @@ pub enum Happening {
         /// Which.
         mount: MountId,
     },
+    /// A mount's source sends silence, or sound again.
+    Silence {
+        /// Which.
+        mount: MountId,
+        /// Silence.
+        on: bool,
+    },
     /// A mount is no more.
     SourceEnded {
         /// Which.
@@ -136,6 +143,7 @@ impl Happening {
             Self::DrainBegan { .. } => "relayctl_drains_total",
             Self::SourceUp { .. } => "relayctl_sources_total",
             Self::SourceLost { .. } => "relayctl_sources_lost_total",
+            Self::Silence { on: true, .. } => "relayctl_silences_total",
             Self::EpochChanged { .. } => "relayctl_epochs_total",
             _ => return None,
         })
