@@ -70,6 +70,8 @@ pub(super) struct Figures {
     pub socket_memory_max: Option<f64>,
     /// Listeners that stopped reading.
     pub stopped: Option<u64>,
+    /// Of these, how many the server still held after two minutes.
+    pub stopped_not_closed: Option<f64>,
     /// Until the server had closed the last of them.
     pub stopped_closed_after_s: Option<f64>,
     /// The others' delay in that time.

@@ -27,7 +27,7 @@ pub(super) enum Shown {
 }
 
 /// Key in the JSON, words for people, form.
-const ROWS: [(&str, &str, Shown); 29] = [
+const ROWS: [(&str, &str, Shown); 30] = [
     ("listeners", "listeners", Shown::Whole),
     ("checked", "checked byte by byte", Shown::Whole),
     ("waiting", "still without a byte", Shown::Whole),
@@ -92,6 +92,11 @@ const ROWS: [(&str, &str, Shown); 29] = [
         Shown::Whole,
     ),
     ("stopped", "stopped reading", Shown::Whole),
+    (
+        "stopped_not_closed",
+        "of them not closed in 2 min",
+        Shown::Whole,
+    ),
     (
         "stopped_closed_after_s",
         "the last of them closed after, s",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::args::Plan;
-use super::clock::{pause, until};
+use super::clock::pause;
 use super::load::orders::Order;
 use super::loads::Loads;
 use super::measure::Figures;
@@ -16,8 +16,8 @@ use super::server::Server;
 /// Listeners that never read get this long to fill their sockets.
 const FILL: Duration = Duration::from_secs(15);
 
-/// A listener that stopped is closed before this, whatever the ring holds.
-const MOST: Duration = Duration::from_secs(300);
+/// Who stopped and is not closed by then is counted as not closed: twice what a ring holds.
+const MOST: Duration = Duration::from_secs(120);
 
 /// Lets `plan.never_read` listeners come who never read, and adds what their sockets hold at the server's end.
 ///
@@ -32,18 +32,23 @@ pub(super) fn never_read(
     loads.join(plan.never_read, plan.join_rate, true)?;
     let coming = Duration::from_secs_f64(f64::from(plan.never_read) / plan.join_rate);
     pause(coming + FILL)?;
-    let mut sizes = Vec::new();
-    for server in &server.listen {
-        sizes.extend(socket_memory(*server)?);
-    }
-    // Those who read have nothing waiting, so the largest are those who do not.
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
-    sizes.truncate(plan.never_read as usize);
+    let sizes: Vec<u64> = sizes(server, plan.never_read)?.collect();
     ensure!(!sizes.is_empty(), "`ss` shows no connection of the server");
     figures.never_read = Some(sizes.len() as u64);
     figures.socket_memory_p50 = sizes.get(sizes.len() / 2).map(|size| *size as f64);
     figures.socket_memory_max = sizes.first().map(|size| *size as f64);
     Ok(())
+}
+
+/// What the `count` largest sockets of the server hold, the largest first: those who read have nothing waiting, so
+/// these are those who do not.
+fn sizes(server: &Server, count: u32) -> anyhow::Result<impl Iterator<Item = u64> + use<>> {
+    let mut sizes = Vec::new();
+    for server in &server.listen {
+        sizes.extend(socket_memory(*server)?);
+    }
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(sizes.into_iter().take(count as usize))
 }
 
 /// Bytes of kernel memory of each connection at `server`'s own end.
@@ -74,10 +79,11 @@ fn of_line(line: &str) -> Option<u64> {
     Some(sum)
 }
 
-/// Lets `plan.stop_reading` listeners stop, waits until the server has closed them, and adds how the others fared.
+/// Lets `plan.stop_reading` listeners stop, waits until the server has closed them (for [`MOST`]), and adds how the
+/// others fared.
 ///
 /// # Errors
-/// Where they are never closed, or a process ends.
+/// Where the server does not say whom it closed, or a process ends.
 pub(super) fn stop_reading(
     plan: &Plan,
     server: &Server,
@@ -92,13 +98,20 @@ pub(super) fn stop_reading(
     loads.tell(&Order::Reset)?;
     let begin = Instant::now();
     let mut most = memory;
-    until("those who stopped reading are not closed", MOST, || {
+    let mut gone = 0.0;
+    while gone < wanted && begin.elapsed() < MOST {
         most = most.max(server.memory());
         pause(Duration::from_millis(250))?;
-        Ok(closed(server).filter(|now| now - before >= wanted))
-    })?;
+        gone = closed(server).unwrap_or(before) - before;
+    }
+    let all = gone >= wanted;
     figures.stopped = Some(plan.stop_reading.into());
-    figures.stopped_closed_after_s = Some(begin.elapsed().as_secs_f64());
+    figures.stopped_not_closed = Some((wanted - gone).max(0.0));
+    figures.stopped_closed_after_s = all.then(|| begin.elapsed().as_secs_f64());
+    if !all {
+        let mut sizes = sizes(server, plan.stop_reading)?;
+        figures.socket_memory_max = sizes.next().map(|size| size as f64);
+    }
     let heard = loads.report()?;
     figures.stalls += heard.stalls;
     figures.gaps += heard.gaps;
