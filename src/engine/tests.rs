@@ -35,6 +35,9 @@ macro_rules! by_both {
 }
 
 by_both! {
+    a_mount_with_settings_of_its_own,
+    a_ring_is_released_when_its_mount_ends,
+    a_hang_up_is_seen_while_nothing_is_sent,
     a_listener_gets_head_burst_and_what_comes,
     metadata_is_exact_to_the_byte_and_titles_are_in_order,
     listeners_are_held_and_the_epoch_goes_on_with_the_same_parameters,
@@ -411,7 +414,6 @@ fn a_kick_and_a_longest_duration_end_a_session() {
 }
 
 /// What the operator says of a mount holds before what its source says, and there alone.
-#[test]
 fn a_mount_with_settings_of_its_own() {
     let own = Preset {
         content_type: Some("audio/mpeg".into()),
@@ -452,4 +454,36 @@ fn a_mount_with_settings_of_its_own() {
         let short = most - burst.len();
         assert!(short < 5_000, "{} of {most}", burst.len());
     }
+}
+
+/// A minute of audio for each mount is the most that a node keeps: an ended one keeps none of it.
+fn a_ring_is_released_when_its_mount_ends() {
+    let (engine, _) = engine_with(config());
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 500));
+    let mut client = listen(&engine, &live(), b"HEAD", 1000);
+    read(&mut client, 4);
+    let ring = Arc::downgrade(&engine.mount(&live()).unwrap().ring());
+    assert!(ring.upgrade().is_some());
+    drop(intake);
+    engine.end(&live());
+    rest(&mut client);
+    eventually("the ring is released", || ring.upgrade().is_none());
+    engine.stop();
+}
+
+fn a_hang_up_is_seen_while_nothing_is_sent() {
+    let mut slow = config();
+    // Turns are ten seconds apart, so that it is no failed send that tells.
+    slow.fanout.min_delay = Duration::from_secs(10);
+    slow.fanout.max_delay = Duration::from_secs(10);
+    let (engine, ends) = engine_with(slow);
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 10));
+    let mut client = listen(&engine, &live(), b"HEAD", 0);
+    read(&mut client, 4);
+    drop(client);
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);
+    engine.stop();
 }

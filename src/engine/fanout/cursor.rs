@@ -19,7 +19,7 @@ const MOVES: usize = 4;
 pub(super) fn settle(
     entry: &mut Entry,
     views: &mut Views,
-    millis: u32,
+    millis: u64,
 ) -> Result<usize, EndReason> {
     let mut place = views.place_of(entry);
     for _ in 0..MOVES {
@@ -76,7 +76,7 @@ fn over_gap(entry: &mut Entry, millis: u32) -> Result<bool, EndReason> {
 }
 
 /// The one jump of a listener that fell out of the ring: to an edge at the burst point, metadata in phase.
-fn jump(entry: &mut Entry, millis: u32) -> Result<(), EndReason> {
+fn jump(entry: &mut Entry, millis: u64) -> Result<(), EndReason> {
     let again = u128::from(millis.saturating_sub(entry.jumped)) < SLOW_AGAIN_WITHIN.as_millis();
     // Within a metadata block there is no way back: the rest of the block is gone with its title.
     if (entry.jumped != 0 && again) || entry.meta_sent > 0 {

@@ -60,9 +60,9 @@ pub(super) struct Entry {
     /// Milliseconds of audio that it was given ahead: bounds its turns.
     pub lead: u32,
     /// Milliseconds of the shard's clock at which the socket last took a byte or had nothing to take.
-    pub progress: u32,
+    pub progress: u64,
     /// The same of its last jump, 0 for none.
-    pub jumped: u32,
+    pub jumped: u64,
 }
 
 /// The record beside the entry.

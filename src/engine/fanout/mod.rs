@@ -17,6 +17,7 @@ mod pace;
 mod plan;
 mod shard;
 mod shards;
+mod socket;
 mod tls;
 mod views;
 mod wheel;

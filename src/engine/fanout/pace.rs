@@ -86,14 +86,14 @@ impl Pace {
 
     /// The slots between two turns of a listener of a mount of `bitrate` (bits a second, 0 where unknown) that
     /// was given `lead` milliseconds of audio ahead: never more than a fourth of the lead, so that what it
-    /// holds covers four turns, and never less than the floor.
+    /// holds covers four turns; never less than the floor, but where [`DUE_BYTES`] come sooner.
     pub fn turn(&self, bitrate: u64, lead: u32) -> u32 {
         let by_bytes = match bitrate / 8 {
-            0 => self.delay,
+            0 => self.ceiling,
             rate => Duration::from_millis(DUE_BYTES * 1000 / rate),
         };
         let by_lead = Duration::from_millis(u64::from(lead / 4));
-        let turn = self.delay.min(by_bytes).min(by_lead).max(self.floor);
+        let turn = self.delay.min(by_lead).max(self.floor).min(by_bytes);
         u32::try_from(turn.as_millis() / SLOT.as_millis())
             .unwrap_or(u32::MAX)
             .max(1)
@@ -174,7 +174,8 @@ mod tests {
         assert_eq!(pace.turn(32_000, AMPLE), 50);
         assert_eq!(pace.turn(128_000, 2_000), 25);
         assert_eq!(pace.turn(128_000, 0), 5);
-        assert_eq!(pace.turn(1_411_000, AMPLE), 5);
+        assert_eq!(pace.turn(1_411_000, AMPLE), 4);
+        assert_eq!(pace.turn(100_000_000, AMPLE), 1);
     }
 
     proptest! {

@@ -200,12 +200,19 @@ fn with_resolv_conf(command: &Command, file: &Path) -> Command {
     unshare
 }
 
+/// The setting that says how sends reach the kernel.
+const BACKEND: &str = "RELAYCTL_FANOUT__BACKEND";
+
 /// The binary under test with an empty environment.
 pub fn relayctl() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relayctl"));
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // The same scenes by another backend: `tests/run` asks for both.
+    if let Some(backend) = std::env::var_os(BACKEND) {
+        command.env(BACKEND, backend);
+    }
     command
 }
 

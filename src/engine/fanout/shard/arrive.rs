@@ -1,14 +1,14 @@
 //! Newcomers: a socket becomes an entry, and has its burst in the same round.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 
 use mio::{Interest, Token};
 
 use super::super::Listener;
 use super::super::entry::{Entry, Phase, Side};
+use super::super::socket;
 use super::super::tls::Place;
-use super::{Moment, Newcomer, Shard, short_millis};
+use super::{Moment, Newcomer, Shard, millis};
 use crate::engine::ring::Burst;
 use crate::telemetry::EndReason;
 
@@ -21,7 +21,7 @@ impl Shard {
         burst: Burst,
         now: Moment,
     ) -> Option<Newcomer> {
-        if let Err(error) = prepare(&listener.socket) {
+        if let Err(error) = socket::prepare(&listener.socket) {
             tracing::warn!(%error, "a listener's socket is unusable");
             self.gauge.remove(weight);
             return None;
@@ -45,12 +45,9 @@ impl Shard {
         }
         if let Some(end) = ends_at {
             let left = end.saturating_duration_since(now.at);
-            // Both were cut to whole milliseconds: a deadline that comes early would be its last.
-            let millis = now
-                .millis
-                .saturating_add(short_millis(left))
-                .saturating_add(2);
-            self.deadlines.put(ticket, millis);
+            // Both parts were cut to whole milliseconds; looked at early it would be forgotten.
+            let over = now.millis.saturating_add(millis(left) + 2);
+            self.deadlines.put(ticket, over);
         }
         Some((ticket, accepted))
     }
@@ -78,7 +75,7 @@ impl Shard {
             phase: Phase::Head,
             blocked: false,
             watched: false,
-            lead: short_millis(ahead),
+            lead: u32::try_from(ahead.as_millis()).unwrap_or(u32::MAX),
             progress: now.millis,
             jumped: 0,
             tls,
@@ -108,11 +105,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// Sets what every listener's socket has.
-fn prepare(socket: &TcpStream) -> std::io::Result<()> {
-    // Refused by a socket that is closed already; its first send says so.
-    let _ = socket.set_nodelay(true);
-    socket.set_nonblocking(true)
 }

@@ -6,7 +6,7 @@ use mio::event::Event;
 use mio::{Events, Token};
 
 use super::super::wheel::Ticket;
-use super::{Moment, Shard, WAKE, short_millis};
+use super::{Moment, Shard, WAKE, millis};
 use crate::telemetry::EndReason;
 
 impl Shard {
@@ -45,6 +45,10 @@ impl Shard {
 
     /// Ends those whose deadline is over: stalled ones, and sessions that lasted as long as they may.
     pub(super) fn close_overdue(&mut self, now: Moment) {
+        let entries = &self.entries;
+        self.deadlines.tidy(entries.len(), |(key, generation)| {
+            entries.get(key).is_some_and(|e| e.generation == generation)
+        });
         while let Some(ticket) = self.deadlines.take(now.millis) {
             if !self.holds(ticket) {
                 continue;
@@ -60,7 +64,7 @@ impl Shard {
             if !entry.blocked {
                 continue;
             }
-            let stall = short_millis(self.config.stall);
+            let stall = millis(self.config.stall);
             if now.millis.saturating_sub(entry.progress) >= stall {
                 self.close(ticket.0, EndReason::Stalled);
             } else {
@@ -76,7 +80,7 @@ impl Shard {
         };
         if !entry.watched {
             entry.watched = true;
-            let stall = short_millis(self.config.stall);
+            let stall = millis(self.config.stall);
             self.deadlines
                 .put(ticket, entry.progress.saturating_add(stall));
         }

@@ -7,6 +7,8 @@
 mod arrive;
 mod leave;
 mod secure;
+#[cfg(test)]
+mod tests;
 mod visit;
 
 use std::io::{self, ErrorKind};
@@ -66,7 +68,7 @@ pub(super) struct Shard {
 struct Moment {
     at: Instant,
     /// Of the shard's clock, one more than it says, since 0 means "never" in an entry.
-    millis: u32,
+    millis: u64,
     slot: u64,
 }
 
@@ -201,7 +203,7 @@ impl Shard {
     fn until_next(&self, now: Instant) -> Option<Duration> {
         let turn = self.wheel.until_next(now);
         let deadline = self.deadlines.next().map(|millis| {
-            let at = self.start + Duration::from_millis(millis.into());
+            let at = self.start + Duration::from_millis(millis);
             at.saturating_duration_since(now)
         });
         match (turn, deadline) {
@@ -214,7 +216,7 @@ impl Shard {
         let millis = at.saturating_duration_since(self.start).as_millis() + 1;
         Moment {
             at,
-            millis: u32::try_from(millis).unwrap_or(u32::MAX),
+            millis: u64::try_from(millis).unwrap_or(u64::MAX),
             slot: self.wheel.slot_of(at),
         }
     }
@@ -226,7 +228,7 @@ impl Shard {
     }
 }
 
-/// Milliseconds as an entry keeps them.
-fn short_millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+/// Whole milliseconds.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
