@@ -77,9 +77,10 @@ fn over_gap(entry: &mut Entry, millis: u32) -> Result<bool, EndReason> {
 
 /// The one jump of a listener that fell out of the ring: to an edge at the burst point, metadata in phase.
 fn jump(entry: &mut Entry, millis: u64) -> Result<(), EndReason> {
-    let again = u128::from(millis.saturating_sub(entry.jumped)) < SLOW_AGAIN_WITHIN.as_millis();
+    let again =
+        u128::from(millis.saturating_sub(entry.side.jumped)) < SLOW_AGAIN_WITHIN.as_millis();
     // Within a metadata block there is no way back: the rest of the block is gone with its title.
-    if (entry.jumped != 0 && again) || entry.meta_sent > 0 {
+    if (entry.side.jumped != 0 && again) || entry.meta_sent > 0 {
         return Err(EndReason::Slow);
     }
     let burst = Burst {
@@ -88,7 +89,7 @@ fn jump(entry: &mut Entry, millis: u64) -> Result<(), EndReason> {
         shortest: Duration::ZERO,
     };
     entry.offset = entry.ring.burst_start(burst).0;
-    entry.jumped = millis;
+    entry.side.jumped = millis;
     entry.side.session.counters().add_slow_jumps(1);
     restart_section(entry);
     Ok(())

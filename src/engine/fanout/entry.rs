@@ -61,8 +61,6 @@ pub(super) struct Entry {
     pub lead: u32,
     /// Milliseconds of the shard's clock at which the socket last took a byte or had nothing to take.
     pub progress: u64,
-    /// The same of its last jump, 0 for none.
-    pub jumped: u64,
 }
 
 /// The record beside the entry.
@@ -77,6 +75,8 @@ pub(super) struct Side {
     pub ends_at: Option<Instant>,
     /// What it counts in its shard's load.
     pub weight: u64,
+    /// Milliseconds of the shard's clock at its last jump, 0 for none.
+    pub jumped: u64,
 }
 
 /// All that another process would need to go on with a listener's socket; what is unsent follows from it,

@@ -77,7 +77,6 @@ impl Shard {
             watched: false,
             lead: u32::try_from(ahead.as_millis()).unwrap_or(u32::MAX),
             progress: now.millis,
-            jumped: 0,
             tls,
             record: Arc::clone(listener.session.record()),
             side: Box::new(Side {
@@ -86,6 +85,7 @@ impl Shard {
                 session: listener.session,
                 ends_at: listener.ends_at,
                 weight,
+                jumped: 0,
             }),
         }
     }
