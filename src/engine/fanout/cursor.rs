@@ -57,7 +57,7 @@ pub(super) fn settle(
 
 /// Bytes were lost between this node and its parent: the listener goes on at the next frame edge, with no fault
 /// of its own. False until that edge is known: it waits.
-fn over_gap(entry: &mut Entry, millis: u32) -> Result<bool, EndReason> {
+fn over_gap(entry: &mut Entry, millis: u64) -> Result<bool, EndReason> {
     let gap = entry.ring.gap_end();
     if gap < entry.ring.start() {
         jump(entry, millis)?;

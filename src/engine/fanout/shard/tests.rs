@@ -11,7 +11,7 @@ use crate::base::ids::{Epoch, MountId};
 use crate::engine::fanout::{Choice, Listener};
 use crate::engine::mount::{Content, Mount};
 use crate::engine::ring::{Bounds, Burst, Writer};
-use crate::telemetry::{Class, Opening, Telemetry};
+use crate::telemetry::{Class, Opening, Protocol, Telemetry};
 
 struct Scene {
     shard: Shard,
@@ -69,12 +69,13 @@ impl Scene {
             mount: Arc::clone(&self.mount),
             head: Bytes::from_static(b"HEAD"),
             metaint: 0,
-            session: self.telemetry.open(Opening {
-                mount: self.mount.id.clone(),
+            session: self.telemetry.open(&Opening {
+                mount: &self.mount.id,
                 address: IpAddr::from([127, 0, 0, 1]),
-                user_agent: String::new(),
-                referer: String::new(),
-                request: String::new(),
+                user_agent: "",
+                referer: "",
+                target: "/live.mp3",
+                protocol: Protocol::Http11,
                 class: Class::Listener,
             }),
             accepted: now.at,
