@@ -79,6 +79,7 @@ impl Scene {
                 class: Class::Listener,
             }),
             accepted: now.at,
+            tls: None,
             ends_at: None,
         };
         let burst = Burst {
