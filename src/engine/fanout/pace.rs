@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::wheel::SLOT;
 
-/// A listener is due at the latest when this much waits for it: ten segments, what a connection may send at
+/// A listener is due at the latest when this much waits for it (a bit before, see [`Pace::turn`]): ten segments, what a connection may send at
 /// once after a pause.
 pub(super) const DUE_BYTES: u64 = 14 * 1024;
 
@@ -90,7 +90,9 @@ impl Pace {
     pub fn turn(&self, bitrate: u64, lead: u32) -> u32 {
         let by_bytes = match bitrate / 8 {
             0 => self.ceiling,
-            rate => Duration::from_millis(DUE_BYTES * 1000 / rate),
+            // A slot less: bytes come in frames and at the source's pace, and ten segments and a byte would be
+            // two round trips.
+            rate => Duration::from_millis(DUE_BYTES * 1000 / rate).saturating_sub(SLOT),
         };
         let by_lead = Duration::from_millis(u64::from(lead / 4));
         let turn = self.delay.min(by_lead).max(self.floor).min(by_bytes);
@@ -168,13 +170,13 @@ mod tests {
         assert_eq!(pace.turn(128_000, AMPLE), 5);
         pace.follow(10_000);
         // 14 KiB at 128 kbit/s are 896 ms.
-        assert_eq!(pace.turn(128_000, AMPLE), 44);
-        assert_eq!(pace.turn(320_000, AMPLE), 17);
+        assert_eq!(pace.turn(128_000, AMPLE), 43);
+        assert_eq!(pace.turn(320_000, AMPLE), 16);
         assert_eq!(pace.turn(0, AMPLE), 50);
         assert_eq!(pace.turn(32_000, AMPLE), 50);
         assert_eq!(pace.turn(128_000, 2_000), 25);
         assert_eq!(pace.turn(128_000, 0), 5);
-        assert_eq!(pace.turn(1_411_000, AMPLE), 4);
+        assert_eq!(pace.turn(1_411_000, AMPLE), 3);
         assert_eq!(pace.turn(100_000_000, AMPLE), 1);
     }
 
