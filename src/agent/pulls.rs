@@ -89,6 +89,7 @@ impl Agent {
         Parents {
             assigned,
             better: chosen.better.map(|id| id.to_string()),
+            leaving: chosen.leaving,
             list,
         }
     }

@@ -50,11 +50,11 @@ impl Balancer {
             hops,
             draw: Draw::new(ask.random),
         };
-        if let Some(here) = turn.here_first() {
-            return Decision::Serve { reason: here };
-        }
         if let Some(held) = self.held(&turn) {
             return Decision::Serve { reason: held };
+        }
+        if let Some(here) = turn.here_first() {
+            return Decision::Serve { reason: here };
         }
         if hops >= MAX_HOPS {
             return turn.end_of_the_road();

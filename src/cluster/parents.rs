@@ -26,6 +26,9 @@ const COST: (u32, u32) = (2, 3);
 /// it is not passed over for a deeper one, since a pull costs little.
 const BUSY: f64 = 0.9;
 
+/// How deep the origin counts for a front: a step below the relays that pull from it.
+const HEAD_OF_FRONTS: usize = 2;
+
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Seeker<'a> {
@@ -39,6 +42,9 @@ pub struct Seeker<'a> {
     pub current: Option<&'a NodeId>,
     /// Whom the operator wants it to pull from.
     pub assigned: Option<&'a NodeId>,
+    /// It holds the listeners of others (`mode: proxy`): it pulls from serving relays, by their load, so that what it
+    /// takes falls on them and not on the origin.
+    pub front: bool,
 }
 
 /// The answer.
@@ -48,6 +54,8 @@ pub struct Parents {
     pub order: Vec<NodeId>,
     /// Nearer to the origin than the first one, with a place left: worth a move if it takes us.
     pub better: Option<NodeId>,
+    /// The current one is on its way out: the move is not to wait.
+    pub leaving: bool,
 }
 
 /// How good a node is; less is better.
@@ -95,7 +103,12 @@ pub fn choose(seeker: &Seeker<'_>, snapshot: &Snapshot) -> Parents {
         .assigned
         .filter(|id| ranked.iter().any(|(_, node)| node.id == **id));
     lead(&mut order, assigned);
-    Parents { order, better }
+    let current = seeker.current.and_then(|id| snapshot.find(id));
+    Parents {
+        order,
+        better,
+        leaving: current.is_some_and(|node| node.state == State::Draining),
+    }
 }
 
 /// The nodes from `from` up to the origin of `mount`, both counted, as the table has it. `None` where the way
@@ -182,12 +195,19 @@ fn rank(seeker: &Seeker<'_>, snapshot: &Snapshot, node: &NodeView) -> Option<Ran
     } else {
         WILLING
     };
-    let weight = if node.cpu_ratio > BUSY {
-        free / 4
-    } else {
-        free
+    let places = match seeker.front && free > 0 {
+        true => places_for_listeners(node),
+        false => free,
     };
-    let depth = way.map_or(MAX_DEPTH, |way| way.len() - 1);
+    let weight = if node.cpu_ratio > BUSY {
+        places / 4
+    } else {
+        places
+    };
+    let depth = match seeker.front && is_primary {
+        true => HEAD_OF_FRONTS,
+        false => way.map_or(MAX_DEPTH, |way| way.len() - 1),
+    };
     let far = !seeker.region.is_empty() && !node.region.is_empty() && node.region != seeker.region;
     let cost = u32::try_from(depth).unwrap_or(u32::MAX) * COST.0 + u32::from(far) * COST.1;
     Some(Rank {
@@ -195,6 +215,11 @@ fn rank(seeker: &Seeker<'_>, snapshot: &Snapshot, node: &NodeView) -> Option<Ran
         cost,
         draw: draw(seeker.own, &node.id, weight),
     })
+}
+
+fn places_for_listeners(node: &NodeView) -> u32 {
+    let free = node.limits.max_listeners.saturating_sub(node.listeners);
+    u32::try_from(free).unwrap_or(u32::MAX)
 }
 
 /// Weighted rendezvous hashing: of equals each seeker has an order of its own, so that the orphans of one

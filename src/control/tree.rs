@@ -68,6 +68,7 @@ impl Control {
             mount,
             current: current.as_ref(),
             assigned: assigned.as_ref(),
+            front: config.mode == crate::balancer::Mode::Proxy,
         };
         let chosen = parents::choose(&seeker, &self.snapshot());
         let ordered = assigned.is_some() && chosen.order.first() == assigned.as_ref();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pull::{Doubt, Left, Memory, Ours, Parent, Pull};
+use super::pull::{Doubt, Left, Memory, Ours, Parent, Parents, Pull};
 use super::pulls::{PullGuard, PullState};
 use super::stream::codec_of;
 use crate::base::ids::Epoch;
@@ -52,13 +52,8 @@ impl<'a> Playing<'a> {
         }
     }
 
-    /// Why another parent should be tried, if there is a reason. `better` is one that the rule would take.
-    pub(super) fn doubt(
-        &self,
-        better: Option<&String>,
-        memory: &Memory,
-        now: Instant,
-    ) -> Option<Doubt> {
+    /// Why another parent should be tried, if there is a reason. The rule may know a better one, or that this one is on its way out.
+    pub(super) fn doubt(&self, parents: &Parents, memory: &Memory, now: Instant) -> Option<Doubt> {
         let silence = self.pull.pace.silence;
         let state = self.pull.pulls.state(&self.pull.mount)?;
         // Who just came is given the time to catch up.
@@ -69,8 +64,9 @@ impl<'a> Playing<'a> {
         if settled && memory.freshness.lag(now) >= silence {
             return Some(Doubt::Late);
         }
-        let nearer = better.is_some_and(|node| *node != self.parent.node);
-        (nearer && now >= self.improve_at).then_some(Doubt::Better)
+        let better = parents.better.as_ref();
+        let other = better.is_some_and(|node| *node != self.parent.node);
+        (other && (parents.leaving || now >= self.improve_at)).then_some(Doubt::Better)
     }
 
     /// What another parent is judged by; `None` before the first byte, when any is better.

@@ -277,7 +277,7 @@ impl Pull {
             if playing.is_outrun(now) {
                 return failed("is behind this node".to_owned());
             }
-            let doubt = playing.doubt(parents.borrow().better.as_ref(), memory, now);
+            let doubt = playing.doubt(&parents.borrow(), memory, now);
             trials.consider(doubt, &parent, &parents.borrow(), now);
             bytes.clear();
             let read = tokio::select! {

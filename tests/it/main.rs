@@ -15,6 +15,7 @@ mod drain;
 mod encoders;
 mod failover;
 mod foreign;
+mod fronts;
 mod haproxy;
 mod health;
 mod joining;

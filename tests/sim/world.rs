@@ -410,6 +410,7 @@ impl World {
             mount: &mount,
             current: current.as_ref(),
             assigned: None,
+            front: false,
         };
         let chosen = choose(&seeker, &node.table);
         let mut list: Vec<usize> = chosen.order.iter().map(index).collect();

@@ -96,6 +96,7 @@ fn ask(snapshot: &Snapshot, own: &str, current: Option<&str>, assigned: Option<&
             mount: &live(),
             current: current.as_ref(),
             assigned: assigned.as_ref(),
+            front: false,
         },
         snapshot,
     )
@@ -176,6 +177,7 @@ fn the_own_region_is_worth_a_step_and_a_half() {
             mount: &mount,
             current: None,
             assigned: None,
+            front: false,
         };
         choose(&seeker, &table(nodes.to_vec())).order
     };
@@ -291,4 +293,43 @@ proptest! {
             prop_assert!(!leads_through(&snapshot, &live(), parent, &id(&own_name)), "{}", parent);
         }
     }
+}
+
+#[test]
+fn a_front_pulls_from_relays_by_their_load_and_leaves_a_drained_one_at_once() {
+    let relay = |name: &str, listeners: u64| {
+        let mut view = node(name, Some("head"), 16);
+        view.limits.max_listeners = 1_000;
+        view.listeners = listeners;
+        view
+    };
+    let of = |snapshot: &Snapshot, own: &str, current: Option<&str>| {
+        let (own, current) = (id(own), current.map(id));
+        let seeker = Seeker {
+            own: &own,
+            region: "",
+            mount: &live(),
+            current: current.as_ref(),
+            assigned: None,
+            front: true,
+        };
+        choose(&seeker, snapshot)
+    };
+    let mut nodes = vec![node("head", None, 16), relay("busy", 900), relay("free", 0)];
+    let snapshot = table(nodes.clone());
+    let mut first = [0, 0];
+    for n in 0..200 {
+        let order = of(&snapshot, &format!("front-{n}"), None).order;
+        assert_eq!(order[2].as_str(), "head", "the origin is the last resort");
+        first[usize::from(order[0].as_str() == "free")] += 1;
+    }
+    // A tenth of the places, a tenth of the fronts.
+    assert!(first[0] > 5 && first[0] < 40, "{first:?}");
+    // Who began at the origin moves to a relay; who is at a relay stays.
+    assert!(of(&snapshot, "front", Some("head")).better.is_some());
+    let settled = of(&snapshot, "front", Some("free"));
+    assert_eq!((settled.better, settled.leaving), (None, false));
+    nodes[2].state = State::Draining;
+    let drained = of(&table(nodes), "front", Some("free"));
+    assert_eq!((drained.better, drained.leaving), (Some(id("busy")), true));
 }

@@ -32,6 +32,8 @@ pub struct Parents {
     pub assigned: bool,
     /// This node is worth a move, if it takes us: it is tried while the parent still feeds.
     pub better: Option<String>,
+    /// The parent is on its way out: the move is not to wait.
+    pub leaving: bool,
 }
 
 impl From<Vec<Parent>> for Parents {
