@@ -15,24 +15,39 @@ pub const MAX_LISTENERS: usize = 65_536;
 /// Redirects remembered for each.
 const MAX_ISSUES: usize = 4;
 
+/// Tens of milliseconds on this room's clock, 0 for never: a trace is small, since every redirect touches one of
+/// tens of thousands.
+type Moment = u32;
+
+/// Milliseconds of one step of the clock.
+const STEP: u128 = 10;
+
 #[derive(Debug, Default)]
 struct Trace {
     /// Empty places among them.
-    issued: [Option<Instant>; MAX_ISSUES],
-    confirmed: Option<Instant>,
+    issued: [Moment; MAX_ISSUES],
+    confirmed: Moment,
+}
+
+fn age(at: Moment, now: Moment) -> Option<Duration> {
+    let steps = now.saturating_sub(at);
+    (at != 0).then(|| Duration::from_millis(u64::from(steps) * STEP as u64))
 }
 
 impl Trace {
-    fn prune(&mut self, now: Instant) {
-        let young = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
-        for issued in &mut self.issued {
-            *issued = issued.filter(young);
+    fn prune(&mut self, now: Moment) {
+        for at in self.issued.iter_mut().chain([&mut self.confirmed]) {
+            if age(*at, now).is_some_and(|age| age >= WINDOW) {
+                *at = 0;
+            }
         }
-        self.confirmed = self.confirmed.filter(young);
     }
 
     fn is_empty(&self) -> bool {
-        self.issued.iter().all(Option::is_none) && self.confirmed.is_none()
+        self.issued
+            .iter()
+            .chain([&self.confirmed])
+            .all(|at| *at == 0)
     }
 }
 
@@ -40,39 +55,45 @@ impl Trace {
 #[derive(Debug, Default)]
 pub struct Memory {
     traces: Table<u64, Trace>,
-    order: VecDeque<(Instant, u64)>,
+    order: VecDeque<(Moment, u64)>,
+    /// When the clock began.
+    start: Option<Instant>,
 }
 
 impl Memory {
     /// It was redirected.
     pub fn redirected(&mut self, listener: u64, now: Instant) {
+        let now = self.moment(now);
         let trace = self.trace(listener, now);
         trace.prune(now);
-        if let Some(free) = trace.issued.iter_mut().find(|issued| issued.is_none()) {
-            *free = Some(now);
+        if let Some(free) = trace.issued.iter_mut().find(|issued| **issued == 0) {
+            *free = now;
         }
     }
 
     /// It arrived.
     pub fn arrived(&mut self, listener: u64, now: Instant) {
-        self.trace(listener, now).confirmed = Some(now);
+        let now = self.moment(now);
+        self.trace(listener, now).confirmed = now;
     }
 
     /// True if it was redirected at least twice and never arrived. A redirect of the last two seconds does
     /// not count: that listener is on its way.
     pub fn is_lost(&self, listener: u64, now: Instant) -> bool {
-        let age = |at: &Instant| now.saturating_duration_since(*at);
+        let now = self.since_start(now);
         self.traces.get(&listener).is_some_and(|trace| {
-            let due = |at: &&Instant| age(at) >= AGAIN && age(at) < WINDOW;
-            let arrived = trace.confirmed.is_some_and(|at| age(&at) < WINDOW);
-            !arrived && trace.issued.iter().flatten().filter(due).count() >= 2
+            let ages = trace.issued.iter().filter_map(|at| age(*at, now));
+            let due = ages.filter(|age| *age >= AGAIN && *age < WINDOW);
+            let arrived = age(trace.confirmed, now).is_some_and(|age| age < WINDOW);
+            !arrived && due.count() >= 2
         })
     }
 
     /// Forgets what is too old.
     pub fn expire(&mut self, now: Instant) {
+        let now = self.moment(now);
         while let Some((since, listener)) = self.order.front().copied() {
-            if now.saturating_duration_since(since) < WINDOW {
+            if age(since, now).is_some_and(|age| age < WINDOW) {
                 break;
             }
             self.order.pop_front();
@@ -88,7 +109,17 @@ impl Memory {
         }
     }
 
-    fn trace(&mut self, listener: u64, now: Instant) -> &mut Trace {
+    fn moment(&mut self, now: Instant) -> Moment {
+        self.start.get_or_insert(now);
+        self.since_start(now)
+    }
+
+    fn since_start(&self, now: Instant) -> Moment {
+        let passed = now.saturating_duration_since(self.start.unwrap_or(now));
+        u32::try_from(passed.as_millis() / STEP + 1).unwrap_or(u32::MAX)
+    }
+
+    fn trace(&mut self, listener: u64, now: Moment) -> &mut Trace {
         if !self.traces.contains_key(&listener) {
             let is_crowded = self.traces.len() >= MAX_LISTENERS;
             let oldest = is_crowded.then(|| self.order.pop_front()).flatten();

@@ -106,44 +106,38 @@ struct Count {
     bits: u64,
 }
 
+/// What is kept of one node.
+#[derive(Debug, Default)]
+struct Account {
+    count: Option<Count>,
+    bucket: Option<Bucket>,
+}
+
 /// Counts and buckets of all nodes.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    counts: Table<NodeId, Count>,
-    buckets: Table<NodeId, Bucket>,
+    accounts: Table<NodeId, Account>,
 }
 
 impl Ledger {
     /// A node reports. From then on its counts here are believed, not those in the snapshot: they fit the
     /// reservations that were confirmed with them.
     pub fn report(&mut self, node: &NodeId, listeners: u64, bits: u64) {
-        let count = Count { listeners, bits };
-        match self.counts.get_mut(node) {
-            Some(known) => *known = count,
-            None => {
-                self.counts.insert(node.clone(), count);
-            }
-        }
+        let account = self.accounts.entry(node.clone()).or_default();
+        account.count = Some(Count { listeners, bits });
     }
 
     /// A newcomer goes there.
     pub fn take(&mut self, node: &NodeId, now: Instant) {
-        if let Some(bucket) = self.buckets.get_mut(node) {
+        let account = self.accounts.get_mut(node);
+        if let Some(bucket) = account.and_then(|account| account.bucket.as_mut()) {
             bucket.take(now);
         }
     }
 
     /// The node is no more.
     pub fn forget(&mut self, node: &NodeId) {
-        self.counts.remove(node);
-        self.buckets.remove(node);
-    }
-
-    fn bucket(&mut self, node: &NodeId, capacity: u64, now: Instant) -> &mut Bucket {
-        let bucket = self.buckets.entry(node.clone());
-        let bucket = bucket.or_insert_with(|| Bucket::new(capacity, now));
-        bucket.resize(capacity, now);
-        bucket
+        self.accounts.remove(node);
     }
 
     /// Everybody of `tier` who is able. `warm` is false while this node itself is too young to know who
@@ -165,11 +159,19 @@ impl Ledger {
                 pool.no_scheme = true;
                 continue;
             }
-            let Some(candidate) = self.room(node, want, open) else {
+            let account = match self.accounts.get_mut(&node.id) {
+                Some(known) => known,
+                None => self.accounts.entry(node.id.clone()).or_default(),
+            };
+            let Some(candidate) = room(node, account.count, want, open) else {
                 pool.full = true;
                 continue;
             };
-            let bucket = self.bucket(&node.id, candidate.capacity, want.now);
+            let capacity = candidate.capacity;
+            let bucket = account
+                .bucket
+                .get_or_insert_with(|| Bucket::new(capacity, want.now));
+            bucket.resize(capacity, want.now);
             if want.reserves && !bucket.has(want.now) {
                 let next = bucket.next_at(want.now);
                 pool.wait = Some(pool.wait.map_or(next, |wait| wait.min(next)));
@@ -182,44 +184,43 @@ impl Ledger {
         }
         pool
     }
+}
 
-    /// The candidate, unless it is full.
-    fn room<'n>(
-        &self,
-        node: &'n NodeView,
-        want: &Want<'_>,
-        open: &Reservations,
-    ) -> Option<Candidate<'n>> {
-        let tally = open.tally(&node.id);
-        let count = self.counts.get(&node.id).copied();
-        let count = count.unwrap_or_else(|| Count {
-            listeners: node.listeners,
-            bits: node.committed_bits(),
-        });
-        let measured = node.mounts.get(want.mount).map_or(0, |mount| mount.bitrate);
-        let newcomer = match want.bitrate.max(measured) {
-            0 => TYPICAL_BITRATE,
-            bits => bits,
-        };
-        let load = count.listeners + tally.reserved;
-        let bits = count.bits.saturating_add(tally.bits);
-        let capacity = capacity(node, count.listeners, newcomer);
-        let limit = node.limits.max_bandwidth;
-        if load >= capacity || (limit > 0 && bits.saturating_add(newcomer) > limit) {
-            return None;
-        }
-        let full_weight = f64::from(node.weight.max(1));
-        Some(Candidate {
-            node,
-            listeners: count.listeners,
-            load,
-            capacity,
-            bits,
-            newcomer,
-            full_weight,
-            weight: full_weight,
-        })
+/// The candidate, unless it is full.
+fn room<'n>(
+    node: &'n NodeView,
+    count: Option<Count>,
+    want: &Want<'_>,
+    open: &Reservations,
+) -> Option<Candidate<'n>> {
+    let tally = open.tally(&node.id);
+    let count = count.unwrap_or_else(|| Count {
+        listeners: node.listeners,
+        bits: node.committed_bits(),
+    });
+    let measured = node.mounts.get(want.mount).map_or(0, |mount| mount.bitrate);
+    let newcomer = match want.bitrate.max(measured) {
+        0 => TYPICAL_BITRATE,
+        bits => bits,
+    };
+    let load = count.listeners + tally.reserved;
+    let bits = count.bits.saturating_add(tally.bits);
+    let capacity = capacity(node, count.listeners, newcomer);
+    let limit = node.limits.max_bandwidth;
+    if load >= capacity || (limit > 0 && bits.saturating_add(newcomer) > limit) {
+        return None;
     }
+    let full_weight = f64::from(node.weight.max(1));
+    Some(Candidate {
+        node,
+        listeners: count.listeners,
+        load,
+        capacity,
+        bits,
+        newcomer,
+        full_weight,
+        weight: full_weight,
+    })
 }
 
 /// C = min(max_listeners, descriptors - 512, max_bandwidth / the mount's rate). Free descriptors are what

@@ -5,6 +5,7 @@
 //! first 16 bytes of an HMAC-SHA256 under the cluster key. Nodes stand in it as hashes of their ids.
 
 use std::collections::{HashSet, VecDeque};
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -66,19 +67,15 @@ impl Token {
     pub fn sign(&self, ring: &KeyRing) -> Option<Signed> {
         let key = ring.current()?;
         let mut bytes = [0; BODY + MAC];
-        let [head, issuer, relay, sequence, expires] = [
-            &[FORMAT, key, self.hops][..],
-            &self.issuer.to_be_bytes(),
-            &self.relay.to_be_bytes(),
-            &self.sequence.to_be_bytes(),
-            &self.expires.to_be_bytes(),
-        ];
-        let parts = [PURPOSE, head, issuer, relay, sequence, expires];
-        let mac = ring.mac(key, &parts)?;
-        let body = parts.into_iter().skip(1).flatten();
-        for (to, from) in bytes.iter_mut().zip(body.chain(mac.iter().take(MAC))) {
-            *to = *from;
-        }
+        let (body, end) = bytes.split_at_mut(BODY);
+        let mut rest = &mut body[..];
+        rest.write_all(&[FORMAT, key, self.hops]).ok()?;
+        rest.write_all(&self.issuer.to_be_bytes()).ok()?;
+        rest.write_all(&self.relay.to_be_bytes()).ok()?;
+        rest.write_all(&self.sequence.to_be_bytes()).ok()?;
+        rest.write_all(&self.expires.to_be_bytes()).ok()?;
+        let mac = ring.mac(key, &[PURPOSE, body])?;
+        end.copy_from_slice(mac.get(..MAC)?);
         let mut text = [0; TEXT];
         URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).ok()?;
         Some(Signed(text))

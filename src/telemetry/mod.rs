@@ -9,7 +9,9 @@ pub mod log;
 pub mod session;
 mod texts;
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -26,6 +28,29 @@ const SMALL: usize = 1024;
 /// Where finished sessions are reported to.
 pub type SessionSink = Box<dyn Fn(&SessionRecord, EndReason) + Send + Sync>;
 
+/// A session that is found by its number, which it holds itself.
+struct ById(Arc<SessionRecord>);
+
+impl Borrow<ListenerId> for ById {
+    fn borrow(&self) -> &ListenerId {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
 /// Everything a node knows about itself. One for a process, handed to everyone.
 pub struct Telemetry {
     /// When the process began, in milliseconds since 1970.
@@ -33,7 +58,7 @@ pub struct Telemetry {
     /// When the process began.
     pub started: Instant,
     mounts: RwLock<HashMap<MountId, Arc<MountCounters>>>,
-    sessions: Mutex<HashMap<ListenerId, Arc<SessionRecord>>>,
+    sessions: Mutex<HashSet<ById>>,
     open_listeners: AtomicU64,
     next_session: AtomicU64,
     texts: Texts,
@@ -116,19 +141,21 @@ impl Telemetry {
         let record = Arc::new(record);
         if record.class == Class::Listener {
             counters.enter();
-            self.lock_sessions().insert(id, Arc::clone(&record));
+            self.lock_sessions().insert(ById(Arc::clone(&record)));
         }
         Session::new(record)
     }
 
     /// The listeners now, in no order.
     pub fn sessions(&self) -> Vec<Arc<SessionRecord>> {
-        self.lock_sessions().values().cloned().collect()
+        let sessions = self.lock_sessions();
+        sessions.iter().map(|one| Arc::clone(&one.0)).collect()
     }
 
     /// One listener.
     pub fn session(&self, id: ListenerId) -> Option<Arc<SessionRecord>> {
-        self.lock_sessions().get(&id).cloned()
+        let sessions = self.lock_sessions();
+        sessions.get(&id).map(|one| Arc::clone(&one.0))
     }
 
     fn close(&self, record: &SessionRecord, reason: EndReason) {
@@ -147,7 +174,7 @@ impl Telemetry {
         }
     }
 
-    fn lock_sessions(&self) -> MutexGuard<'_, HashMap<ListenerId, Arc<SessionRecord>>> {
+    fn lock_sessions(&self) -> MutexGuard<'_, HashSet<ById>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

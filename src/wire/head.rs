@@ -214,6 +214,9 @@ impl fmt::Debug for Request {
 }
 
 fn origin_form(target: &str) -> &str {
+    if target.starts_with('/') {
+        return target;
+    }
     let scheme = target
         .split_once("://")
         .filter(|(s, _)| s.eq_ignore_ascii_case("http") || s.eq_ignore_ascii_case("https"));

@@ -264,7 +264,12 @@ impl Answer {
         let fits = self.write_start(&mut rest).is_ok();
         let free = rest.len();
         if fits && let Some(start) = gap.get(..GAP - free) {
-            self.out.splice(..GAP, start.iter().copied());
+            let length = start.len();
+            self.out.copy_within(GAP.., length);
+            self.out.truncate(self.out.len() - GAP + length);
+            if let Some(front) = self.out.get_mut(..length) {
+                front.copy_from_slice(start);
+            }
         } else {
             let mut start = Vec::with_capacity(2 * GAP);
             let _ = self.write_start(&mut start);
