@@ -165,7 +165,7 @@ async fn a_hook_on_the_machine_needs_no_token() {
     };
     let (head, _) = ask(relay.port, post("X-Forwarded-For: 192.0.2.1\r\n")).await;
     assert_eq!(head.status, 401, "behind a proxy anybody looks near");
-    assert_eq!(relay.get("/readyz").await.0.status, 200);
+    ready_says(relay, 200).await;
     let said = tell(relay, &["drain", "--local", "--wait", "20s"]).await;
     assert!(said.ends_with("this node is empty\n"), "{said}");
     assert_eq!(relay.get("/readyz").await.0.status, 503);
@@ -173,6 +173,7 @@ async fn a_hook_on_the_machine_needs_no_token() {
     // Whoever drained it, the operator takes it back.
     tell(&cluster.primary, &["resume", "relay-0"]).await;
     ready_says(relay, 200).await;
+    is_in_state(&cluster, "relay-0", "ready").await;
     let (head, body) = ask(relay.port, post("")).await;
     assert_eq!(head.status, 200, "{body}");
     assert_eq!(relay.get("/readyz").await.0.status, 503);
