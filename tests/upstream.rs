@@ -169,6 +169,7 @@ fn engine() -> Arc<Engine> {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        fallback: None,
         presets: Vec::new(),
         fanout: fanout::Config {
             threads: 1,

@@ -156,6 +156,7 @@ fn engine_config() -> engine::Config {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        fallback: None,
         presets: Vec::new(),
         fanout: fanout::Config {
             threads: 1,
@@ -258,6 +259,7 @@ impl Scene {
         let listener = fanout::Listener {
             tls: None,
             socket,
+            asked: mount(path),
             mount: self.control.engine.mount(&mount(path)).unwrap(),
             head: Bytes::from_static(b"HEAD"),
             metaint: 0,

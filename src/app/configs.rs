@@ -46,6 +46,10 @@ pub(super) fn engine(settings: &Settings) -> engine::Config {
         },
         hold: audio.hold,
         max_sources: usize::try_from(settings.limits.max_sources).unwrap_or(usize::MAX),
+        fallback: settings.fallback.clone().map(|mount| engine::Fallback {
+            mount,
+            returns: true,
+        }),
         presets: settings
             .mounts
             .iter()
@@ -83,6 +87,10 @@ fn preset(mount: &Mount) -> engine::Preset {
         content_type: mount.content_type.clone(),
         headers: headers.into_iter().filter_map(own).collect(),
         burst: mount.burst.map(|burst| burst.0),
+        fallback: mount.fallback.clone().map(|to| engine::Fallback {
+            mount: to,
+            returns: mount.fallback_override,
+        }),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::render::{Kind, RenderError, RenderNode, Renderer, Role, Station};
 use crate::settings::data_dir::DataDir;
 use crate::settings::secrets::RELAY_FILE;
 use crate::settings::types::{Primary, Settings};
-use crate::wire::message::NodeRole;
+use crate::wire::message::{MountState, NodeRole};
 
 /// Folder of the data directory with the files.
 pub const RENDERED_DIR: &str = "rendered";
@@ -154,6 +154,7 @@ impl Keeper {
         let mut mounts: Vec<MountId> = carried
             .borrow()
             .iter()
+            .filter(|info| info.state != MountState::Idle)
             .map(|info| info.mount.clone())
             .filter(|mount| globs.is_match(mount.to_string()))
             .collect();

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::Control;
 use crate::base::ids::MountId;
+use crate::wire::message::{MountInfo, MountState};
 
 /// A mount that nobody has listened to for this long is let go.
 const LINGER: Duration = Duration::from_secs(30);
@@ -45,7 +46,37 @@ impl Control {
     /// True for a mount that is not here now but comes when it is asked for.
     pub fn is_offered(&self, mount: &MountId) -> bool {
         let carried = self.carried.borrow();
-        carried.iter().any(|info| info.mount == *mount) || self.demand.offered().contains(mount)
+        let comes = |info: &MountInfo| info.mount == *mount && info.state != MountState::Idle;
+        carried.iter().any(comes) || self.demand.offered().contains(mount)
+    }
+
+    /// The mount whose audio somebody who asks for `id` gets now: itself, or where its source is lost the first of
+    /// its fallbacks that plays here or comes when it is asked for.
+    pub fn stands_for(&self, id: &MountId) -> Option<MountId> {
+        let own = self.engine.mount(id).is_some_and(|own| own.is_playable());
+        if own || self.is_offered(id) || !self.engine.is_replaceable(id) {
+            return None;
+        }
+        if let Some(here) = self.engine.stand_in(id) {
+            return Some(here.id.clone());
+        }
+        let mut chain = self.engine.fallbacks(id).into_iter();
+        chain.find(|id| self.is_offered(id))
+    }
+
+    /// Fallbacks that are to be fetched since listeners here wait for the source of their own mount: in time, so
+    /// that they are here when the hold is over.
+    fn fallbacks_wanted(&self) -> Vec<MountId> {
+        let carried = self.carried.borrow().clone();
+        let is_live = |id: &MountId| {
+            let info = carried.iter().find(|info| info.mount == *id);
+            info.is_some_and(|info| info.state == MountState::Live)
+        };
+        let mounts = self.telemetry.mounts().into_iter();
+        let listened = mounts.filter(|(id, counters)| counters.listeners() > 0 && !is_live(id));
+        listened
+            .filter_map(|(id, _)| self.engine.fallbacks(&id).into_iter().find(is_live))
+            .collect()
     }
 
     /// True while a mount is wanted.
@@ -65,6 +96,14 @@ impl Control {
 
     /// Lets go of what nobody listens to any more.
     pub(super) fn settle_demand(&self, now: Instant) {
+        if self.config().on_demand {
+            for fallback in self.fallbacks_wanted() {
+                if !self.is_demanded(&fallback) {
+                    tracing::info!(mount = %fallback, "fetched as a fallback");
+                }
+                self.demand(&fallback);
+            }
+        }
         let mut ceased = false;
         self.demand.asked().retain(|mount, asked| {
             if self.telemetry.mount(mount).listeners() > 0 {

@@ -148,6 +148,7 @@ impl Control {
             .engine
             .mounts()
             .into_iter()
+            .chain(self.engine.missed())
             .map(|m| (m.id.clone(), m))
             .collect();
         live.values()

@@ -1,18 +1,20 @@
 //! The primary's side of the cluster: who joins, who beats, what everybody hears.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Control, Role};
-use crate::base::ids::NodeId;
+use crate::base::ids::{MountId, NodeId};
 use crate::base::wall::unix_millis;
 use crate::cluster::access::AccessError;
 use crate::cluster::keys::CredentialError;
 use crate::cluster::snapshot::State;
 use crate::cluster::table::{Effect, Event, Probe, Refusal, refusal};
+use crate::engine::Mount;
 use crate::wire::message::{
     self, Beat, BeatAnswer, FeedLine, Happening, JoinAnswer, JoinRequest, MessageError, MountInfo,
-    NodeState, ProbeResult,
+    MountState, NodeState, ProbeResult,
 };
 
 /// Milliseconds between two beats.
@@ -219,30 +221,37 @@ impl Control {
         Ok(self.secrets.verify(credential)?)
     }
 
-    /// The mounts as the feed tells them, always the whole list.
+    /// The mounts as the feed tells them, always the whole list: those that are there, and those that have a
+    /// fallback and are not.
     pub fn mount_line(&self) -> FeedLine {
-        let info = |mount: std::sync::Arc<crate::engine::Mount>| {
-            let content = mount.content();
-            MountInfo {
-                mount: mount.id.clone(),
-                content_type: content.content_type.clone(),
-                state: super::load::state_of(&mount),
-                epoch: mount.ring().epoch(),
-                bitrate: mount.bitrate(),
-                headers: content.headers.clone(),
-            }
-        };
-        let mounts = self
-            .engine
-            .mounts()
-            .into_iter()
+        let here = self.engine.mounts();
+        let mut absent = self.engine.replaceable();
+        absent.retain(|id| !here.iter().any(|mount| mount.id == *id));
+        let mounts = here
+            .iter()
+            .map(|mount| self.mount_info(mount.id.clone(), Some(mount)))
+            .chain(absent.into_iter().map(|id| self.mount_info(id, None)))
             .take(message::MAX_MOUNTS)
-            .map(info)
             .collect();
         FeedLine::Mounts {
             v: message::VERSION,
             complete: true,
             mounts,
+        }
+    }
+
+    fn mount_info(&self, id: MountId, mount: Option<&Arc<Mount>>) -> MountInfo {
+        let fallback = self.engine.fallback_of(&id);
+        let content = mount.map(|mount| mount.content()).unwrap_or_default();
+        MountInfo {
+            mount: id,
+            content_type: content.content_type.clone(),
+            state: mount.map_or(MountState::Idle, |mount| super::load::state_of(mount)),
+            epoch: mount.map(|mount| mount.ring().epoch()).unwrap_or_default(),
+            bitrate: mount.map_or(0, |mount| mount.bitrate()),
+            headers: content.headers.clone(),
+            fallback_override: fallback.as_ref().is_none_or(|fallback| fallback.returns),
+            fallback: fallback.map(|fallback| fallback.mount),
         }
     }
 

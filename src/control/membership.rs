@@ -1,5 +1,6 @@
 //! A relay's side of the cluster: what it has heard.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -7,11 +8,24 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::Control;
-use crate::base::ids::NodeId;
+use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
 use crate::cluster::keys::KeyRing;
+use crate::engine::Fallback;
 use crate::wire::message::{FeedLine, JoinAnswer, MountInfo, PublicUrls};
+
+/// What the primary's list says of fallbacks.
+fn told(mounts: &[MountInfo]) -> HashMap<MountId, Fallback> {
+    let told = mounts.iter().filter_map(|info| {
+        let fallback = Fallback {
+            mount: info.fallback.clone()?,
+            returns: info.fallback_override,
+        };
+        Some((info.mount.clone(), fallback))
+    });
+    told.collect()
+}
 
 /// A primary that was not heard for this long is gone, as a silent relay is dead for it.
 const ORPHANED: Duration = Duration::from_secs(10);
@@ -72,6 +86,7 @@ impl Control {
                 mounts,
                 ..
             } => {
+                self.engine.tell_fallbacks(told(&mounts));
                 self.carried
                     .send_if_modified(|known| std::mem::replace(known, mounts.clone()) != mounts);
             }

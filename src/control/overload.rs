@@ -191,7 +191,10 @@ impl Control {
 
     /// Bits a second that the listeners here are owed.
     pub(super) fn committed_bits(&self) -> u64 {
-        self.engine.mounts().iter().fold(0_u64, |sum, mount| {
+        let mut mounts = self.engine.mounts();
+        // Their listeners hear a fallback and are counted on the mount that they asked for.
+        mounts.extend(self.engine.missed());
+        mounts.iter().fold(0_u64, |sum, mount| {
             let bits = mount.counters.listeners().saturating_mul(mount.bitrate());
             sum.saturating_add(bits)
         })

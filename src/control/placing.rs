@@ -144,20 +144,18 @@ impl Control {
             return Place::Now(Verdict::Serve { reason: "probe" });
         }
         let snapshot = self.snapshot.load();
-        let here = self.engine.mount(visitor.mount);
-        let can_serve = here.is_some() || self.is_offered(visitor.mount);
-        let elsewhere = || {
-            snapshot
-                .nodes
-                .iter()
-                .any(|node| node.carries(visitor.mount))
-        };
+        // Whoever carries the fallback gives it to those who ask for a mount whose source is lost.
+        let stand_in = self.stands_for(visitor.mount);
+        let mount = stand_in.as_ref().unwrap_or(visitor.mount);
+        let here = self.engine.mount(mount);
+        let can_serve = here.is_some() || self.is_offered(mount);
+        let elsewhere = || snapshot.nodes.iter().any(|node| node.carries(mount));
         if !can_serve && !elsewhere() {
             return Place::Now(Verdict::NoMount);
         }
         let bitrate = here.map_or(0, |mount| mount.bitrate());
         let ask = balancer::Ask {
-            mount: visitor.mount,
+            mount,
             bitrate,
             https: visitor.https,
             address: visitor.address,
@@ -251,7 +249,9 @@ impl Control {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         });
-        if most_of_mount.is_some_and(|most| mount.counters.listeners() >= most) {
+        // Of the mount that was asked for: what is heard may be its fallback.
+        let listeners = || self.telemetry.mount(opening.mount).listeners();
+        if most_of_mount.is_some_and(|most| listeners() >= most) {
             return Err("mount-full");
         }
         if is_listener && self.exceeds_bandwidth(mount.bitrate()) {

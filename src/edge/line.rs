@@ -60,7 +60,7 @@ impl Edge {
         let Some(mount) = self.playable(id).await else {
             return conn.answer(&self.no_mount(request, id)).await;
         };
-        let opened = match self.open(request, &mount, &served, conn.accepted) {
+        let opened = match self.open(request, id, &mount, &served, conn.accepted) {
             Ok(opened) => opened,
             Err(answer) => return conn.answer(&answer).await,
         };
@@ -73,6 +73,8 @@ impl Edge {
     /// The mount once it plays: at once where it does, within [`PATIENCE`] where it has to be fetched first or
     /// has only just begun.
     async fn playable(&self, id: &MountId) -> Option<Arc<Mount>> {
+        let stand_in = self.control.stands_for(id);
+        let id = stand_in.as_ref().unwrap_or(id);
         let engine = &self.control.engine;
         let mut changes = engine.watch();
         let deadline = tokio::time::Instant::now() + PATIENCE;

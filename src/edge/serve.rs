@@ -52,6 +52,7 @@ pub(super) enum Settled {
 
 /// A listener's session that is open, and all that the fan-out needs but the socket.
 pub(super) struct Opened {
+    asked: MountId,
     mount: Arc<Mount>,
     head: Bytes,
     metaint: u32,
@@ -141,27 +142,31 @@ impl Edge {
         placed
     }
 
-    /// The mount, if it plays now.
+    /// The mount, if it plays now; where its source is lost, the fallback that plays instead.
     pub(super) fn playing(&self, id: &MountId) -> Option<Arc<Mount>> {
+        let stand_in = self.control.stands_for(id);
+        let id = stand_in.as_ref().unwrap_or(id);
         self.control.demand(id);
         let mount = self.control.engine.mount(id);
         mount.filter(|mount| mount.is_playable())
     }
 
-    /// Opens the session of a listener, or says why not.
+    /// Opens the session of a listener who asked for `id` and hears `mount`, or says why not. It is counted on `id`,
+    /// whatever it hears.
     ///
     /// # Errors
     /// The answer, where a limit is reached.
     pub(super) fn open(
         &self,
         request: &Request,
+        id: &MountId,
         mount: &Arc<Mount>,
         served: &Served,
         accepted: Instant,
     ) -> Result<Opened, Vec<u8>> {
-        let settings = self.mount_config(&mount.id);
+        let settings = self.mount_config(id);
         let target = without_token(request.relative());
-        let opening = opening(request, &mount.id, &target, served);
+        let opening = opening(request, id, &target, served);
         let admitted = self.control.admit(&opening, mount, settings.max_listeners);
         let session = admitted.map_err(|limit| {
             refuse(limit);
@@ -176,6 +181,7 @@ impl Edge {
         // Boxed, so that it takes no more than its length while it waits to be sent.
         let head = self.audio_head(request, mount, metaint, served.reason);
         Ok(Opened {
+            asked: id.clone(),
             mount: Arc::clone(mount),
             head: head.into_boxed_slice().into(),
             metaint,
@@ -197,6 +203,7 @@ impl Edge {
         let listener = Listener {
             socket,
             tls,
+            asked: opened.asked,
             mount: opened.mount,
             head: opened.head,
             metaint: opened.metaint,
@@ -218,8 +225,7 @@ impl Edge {
         if matches!(placed, Verdict::Redirect { .. } | Verdict::Overflow { .. }) {
             return self.say(Vec::new(), request, id, &placed, false);
         }
-        let mount = self.control.engine.mount(id);
-        match mount.filter(|mount| mount.is_playable()) {
+        match self.playing(id) {
             Some(mount) => self.audio_head(request, &mount, self.metaint(request, &mount), "head"),
             None => self.no_mount(request, id),
         }

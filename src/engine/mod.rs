@@ -3,6 +3,7 @@
 //! Must never: parse a request, know a node or a balancer, or wait for anything but bytes. Above it `edge`
 //! brings sources and listeners, `upstream` brings replicas, `admin` looks and sets titles.
 
+mod detours;
 pub mod fanout;
 pub mod format;
 mod intake;
@@ -22,6 +23,8 @@ use tokio::sync::watch;
 use crate::base::ids::{Epoch, MountId};
 use crate::base::wall::unix_millis;
 use crate::telemetry::Telemetry;
+use detours::Detours;
+pub use detours::Fallback;
 pub use fanout::Listener;
 use fanout::Shards;
 pub use intake::{Intake, Offer, OpenError, PushError};
@@ -41,6 +44,8 @@ pub struct Config {
     pub hold: Duration,
     /// Most sources at once.
     pub max_sources: usize,
+    /// Where listeners of mounts without a fallback of their own go.
+    pub fallback: Option<Fallback>,
     /// What differs from mount to mount.
     pub presets: Vec<(MountId, Preset)>,
     /// The fan-out's settings.
@@ -95,6 +100,7 @@ pub struct Engine {
     epochs: Arc<EpochClock>,
     telemetry: Arc<Telemetry>,
     shards: Shards,
+    detours: Detours,
 }
 
 impl Engine {
@@ -111,6 +117,7 @@ impl Engine {
             epochs: Arc::default(),
             telemetry,
             shards,
+            detours: Detours::default(),
         }))
     }
 
@@ -118,6 +125,7 @@ impl Engine {
     pub fn reconfigure(&self, config: Config) {
         self.shards.reconfigure(&config.fanout);
         self.config.store(Arc::new(config));
+        self.direct();
     }
 
     /// Where epochs come from.
@@ -153,6 +161,7 @@ impl Engine {
     }
 
     pub(crate) fn announce(&self) {
+        self.direct();
         self.changed.send_modify(|generation| *generation += 1);
     }
 
@@ -243,7 +252,7 @@ impl Engine {
         true
     }
 
-    /// Ends a mount at once: its source is closed, its listeners get a clean end.
+    /// Ends a mount at once: its source is closed, its listeners go to its fallback or get a clean end.
     pub fn end(&self, id: &MountId) -> bool {
         let found = self
             .mounts
@@ -251,7 +260,7 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(id);
         let Some(mount) = found else { return false };
-        mount.end();
+        self.part(&mount);
         self.announce();
         true
     }
@@ -259,25 +268,22 @@ impl Engine {
     /// Ends the mounts whose hold is over. To be called a few times a second.
     pub fn tick(&self, now: Instant) {
         let hold = self.config.load().hold;
-        let over: Vec<MountId> = self
-            .mounts()
-            .into_iter()
-            .filter(|m| m.end_if_over(hold, now))
-            .map(|m| m.id.clone())
-            .collect();
+        let over: Vec<Arc<Mount>> = {
+            // Nobody takes a mount between the look and its end.
+            let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+            let over = mounts.values().filter(|mount| mount.is_over(hold, now));
+            let over: Vec<Arc<Mount>> = over.cloned().collect();
+            for mount in &over {
+                mounts.remove(&mount.id);
+            }
+            over
+        };
         if over.is_empty() {
             return;
         }
-        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        for id in &over {
-            if mounts
-                .get(id)
-                .is_some_and(|mount| mount.state() == MountState::Ended)
-            {
-                mounts.remove(id);
-            }
+        for mount in &over {
+            self.part(mount);
         }
-        drop(mounts);
         self.announce();
     }
 
@@ -290,7 +296,8 @@ impl Engine {
         let config = self.config.load();
         let own = config.preset(&listener.mount.id);
         let burst = own.map_or(config.burst, |preset| preset.burst(config.burst));
-        self.shards.attach(listener, burst)
+        let home = self.signpost(&listener.asked);
+        self.shards.attach(listener, home, burst)
     }
 
     /// How the fan-out runs.

@@ -276,17 +276,13 @@ impl Mount {
         }
     }
 
-    /// Ends the mount if its hold is over. True if it has ended.
-    pub(super) fn end_if_over(&self, hold: Duration, now: Instant) -> bool {
-        let over = match &self.slot().feed {
+    /// True where its hold is over, or it has ended.
+    pub(super) fn is_over(&self, hold: Duration, now: Instant) -> bool {
+        match &self.slot().feed {
             Feed::Held { since, .. } => now.saturating_duration_since(*since) >= hold,
             Feed::Ended => true,
             Feed::Fed(_) => false,
-        };
-        if over {
-            self.end();
         }
-        over
     }
 
     /// Ends the mount: its feeder is evicted, its listeners get a clean end.
@@ -296,6 +292,19 @@ impl Mount {
             evicted.cancel();
         }
         self.ring.load().close(Closed::Ended);
+    }
+
+    /// Keeps the name and the counters of a mount that has ended, and not its bytes; who still reads them holds
+    /// them.
+    pub(super) fn let_bytes_go(&self) {
+        let old = self.ring.load_full();
+        let mut empty = Ring::begin(old.epoch(), old.end(), self.bounds);
+        if let Some(section) = old.section() {
+            // Who came in this very moment still has to know whether its fallback fits.
+            empty.section_at(old.end(), section);
+        }
+        empty.ring().close(Closed::Ended);
+        self.ring.store(Arc::clone(empty.ring()));
     }
 
     /// A ring for a new epoch; the old one ends as replaced.

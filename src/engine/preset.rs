@@ -1,6 +1,7 @@
 //! What the operator says of a mount, whatever its source says. Pure.
 
 use super::Offer;
+use super::detours::Fallback;
 use super::ring::Burst;
 
 /// Settings of one mount.
@@ -12,6 +13,8 @@ pub struct Preset {
     pub headers: Vec<(String, String)>,
     /// Bytes that a newcomer is given at once at most; never less audio than [`Burst::shortest`].
     pub burst: Option<u64>,
+    /// Where its listeners go when its source is gone.
+    pub fallback: Option<Fallback>,
 }
 
 impl Preset {

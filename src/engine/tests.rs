@@ -34,6 +34,8 @@ macro_rules! by_both {
     };
 }
 
+mod fallback;
+
 by_both! {
     a_mount_with_settings_of_its_own,
     a_ring_is_released_when_its_mount_ends,
@@ -77,6 +79,7 @@ fn config() -> Config {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        fallback: None,
         presets: Vec::new(),
         fanout: fanout::Config {
             threads: 2,
@@ -118,6 +121,18 @@ fn push(intake: &mut Intake, bytes: &[u8]) {
 
 /// A client's socket, its peer handed to the engine.
 fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32) -> TcpStream {
+    let mount = engine.mount(id).unwrap();
+    listen_to(engine, id, mount, head, metaint)
+}
+
+/// The same of somebody who asked for `id` and gets `mount`.
+fn listen_to(
+    engine: &Arc<Engine>,
+    id: &MountId,
+    mount: Arc<Mount>,
+    head: &'static [u8],
+    metaint: u32,
+) -> TcpStream {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
     client
@@ -133,10 +148,10 @@ fn listen(engine: &Arc<Engine>, id: &MountId, head: &'static [u8], metaint: u32)
         protocol: Protocol::Http11,
         class: Class::Listener,
     });
-    let mount = engine.mount(id).unwrap();
     let listener = Listener {
         tls: None,
         socket,
+        asked: id.clone(),
         mount,
         head: Bytes::from_static(head),
         metaint,
@@ -422,6 +437,7 @@ fn a_mount_with_settings_of_its_own() {
             ("icy-br".into(), "96".into()),
         ],
         burst: Some(40_000),
+        fallback: None,
     };
     let (engine, _) = engine_with(Config {
         presets: vec![(live(), own)],

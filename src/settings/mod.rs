@@ -28,6 +28,7 @@ pub mod watch;
 mod addresses;
 mod document;
 mod environment;
+mod fallbacks;
 mod layer;
 mod problem;
 mod reader;

@@ -49,6 +49,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         forget: reader.duration("forget"),
         grace: reader.duration("grace"),
         mounts: trees::mounts(reader),
+        fallback: reader.get("fallback", trees::mount_id),
         relays: trees::relays(reader),
         pull: pull(reader),
         audio: audio(reader),

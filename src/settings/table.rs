@@ -86,6 +86,8 @@ pub const KEYS: &[Key] = keys! {
 
     "mounts", Tree(MOUNT), Unset("sources may use any path"),
         "Mounts with settings of their own; also a list of paths separated by commas.";
+    "fallback", Text, Unset("listeners get a clean end"),
+        "Mount that listeners of every mount without a `fallback` of its own go to when its source is gone for longer than `hold`.";
     "relay", Tree(RELAY), Unset("no foreign upstream"),
         "Icecast and Shoutcast servers that this node pulls from.";
     "pull.mounts", List, Is("*"),
@@ -196,7 +198,7 @@ pub const MOUNT: &[Field] = fields! {
     "password", Secret, "Source password of this mount alone.";
     "max_listeners", ANY, "Listeners at most; 0 sets no limit.";
     "max_listener_duration", Duration, "Time after which a listener is ended; 0 is never.";
-    "fallback", Text, "Mount that listeners go to when the source is gone (rendered files).";
+    "fallback", Text, "Mount that listeners go to when the source is gone for longer than `hold`.";
     "fallback_override", Bool, "Take listeners back when the source returns; default `true`.";
     "intro", Text, "File that is played before the stream (rendered files).";
     "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
@@ -254,7 +256,6 @@ pub const NOT_YET: &[NotYet] = not_yet! {
     "engine" = "icecast", "running a real icecast2 is not built yet: use `embedded`, or `relayctl render icecast`";
     "engine" = "shoutcast", "running a real sc_serv is not built yet: use `embedded`, or `relayctl render shoutcast`";
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
-    "fallback", "a fallback for all mounts is not built yet: give `mounts` a `fallback` for rendered files";
     "services", "several services are not built yet: write mounts of one as `service:/path`";
     "static_backend", "pools of plain backends are not built yet: let relays join instead";
     "dynamic_backend", "pools of plain backends are not built yet: let relays join instead";

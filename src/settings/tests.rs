@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::types::{AccessTarget, Strategy};
 use super::*;
+use crate::base::ids::MountId;
 use crate::base::units::{Rate, Size};
 
 /// Sources from YAML text and pairs.
@@ -489,6 +490,14 @@ fn mounts_in_each_form() {
         ("mounts: [a]\n", "begins with `/`"),
         ("mounts: [{path: /a, fallback: /a}]\n", "itself"),
         (
+            "mounts: [{path: /a, fallback: /b}, /x, {path: /b, fallback: /a}]\n",
+            "`mounts[0].fallback` and `mounts[2].fallback`: /a → /b → /a",
+        ),
+        (
+            "mounts: [{path: /x, fallback: /a}, {path: /a, fallback: /b}, {path: /b, fallback: /c}, {path: /c, fallback: /a}]\n",
+            "/a → /b → /c → /a",
+        ),
+        (
             "mounts: [{path: /a, password: x, password_file: /y}]\n",
             "leave one out",
         ),
@@ -655,4 +664,26 @@ fn the_example_is_read_as_it_stands() {
     assert_eq!(loaded.settings.mounts.len(), 2);
     assert_eq!(loaded.settings.relays.len(), 1);
     assert_eq!(loaded.settings.limits.max_listeners, Some(10_000));
+}
+
+#[test]
+fn fallbacks_of_one_mount_and_of_all() {
+    let yaml = "fallback: /jingle.mp3\n\
+                mounts:\n  - {path: /a, fallback: /b, fallback_override: false}\n  - {path: /b, fallback: /c}\n";
+    let settings = of(yaml, &[], &[]).settings;
+    let id = |path: &str| Some(path.parse::<MountId>().unwrap());
+    assert_eq!(settings.fallback, id("/jingle.mp3"));
+    let own: Vec<_> = settings
+        .mounts
+        .iter()
+        .map(|mount| (mount.fallback.clone(), mount.fallback_override))
+        .collect();
+    assert_eq!(own, [(id("/b"), false), (id("/c"), true)]);
+    let one = of("", &[("RELAYCTL_FALLBACK", "/b.mp3")], &[]).settings;
+    assert_eq!(one.fallback, id("/b.mp3"));
+    assert_eq!(of("", &[], &[]).settings.fallback, None);
+    // A circle is told once, whoever leads into it.
+    let yaml =
+        "mounts: [{path: /x, fallback: /a}, {path: /a, fallback: /b}, {path: /b, fallback: /a}]\n";
+    assert_eq!(wrong(yaml, &[], &[]).len(), 1);
 }

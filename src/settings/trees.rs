@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::fallbacks;
 use super::keys::{self, Field, Kind};
 use super::reader::Reader;
 use super::secret_file;
@@ -74,6 +75,7 @@ pub struct ForeignRelay {
 /// Reads `mounts`.
 pub(super) fn mounts(reader: &mut Reader<'_>) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = Vec::new();
+    let mut places: Vec<String> = Vec::new();
     for mut entry in entries(reader, "mounts", MOUNT) {
         let mount = mount(&mut entry);
         let place = entry.place();
@@ -87,8 +89,10 @@ pub(super) fn mounts(reader: &mut Reader<'_>) -> Vec<Mount> {
             );
         } else {
             mounts.push(mount);
+            places.push(place);
         }
     }
+    fallbacks::refuse_circles(&mounts, &places, reader);
     mounts
 }
 

@@ -52,6 +52,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Mounts with settings of their own.
     pub mounts: Vec<Mount>,
+    /// Where listeners of a mount without a fallback of its own go.
+    pub fallback: Option<MountId>,
     /// Foreign upstreams.
     pub relays: Vec<ForeignRelay>,
     /// What a relay carries of its primary.

@@ -57,6 +57,7 @@ pub(super) fn engine_of(max_bytes: u64) -> Arc<Engine> {
         },
         hold: Duration::from_secs(45),
         max_sources: 4,
+        fallback: None,
         presets: Vec::new(),
         fanout: fanout::Config {
             threads: 1,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::harness::cluster::{Cluster, follow};
+use crate::harness::peer::Peer;
 use crate::harness::source::{Source, listen};
 use crate::harness::tone::{self, FRAME};
 use crate::harness::{address, eventually};
@@ -94,4 +95,49 @@ async fn a_relay_that_was_killed_gets_nobody() {
 
 fn drop_hard(mut node: crate::harness::node::Node) {
     node.kill();
+}
+
+/// With the primary dead its relays route by the table that they have: one that is well serves whoever comes, one that
+/// is forced to reflect sends newcomers to another that answers a connect, and not to one that died meanwhile.
+#[tokio::test]
+async fn any_relay_routes_any_listener_while_the_primary_is_down() {
+    let mut cluster = Cluster::start(3).await;
+    let _source = Source::start(&cluster.primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    cluster.primary.asked(&["reflect", "relay-0", "on"]).await;
+    let reflecting = cluster.relays[0].port;
+    eventually("the relay sends newcomers elsewhere", async || {
+        let guest = follow(address(1), reflecting, MOUNT, "").await;
+        (guest.port != reflecting).then_some(())
+    })
+    .await;
+    cluster.primary.kill();
+    drop_hard(cluster.relays.remove(1));
+    let well = cluster.relays[1].port;
+    let begin = Instant::now();
+    // Until the primary is known to be dead (10 s) its last table is believed.
+    eventually("newcomers are sent to the one that answers", async || {
+        for n in 2..8 {
+            let mut peer = Peer::connect_from(address(n), reflecting).await;
+            peer.send(format!(
+                "GET {MOUNT} HTTP/1.1\r\nHost: 127.0.0.1:{reflecting}\r\n\r\n"
+            ))
+            .await;
+            let head = peer.head().await;
+            assert_eq!(head.status, 302, "{head:?}");
+            let location = head.get("location")?;
+            if !location.starts_with(&format!("http://127.0.0.1:{well}/")) {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    println!("only to the living after {:.2} s", begin.elapsed().as_secs_f64());
+    let mut guest = follow(address(9), reflecting, MOUNT, "").await;
+    assert_eq!(guest.port, well);
+    tone::run(&guest.peer.exact(50 * FRAME).await);
+    let (mut direct, head) = listen(well, MOUNT).await;
+    assert_eq!(head.get("x-relayctl-node"), Some("relay-2"));
+    tone::run(&direct.exact(50 * FRAME).await);
 }

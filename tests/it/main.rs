@@ -14,6 +14,7 @@ mod data_port_tls;
 mod drain;
 mod encoders;
 mod failover;
+mod fallback;
 mod foreign;
 mod fronts;
 mod haproxy;

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::Error;
 use crate::admin::access::{Caller, Read};
 use crate::admin::stats::{idle_seconds, listen_url, present, said, uptime};
+use crate::base::ids::MountId;
 use crate::base::wall::{rfc3339, unix_millis};
 use crate::cluster::snapshot::State as NodeState;
 use crate::control::Control;
@@ -25,7 +26,8 @@ pub(super) struct Mounts {
 struct Mount {
     /// `/live.mp3`, or `service:/live.mp3`.
     name: String,
-    /// `live` while bytes come, `held` while its listeners wait for the source.
+    /// `live` while bytes come, `held` while its listeners wait for the source, `ended` while they hear its fallback
+    /// or nobody listens.
     state: &'static str,
     /// `audio/mpeg` and the like.
     content_type: String,
@@ -43,6 +45,8 @@ struct Mount {
     offset: u64,
     /// Bits a second, 0 where unknown.
     bitrate: u64,
+    /// Where its listeners go when its source is gone.
+    fallback: Option<String>,
     /// What the source calls itself.
     description: String,
     /// Where listeners reach it on this node.
@@ -76,11 +80,16 @@ pub(super) async fn mounts(
     caller: Caller,
 ) -> Json<Mounts> {
     let base = caller.base_url(&control);
-    let mounts = present(&control);
+    let mut mounts = present(&control);
+    mounts.extend(control.engine.missed());
+    mounts.sort_by(|a, b| a.id.cmp(&b.id));
     Json(Mounts {
         mounts: mounts
             .iter()
-            .map(|mount| row(mount, &base, elsewhere(&control, mount)))
+            .map(|mount| Mount {
+                fallback: fallback_of(&control, &mount.id),
+                ..row(mount, &base, elsewhere(&control, mount))
+            })
             .collect(),
     })
 }
@@ -96,6 +105,11 @@ fn elsewhere(control: &Control, mount: &crate::engine::Mount) -> u64 {
         .filter_map(|node| node.mounts.get(&mount.id))
         .map(|view| view.listeners)
         .sum()
+}
+
+fn fallback_of(control: &Control, id: &MountId) -> Option<String> {
+    let fallback = control.engine.fallback_of(id)?;
+    Some(fallback.mount.to_string())
 }
 
 fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
@@ -117,6 +131,7 @@ fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
         epoch: ring.epoch().0,
         offset: ring.end(),
         bitrate: mount.bitrate(),
+        fallback: None,
         description: said(&content, "name").unwrap_or_default(),
         url: listen_url(base, &mount.id),
         since: feeder

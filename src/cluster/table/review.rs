@@ -1,11 +1,16 @@
 //! What follows for each row from all rows: who is marked, who stays in the pool for want of others, and
 //! whether the fault is rather ours.
+//!
+//! Panic is judged by those who live: fewer than half of the relays that are up or suspected can be reached. The dead
+//! have left the pool for good and are no sign of our own blindness: ten seconds of silence, or a refused port, are
+//! their own. So half of the relays really dead is a panic only until they are known to be.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Table;
 use super::event::Effect;
+use super::row::Row;
 use crate::base::ids::NodeId;
 use crate::cluster::snapshot::State;
 
@@ -88,10 +93,12 @@ impl Table {
     }
 
     fn review_panic(&mut self, effects: &mut Vec<Effect>) {
-        let known = self
-            .rows
-            .iter()
-            .filter(|(_, row)| row.is_relay() && row.admitted && row.view.state != State::Draining);
+        let missed = |row: &Row| {
+            row.is_relay()
+                && row.admitted
+                && !matches!(row.view.state, State::Draining | State::Dead)
+        };
+        let known = self.rows.iter().filter(|(_, row)| missed(row));
         let (all, reachable) = known.fold((0, 0), |(all, reachable), (_, row)| {
             (all + 1, reachable + usize::from(row.is_reachable()))
         });

@@ -462,11 +462,77 @@ fn at_most_a_third_is_suspected_and_panic_says_so() {
     let effects = stage.pass(4, &["a", "b", "c"]);
     assert!(effects.contains(&Effect::Panic(true)));
     assert!(stage.table.snapshot().panic);
-    // The dead always leave, whatever the bound.
-    stage.pass(8, &["a", "b", "c"]);
+    // The dead always leave, whatever the bound; then those who are left are all there.
+    let effects = stage.pass(8, &["a", "b", "c"]);
     assert_eq!(stage.table.snapshot().count(State::Dead), 4);
-    let effects = stage.pass(2, &names);
     assert!(effects.contains(&Effect::Panic(false)));
+    assert!(!stage.table.snapshot().panic);
+    assert_eq!(stage.table.snapshot().count(State::Ready), 3);
+    assert_eq!(stage.table.snapshot().totals().nodes, 3);
+    // Nor do they bring it back when they return one by one.
+    let effects = stage.pass(3, &names);
+    assert!(!effects.contains(&Effect::Panic(true)), "{effects:?}");
+    assert_eq!(stage.table.snapshot().count(State::Ready), 7);
+}
+
+/// Half of the relays die for good: there is a panic for as long as they may be alive, and none until they are
+/// forgotten.
+#[test]
+fn the_dead_are_no_reason_to_panic() {
+    let mut stage = Stage::up(&["a", "b", "c", "d", "e"]);
+    let effects = stage.pass(4, &["a", "b"]);
+    assert!(
+        effects.contains(&Effect::Panic(true)),
+        "three of five are silent"
+    );
+    let effects = stage.pass(6, &["a", "b"]);
+    assert!(effects.contains(&Effect::Panic(false)), "they are dead");
+    assert_eq!(stage.table.snapshot().count(State::Dead), 3);
+    let effects = stage.pass(580, &["a", "b"]);
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Panic(_))));
+    // One more goes quiet: one of two is just half. The last one, too: now nobody can be reached.
+    let effects = stage.pass(4, &["a"]);
+    assert!(!effects.contains(&Effect::Panic(true)));
+    let effects = stage.pass(4, &[]);
+    assert!(effects.contains(&Effect::Panic(true)));
+    // Everybody dead is an empty pool, not a panic.
+    let effects = stage.pass(10, &[]);
+    assert!(effects.contains(&Effect::Panic(false)));
+    assert_eq!(stage.table.snapshot().count(State::Ready), 0);
+}
+
+/// Of a cluster with one or two relays one may be suspected: max(1, a third).
+#[test]
+fn one_suspect_is_always_allowed() {
+    let mut stage = Stage::up(&["a", "b"]);
+    stage.pass(4, &["a"]);
+    assert_eq!(stage.state("b"), Some(State::Suspect));
+    // Its listeners are left alone, and counted.
+    assert_eq!(stage.table.snapshot().totals().listeners, 10);
+    stage.pass(4, &[]);
+    assert_eq!(stage.table.snapshot().count(State::Suspect), 1);
+    assert_eq!(stage.state("a"), Some(State::Ready), "beyond the bound");
+    assert!(stage.table.snapshot().find(&id("a")).unwrap().suspected);
+}
+
+/// A judge that was away for more than two seconds begins all deadlines anew; for less it does not.
+#[test]
+fn a_short_pause_of_the_judge_is_none() {
+    let mut stage = Stage::up(&["a", "b", "c"]);
+    stage.pass(1, &["a", "b", "c"]);
+    for _ in 0..2 {
+        stage.now += Duration::from_millis(1_900);
+        let effects = stage.step(Event::Tick);
+        assert!(!effects.iter().any(|e| matches!(e, Effect::ClockJumped(_))));
+    }
+    assert!(stage.table.snapshot().nodes.iter().all(|n| n.suspected));
+    let mut stage = Stage::up(&["a", "b", "c"]);
+    for _ in 0..20 {
+        stage.now += Duration::from_millis(2_100);
+        let effects = stage.step(Event::Tick);
+        assert!(effects.iter().any(|e| matches!(e, Effect::ClockJumped(_))));
+    }
+    assert_eq!(stage.table.snapshot().count(State::Ready), 3);
 }
 
 /// Who says goodbye is not missed: there is no panic, not even while its last beat is all that is known.

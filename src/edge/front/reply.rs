@@ -136,7 +136,7 @@ impl Front {
         let edge = Arc::clone(&self.edge);
         let accepted = guest.since;
         if let Some(playing) = edge.playing(&mount) {
-            let opened = edge.open(&request, &playing, &served, accepted);
+            let opened = edge.open(&request, &mount, &playing, &served, accepted);
             match opened {
                 Ok(opened) => match guest.into_socket(self.poll.registry()) {
                     Ok(socket) => edge.seat(socket, None, opened),

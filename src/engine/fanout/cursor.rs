@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::detour;
 use super::entry::{Entry, Phase};
 use super::views::Views;
 use crate::engine::ring::{Burst, Closed, Ring, Standing};
@@ -21,6 +22,9 @@ pub(super) fn settle(
     views: &mut Views,
     millis: u64,
 ) -> Result<usize, EndReason> {
+    if entry.leaving {
+        detour::depart(entry);
+    }
     let mut place = views.place_of(entry);
     for _ in 0..MOVES {
         let standing = match views.get(place) {
@@ -42,7 +46,11 @@ pub(super) fn settle(
             Standing::Behind => jump(entry, millis)?,
             Standing::Wait => match entry.ring.closed() {
                 Closed::Open => break,
-                Closed::Ended => return Err(EndReason::Ended),
+                Closed::Ended => match detour::turn_off(entry) {
+                    detour::Way::Found => {}
+                    detour::Way::Later => break,
+                    detour::Way::None => return Err(EndReason::Ended),
+                },
                 Closed::Replaced => {
                     if !follow(entry)? {
                         break;
@@ -122,7 +130,11 @@ fn follow(entry: &mut Entry) -> Result<bool, EndReason> {
 }
 
 /// Ogg needs the section's header pages again; the head, if it is still on its way, goes first.
-fn restart_section(entry: &mut Entry) {
+pub(super) fn restart_section(entry: &mut Entry) {
+    if entry.leaving {
+        // The edge that it was to leave at lies in other bytes.
+        entry.leave();
+    }
     if entry.phase != Phase::Head {
         entry.phase = Phase::Header;
         entry.prefix_sent = 0;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tls::Place;
 use crate::base::ids::{ListenerId, MountId, Position};
+use crate::engine::detours::Signpost;
 use crate::engine::mount::Mount;
 use crate::engine::ring::Ring;
 use crate::telemetry::{Session, SessionRecord};
@@ -23,6 +24,12 @@ pub(super) enum Phase {
     /// Audio, with metadata where asked for.
     Audio,
 }
+
+/// [`Side::leave_at`] of one that leaves at the next edge, which is still to be found.
+pub(super) const NEXT_EDGE: u64 = u64::MAX;
+
+/// [`Entry::title_seen`] of one whose last title was another mount's.
+pub(super) const OTHERS_TITLE: u64 = u64::MAX;
 
 /// The hot entry: all that a visit touches. Stays below 96 bytes.
 pub(super) struct Entry {
@@ -40,7 +47,7 @@ pub(super) struct Entry {
     pub record: Arc<SessionRecord>,
     /// The next byte to send.
     pub offset: u64,
-    /// Offset of the last title sent plus one, 0 for none.
+    /// Offset of the last title sent plus one, 0 for none; or [`OTHERS_TITLE`].
     pub title_seen: u64,
     /// Audio bytes between two metadata blocks, 0 for none.
     pub metaint: u32,
@@ -57,6 +64,8 @@ pub(super) struct Entry {
     pub blocked: bool,
     /// A deadline for its stall is set.
     pub watched: bool,
+    /// It goes where its signpost points, see [`Side::leave_at`].
+    pub leaving: bool,
     /// Milliseconds of audio that it was given ahead: bounds its turns.
     pub lead: u32,
     /// Milliseconds of the shard's clock at which the socket last took a byte or had nothing to take.
@@ -67,8 +76,12 @@ pub(super) struct Entry {
 pub(super) struct Side {
     /// The answer's head.
     pub head: Bytes,
-    /// For the next ring.
+    /// What it reads: for the next ring.
     pub mount: Arc<Mount>,
+    /// Where those who asked for the same are to be.
+    pub home: Arc<Signpost>,
+    /// The edge at which one that is leaving goes; or [`NEXT_EDGE`].
+    pub leave_at: u64,
     /// The guard.
     pub session: Session,
     /// The mount's longest duration.
@@ -95,7 +108,7 @@ pub struct State {
     pub until_meta: u32,
     /// Bytes of that block already sent.
     pub meta_sent: u16,
-    /// Offset of the last title sent plus one, 0 for none.
+    /// Offset of the last title sent plus one, 0 for none; the largest number where it was another mount's.
     pub title_seen: u64,
     /// The session.
     pub session: ListenerId,
@@ -109,6 +122,21 @@ pub struct State {
 pub const STATE_VERSION: u16 = 1;
 
 impl Entry {
+    /// It leaves for where its signpost points, at an edge that is still to be found.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        self.side.leave_at = NEXT_EDGE;
+    }
+
+    /// Where the bytes end that it gets of what it reads.
+    pub fn limit(&self) -> u64 {
+        if self.leaving {
+            self.side.leave_at
+        } else {
+            u64::MAX
+        }
+    }
+
     /// Its state as plain data.
     pub fn state(&self) -> State {
         State {

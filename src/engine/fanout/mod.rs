@@ -5,13 +5,14 @@
 
 //!
 //! A newcomer goes `shards` (which one) → `shard::arrive` → `shard::visit`, where everybody's turns are: `cursor`
-//! (where it stands) → `plan` (what it gets) → `batch` → `backend` (how that reaches the kernel). When its next
+//! (where it stands; `detour`: on which mount) → `plan` (what it gets) → `batch` → `backend` (how that reaches the kernel). When its next
 //! turn is, `pace` and `wheel` know.
 
 mod backend;
 mod batch;
 mod cursor;
 mod deadlines;
+mod detour;
 mod entry;
 mod pace;
 mod plan;
@@ -30,8 +31,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustls::ServerConnection;
 
+use super::detours::Signpost;
 use super::mount::Mount;
 use super::ring::Burst;
+use crate::base::ids::MountId;
 use crate::telemetry::Session;
 pub use backend::{Choice, Kind};
 pub use entry::{STATE_VERSION, State};
@@ -69,7 +72,9 @@ pub struct Listener {
     pub socket: TcpStream,
     /// Its session where it speaks TLS, the handshake done.
     pub tls: Option<Box<ServerConnection>>,
-    /// What it listens to.
+    /// What it asked for, and comes back to.
+    pub asked: MountId,
+    /// What it listens to: that, or its fallback.
     pub mount: Arc<Mount>,
     /// The answer's head, whole.
     pub head: Bytes,
@@ -85,8 +90,10 @@ pub struct Listener {
 
 /// What a shard is told.
 enum Command {
-    /// A newcomer, its weight in the shard's load, and what it is given at once.
-    Attach(Box<Listener>, u64, Burst),
+    /// A newcomer, its signpost, its weight in the shard's load, and what it is given at once.
+    Attach(Box<Listener>, Arc<Signpost>, u64, Burst),
+    /// Signposts have turned.
+    Follow,
     Reconfigure(Config),
     Sweep,
     /// Report the listeners' states.

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use super::entry::{Entry, Phase};
+use super::entry::{Entry, OTHERS_TITLE, Phase};
 use crate::engine::ring::Chain;
 use crate::wire::icy;
 
@@ -90,7 +90,8 @@ impl Plan {
     }
 
     fn lay_out_audio(&mut self, entry: &Entry, chain: &Chain) {
-        let end = chain.end();
+        // Who leaves for another mount gets nothing beyond that edge.
+        let end = chain.end().min(entry.limit());
         let mut at = Cursor {
             offset: entry.offset,
             until_meta: entry.until_meta,
@@ -120,7 +121,9 @@ impl Plan {
             } else {
                 usize::MAX
             };
-            let len = slice.len().min(room).min(MAX_BYTES - self.total);
+            let ahead = usize::try_from(end - at.offset).unwrap_or(usize::MAX);
+            let most = room.min(ahead).min(MAX_BYTES - self.total);
+            let len = slice.len().min(most);
             if len == 0 {
                 break;
             }
@@ -226,6 +229,8 @@ fn block_at(entry: &Entry, at: &Cursor) -> (Bytes, u64) {
         .ring
         .with_indexes(|indexes| match indexes.title_at(at.offset) {
             Some(mark) if mark.offset + 1 != at.title_seen => (mark.block.clone(), mark.offset + 1),
+            // What the other mount played is over.
+            None if at.title_seen == OTHERS_TITLE => (icy::encode_title("", None), 0),
             _ => (empty, at.title_seen),
         })
 }

@@ -12,6 +12,7 @@ use super::pace::weight;
 use super::shard::Shard;
 use super::{Command, Config, Listener, Report, State};
 use crate::engine::Busy;
+use crate::engine::detours::Signpost;
 use crate::engine::ring::Burst;
 
 /// Newcomers that may wait for one shard.
@@ -89,11 +90,16 @@ impl Shards {
     }
 
     /// Gives a listener to the shard with the least load.
-    pub fn attach(&self, listener: Listener, burst: Burst) -> Result<(), Busy> {
+    pub fn attach(
+        &self,
+        listener: Listener,
+        home: Arc<Signpost>,
+        burst: Burst,
+    ) -> Result<(), Busy> {
         let weight = weight(listener.mount.bitrate());
         let least = least(&self.handles).ok_or(Busy)?;
         least.gauge.add(weight);
-        let command = Command::Attach(Box::new(listener), weight, burst);
+        let command = Command::Attach(Box::new(listener), home, weight, burst);
         if least.inbox.try_send(command).is_err() {
             least.gauge.remove(weight);
             return Err(Busy);
@@ -118,6 +124,11 @@ impl Shards {
     /// Takes new settings (the number of threads and the way to the kernel stay).
     pub fn reconfigure(&self, config: &Config) {
         self.tell(|| Command::Reconfigure(config.clone()));
+    }
+
+    /// Sends listeners to where their signposts point.
+    pub fn follow_signposts(&self) {
+        self.tell(|| Command::Follow);
     }
 
     /// Closes the kicked.

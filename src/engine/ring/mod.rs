@@ -246,6 +246,22 @@ impl Ring {
         })
     }
 
+    /// Where a listener goes on who has heard another mount until now: at the first edge where all that is here
+    /// plays for less than `fresh`, else at the newest one.
+    pub fn entry_edge(&self, fresh: Duration) -> Option<u64> {
+        let (start, end, now) = (self.start(), self.end(), self.media_micros());
+        self.with_indexes(|i| {
+            let mut here = i.times.iter();
+            let first = here.find(|m| (start..=end).contains(&m.offset))?;
+            let played = Duration::from_micros(now.saturating_sub(first.media_micros));
+            if played < fresh {
+                return Some(first.offset);
+            }
+            let newest = i.times.iter().rev().find(|m| m.offset <= end);
+            newest.map(|mark| mark.offset)
+        })
+    }
+
     /// The first edge at or after `offset`.
     pub fn edge_from(&self, offset: u64) -> Option<u64> {
         self.with_indexes(|i| {

@@ -25,6 +25,16 @@ pub struct MountInfo {
     /// `icy-*` and `ice-*` of the source.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// Where its listeners go when its source is gone. A mount that has one is told even while it is idle.
+    #[serde(default)]
+    pub fallback: Option<MountId>,
+    /// They come back when the source does.
+    #[serde(default = "returns")]
+    pub fallback_override: bool,
+}
+
+fn returns() -> bool {
+    true
 }
 
 /// What a node is to the station.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use mio::{Interest, Token};
 
 use super::super::Listener;
-use super::super::entry::{Entry, Phase, Side};
+use super::super::detour;
+use super::super::entry::{Entry, NEXT_EDGE, Phase, Side};
 use super::super::socket;
 use super::super::tls::Place;
 use super::{Moment, Newcomer, Shard, millis};
+use crate::engine::detours::Signpost;
 use crate::engine::ring::Burst;
 use crate::telemetry::EndReason;
 
@@ -17,6 +19,7 @@ impl Shard {
     pub(super) fn attach(
         &mut self,
         mut listener: Listener,
+        home: Arc<Signpost>,
         weight: u64,
         burst: Burst,
         now: Moment,
@@ -32,7 +35,9 @@ impl Shard {
             .take()
             .map(|session| self.sessions.add(session));
         self.generation = self.generation.wrapping_add(1);
-        let entry = self.entry_of(listener, tls, burst, weight, now);
+        let mut entry = self.entry_of(listener, tls, home, burst, weight, now);
+        // The signpost may have turned while it was on its way here.
+        detour::look_up(&mut entry);
         let key = self.entries.insert(entry);
         let ticket = (key, self.generation);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -56,6 +61,7 @@ impl Shard {
         &self,
         listener: Listener,
         tls: Option<Place>,
+        home: Arc<Signpost>,
         burst: Burst,
         weight: u64,
         now: Moment,
@@ -75,6 +81,7 @@ impl Shard {
             phase: Phase::Head,
             blocked: false,
             watched: false,
+            leaving: false,
             lead: u32::try_from(ahead.as_millis()).unwrap_or(u32::MAX),
             progress: now.millis,
             tls,
@@ -82,6 +89,8 @@ impl Shard {
             side: Box::new(Side {
                 head: listener.head,
                 mount: listener.mount,
+                home,
+                leave_at: NEXT_EDGE,
                 session: listener.session,
                 ends_at: listener.ends_at,
                 weight,

@@ -22,6 +22,7 @@ use slab::Slab;
 use super::backend::{Backend, Kind};
 use super::batch::Batch;
 use super::deadlines::Deadlines;
+use super::detour;
 use super::entry::Entry;
 use super::pace::Pace;
 use super::shards::Gauge;
@@ -162,9 +163,10 @@ impl Shard {
         let mut outcome = Inbox::More;
         for _ in 0..COMMANDS_A_ROUND {
             match self.commands.try_recv() {
-                Ok(Command::Attach(listener, weight, burst)) => {
-                    fresh.extend(self.attach(*listener, weight, burst, now));
+                Ok(Command::Attach(listener, home, weight, burst)) => {
+                    fresh.extend(self.attach(*listener, home, weight, burst, now));
                 }
+                Ok(Command::Follow) => self.follow_signposts(),
                 Ok(Command::Reconfigure(config)) => self.reconfigure(config),
                 Ok(Command::Sweep) => self.sweep(),
                 Ok(Command::States(report)) => {
@@ -190,6 +192,12 @@ impl Shard {
     fn reconfigure(&mut self, config: Config) {
         self.pace.set_bounds(config.min_delay, config.max_delay);
         self.config = config;
+    }
+
+    fn follow_signposts(&mut self) {
+        for (_, entry) in &mut self.entries {
+            detour::look_up(entry);
+        }
     }
 
     fn close_all(&mut self) {

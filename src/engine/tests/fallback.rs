@@ -1,0 +1,305 @@
+//! Listeners of a mount whose source stays away: on to the fallback and back, compared byte by byte.
+
+use super::*;
+
+by_both! {
+    listeners_go_to_the_fallback_and_come_back_at_frame_edges,
+    without_override_they_stay_until_the_fallback_ends,
+    the_first_live_one_of_a_chain_is_heard,
+    another_format_is_a_clean_end,
+    ogg_gets_the_header_pages_of_the_other_chain,
+    a_newcomer_of_a_lost_mount_hears_its_fallback_and_then_its_own,
+}
+
+/// Three tones that never have a frame in common.
+const OURS: u32 = 0;
+const THEIRS: u32 = 1 << 24;
+const AGAIN: u32 = 2 << 24;
+
+/// The frames `from..from + count` of a tone; a frame's number keeps seven bits of each byte.
+fn tone(of: u32, from: u32, count: u32) -> Vec<u8> {
+    let number = |n: u32| of + (n / 128) * 256 + n % 128;
+    (from..from + count)
+        .flat_map(|n| frames(number(n), 1))
+        .collect()
+}
+
+/// `audio` as runs of whole frames without a gap: tone, first frame, frames.
+fn runs(audio: &[u8]) -> Vec<(u32, u32, u32)> {
+    let mut runs: Vec<(u32, u32, u32)> = Vec::new();
+    for frame in audio.chunks(FRAME) {
+        let number = u32::from_be_bytes(frame[4..8].try_into().unwrap());
+        let (of, n) = (number & 0xFF00_0000, number & 0x00FF_FFFF);
+        let n = n / 256 * 128 + n % 256;
+        assert!(frame == tone(of, n, 1), "a torn frame");
+        match runs.last_mut() {
+            Some((tone, first, count)) if *tone == of && *first + *count == n => *count += 1,
+            _ => runs.push((of, n, 1)),
+        }
+    }
+    runs
+}
+
+fn id(path: &str) -> MountId {
+    MountId::new(path).unwrap()
+}
+
+/// A mount's settings: its fallback, and whether its listeners come back.
+fn to(mount: &str, fallback: &str, returns: bool) -> (MountId, Preset) {
+    let fallback = Fallback {
+        mount: id(fallback),
+        returns,
+    };
+    let preset = Preset {
+        fallback: Some(fallback),
+        ..Preset::default()
+    };
+    (id(mount), preset)
+}
+
+fn engine_of(presets: Vec<(MountId, Preset)>) -> (Arc<Engine>, Ends) {
+    engine_with(Config {
+        presets,
+        ..config()
+    })
+}
+
+/// The source is gone, and for longer than the hold.
+fn lose(engine: &Engine, source: Intake) {
+    drop(source);
+    engine.tick(Instant::now() + Duration::from_secs(46));
+}
+
+fn all_at(engine: &Engine, mount: &str) -> bool {
+    let states = engine.states();
+    !states.is_empty() && states.iter().all(|state| state.mount == id(mount))
+}
+
+fn listeners_go_to_the_fallback_and_come_back_at_frame_edges() {
+    let (engine, ends) = engine_of(vec![to("/live.mp3", "/b", true)]);
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    let mut other = engine.open_source(&id("/b"), offer()).unwrap();
+    own.title("ours");
+    other.title("theirs");
+    push(&mut own, &tone(OURS, 0, 40));
+    push(&mut other, &tone(THEIRS, 0, 90));
+    let mut plain = listen(&engine, &live(), b"", 0);
+    let mut titled = listen(&engine, &live(), b"", 1000);
+    assert_eq!(read(&mut plain, 40 * FRAME), tone(OURS, 0, 40));
+    let mut raw = read(&mut titled, 1);
+    lose(&engine, own);
+    eventually("they are at the fallback", || all_at(&engine, "/b"));
+    assert_eq!(engine.missed()[0].id, live());
+    assert_eq!(engine.telemetry.mount(&live()).listeners(), 2);
+    assert_eq!(engine.telemetry.mount(&id("/b")).listeners(), 0);
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    own.title("again");
+    assert!(all_at(&engine, "/b"), "no byte has come yet");
+    push(&mut own, &tone(AGAIN, 0, 10));
+    let mut next = 90;
+    eventually("they are back", || {
+        push(&mut other, &tone(THEIRS, next, 1));
+        next += 1;
+        all_at(&engine, "/live.mp3")
+    });
+    assert!(engine.missed().is_empty());
+    push(&mut own, &tone(AGAIN, 10, 30));
+    // Nothing is left to go to.
+    engine.end(&id("/b"));
+    engine.end(&live());
+    let audio = rest(&mut plain);
+    let heard = runs(&audio);
+    // 90 frames are more than two seconds: there is a mark at every eleventh, and the newest one is taken.
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert_eq!((heard[0].0, heard[0].1), (THEIRS, 88), "{heard:?}");
+    assert_eq!((88 + heard[0].2) % 11, 0, "left at an edge of the index");
+    assert_eq!(heard[1], (AGAIN, 0, 40));
+    raw.extend(rest(&mut titled));
+    let (mut audio, mut titles) = (Vec::new(), Vec::new());
+    icy::Stripper::new(1000).push(&raw, &mut audio, &mut titles);
+    let heard = runs(&audio);
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert_eq!(heard[0], (OURS, 0, 40));
+    assert_eq!((heard[1].0, heard[1].1), (THEIRS, 88));
+    assert_eq!(heard[2], (AGAIN, 0, 40));
+    let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, ["ours", "theirs", "again"]);
+    eventually("both sessions close", || ends.lock().unwrap().len() == 2);
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Ended; 2]);
+    engine.stop();
+}
+
+fn without_override_they_stay_until_the_fallback_ends() {
+    let (engine, _) = engine_of(vec![to("/live.mp3", "/b", false)]);
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    let mut other = engine.open_source(&id("/b"), offer()).unwrap();
+    own.title("ours");
+    push(&mut own, &tone(OURS, 0, 10));
+    push(&mut other, &tone(THEIRS, 0, 10));
+    let mut client = listen(&engine, &live(), b"", 1000);
+    let mut raw = read(&mut client, 1001);
+    lose(&engine, own);
+    eventually("it is at the fallback", || all_at(&engine, "/b"));
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    push(&mut own, &tone(AGAIN, 0, 10));
+    push(&mut other, &tone(THEIRS, 10, 50));
+    // All of the fallback's frames, and so it was not moved in between.
+    while raw.len() < 70 * FRAME {
+        raw.extend(read(&mut client, 100));
+    }
+    assert!(all_at(&engine, "/b"));
+    engine.end(&id("/b"));
+    eventually("it is back", || all_at(&engine, "/live.mp3"));
+    engine.end(&live());
+    raw.extend(rest(&mut client));
+    let (mut audio, mut titles) = (Vec::new(), Vec::new());
+    icy::Stripper::new(1000).push(&raw, &mut audio, &mut titles);
+    assert_eq!(
+        runs(&audio),
+        [(OURS, 0, 10), (THEIRS, 0, 60), (AGAIN, 0, 10)]
+    );
+    // The others have no titles: the old one does not stay on the display.
+    let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, ["ours", "", ""]);
+    engine.stop();
+}
+
+fn the_first_live_one_of_a_chain_is_heard() {
+    let chain = vec![to("/live.mp3", "/b", true), to("/b", "/c", true)];
+    let (engine, ends) = engine_of(chain);
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    let mut second = engine.open_source(&id("/b"), offer()).unwrap();
+    let mut third = engine.open_source(&id("/c"), offer()).unwrap();
+    push(&mut own, &tone(OURS, 0, 10));
+    push(&mut second, &tone(AGAIN, 0, 10));
+    push(&mut third, &tone(THEIRS, 0, 10));
+    let mut client = listen(&engine, &live(), b"", 0);
+    let mut audio = read(&mut client, 10 * FRAME);
+    // The second is silent, but may come back: its hold is not over.
+    drop(second);
+    engine.end(&live());
+    eventually("it is at the third", || all_at(&engine, "/c"));
+    assert_eq!(engine.stand_in(&live()).unwrap().id, id("/c"));
+    assert_eq!(engine.fallbacks(&live()), [id("/b"), id("/c")]);
+    drop(own);
+    engine.end(&id("/b"));
+    engine.end(&id("/c"));
+    audio.extend(rest(&mut client));
+    assert_eq!(runs(&audio), [(OURS, 0, 10), (THEIRS, 0, 10)]);
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Ended]);
+    engine.stop();
+}
+
+fn another_format_is_a_clean_end() {
+    let (engine, ends) = engine_of(vec![to("/live.mp3", "/b", true)]);
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    let mut other = engine.open_source(&id("/b"), offer()).unwrap();
+    push(&mut own, &tone(OURS, 0, 10));
+    // 44.1 kHz instead of 48.
+    let mut low = frames(0, 20);
+    low.chunks_mut(FRAME).for_each(|frame| frame[2] = 0x90);
+    let low: Vec<u8> = low
+        .chunks(FRAME)
+        .flat_map(|frame| [frame, &[0_u8; 33]].concat())
+        .collect();
+    push(&mut other, &low);
+    let mut client = listen(&engine, &live(), b"", 0);
+    assert_eq!(read(&mut client, 10 * FRAME), tone(OURS, 0, 10));
+    lose(&engine, own);
+    assert!(rest(&mut client).is_empty());
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Ended]);
+    // Who comes now has no decoder yet.
+    assert_eq!(engine.stand_in(&live()).unwrap().id, id("/b"));
+    engine.stop();
+}
+
+fn ogg_gets_the_header_pages_of_the_other_chain() {
+    const OGG: &[u8] = include_bytes!("../../../tests/fixtures/vorbis.ogg");
+    let (engine, _) = engine_of(vec![to("/live.mp3", "/b", true)]);
+    let ogg = || Offer {
+        content_type: "application/ogg".into(),
+        ..offer()
+    };
+    let mut own = engine.open_source(&live(), ogg()).unwrap();
+    let mut other = engine.open_source(&id("/b"), ogg()).unwrap();
+    push(&mut own, OGG);
+    push(&mut other, OGG);
+    let mut client = listen(&engine, &live(), b"", 0);
+    let mut heard = read(&mut client, 4);
+    lose(&engine, own);
+    eventually("it is at the fallback", || all_at(&engine, "/b"));
+    let section = engine.mount(&id("/b")).unwrap().ring().section().unwrap();
+    engine.end(&id("/b"));
+    heard.extend(rest(&mut client));
+    let header = section.header.to_vec();
+    assert!(header.starts_with(b"OggS") && heard.starts_with(&header));
+    let at = (header.len()..heard.len())
+        .find(|at| heard[*at..].starts_with(&header))
+        .expect("the header pages came once only");
+    assert!(OGG.ends_with(&heard[header.len()..at]), "the own run");
+    let more = &heard[at + header.len()..];
+    assert!(more.starts_with(b"OggS") && OGG.ends_with(more));
+    engine.stop();
+}
+
+fn a_newcomer_of_a_lost_mount_hears_its_fallback_and_then_its_own() {
+    let (engine, _) = engine_with(Config {
+        fallback: Some(Fallback {
+            mount: id("/b"),
+            returns: true,
+        }),
+        ..config()
+    });
+    let mut other = engine.open_source(&id("/b"), offer()).unwrap();
+    push(&mut other, &tone(THEIRS, 0, 10));
+    assert!(engine.stand_in(&live()).is_none(), "nobody knows the name");
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    push(&mut own, &tone(OURS, 0, 10));
+    assert!(engine.stand_in(&live()).is_none(), "it plays itself");
+    lose(&engine, own);
+    let stand_in = engine.stand_in(&live()).unwrap();
+    assert_eq!(
+        (stand_in.id.clone(), engine.replaceable()),
+        (id("/b"), vec![live()])
+    );
+    let mut client = listen_to(&engine, &live(), stand_in, b"HEAD", 0);
+    assert_eq!(read(&mut client, 4), b"HEAD");
+    let mut audio = read(&mut client, 10 * FRAME);
+    let mut own = engine.open_source(&live(), offer()).unwrap();
+    push(&mut own, &tone(AGAIN, 0, 10));
+    let mut next = 10;
+    eventually("it is back", || {
+        push(&mut other, &tone(THEIRS, next, 1));
+        next += 1;
+        all_at(&engine, "/live.mp3")
+    });
+    engine.end(&id("/b"));
+    engine.end(&live());
+    audio.extend(rest(&mut client));
+    let heard = runs(&audio);
+    assert_eq!((heard[0].0, heard[0].1), (THEIRS, 0));
+    assert_eq!(heard[1..], [(AGAIN, 0, 10)]);
+    engine.stop();
+}
+
+/// A relay has its fallbacks by the primary's word; its own settings hold before it.
+#[test]
+fn the_primarys_word_is_taken_where_there_is_none_of_our_own() {
+    let (engine, _) = engine_of(vec![to("/live.mp3", "/own", true)]);
+    let told = |mount: &str| Fallback {
+        mount: id(mount),
+        returns: false,
+    };
+    engine.tell_fallbacks(HashMap::from([
+        (live(), told("/told")),
+        (id("/talk"), told("/told")),
+    ]));
+    assert_eq!(engine.fallback_of(&live()).unwrap().mount, id("/own"));
+    assert_eq!(engine.fallback_of(&id("/talk")), Some(told("/told")));
+    assert!(engine.is_replaceable(&id("/talk")) && !engine.is_replaceable(&id("/x")));
+    engine.tell_fallbacks(HashMap::new());
+    assert_eq!(engine.fallback_of(&id("/talk")), None);
+    engine.stop();
+}
