@@ -38,7 +38,7 @@ pub(super) struct Signpost {
 }
 
 impl Signpost {
-    fn new(id: MountId) -> Self {
+    pub(super) fn new(id: MountId) -> Self {
         Self {
             id,
             goal: Mutex::default(),

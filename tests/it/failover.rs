@@ -133,7 +133,10 @@ async fn any_relay_routes_any_listener_while_the_primary_is_down() {
         Some(())
     })
     .await;
-    println!("only to the living after {:.2} s", begin.elapsed().as_secs_f64());
+    println!(
+        "only to the living after {:.2} s",
+        begin.elapsed().as_secs_f64()
+    );
     let mut guest = follow(address(9), reflecting, MOUNT, "").await;
     assert_eq!(guest.port, well);
     tone::run(&guest.peer.exact(50 * FRAME).await);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::base::ids::{Epoch, MountId};
+use crate::engine::detours::Signpost;
 use crate::engine::fanout::{Choice, Listener};
 use crate::engine::mount::{Content, Mount};
 use crate::engine::ring::{Bounds, Burst, Writer};
@@ -65,6 +66,7 @@ impl Scene {
         let client = TcpStream::connect(self.server.local_addr().unwrap()).unwrap();
         self.clients.push(client);
         let listener = Listener {
+            asked: self.mount.id.clone(),
             socket: self.server.accept().unwrap().0,
             mount: Arc::clone(&self.mount),
             head: Bytes::from_static(b"HEAD"),
@@ -88,7 +90,8 @@ impl Scene {
             shortest: Duration::ZERO,
         };
         let mut fresh: Vec<Newcomer> = Vec::new();
-        fresh.extend(self.shard.attach(listener, 1, burst, now));
+        let home = Arc::new(Signpost::new(self.mount.id.clone()));
+        fresh.extend(self.shard.attach(listener, home, 1, burst, now));
         self.shard.greet(&mut fresh, now);
         self.shard.views.end();
     }
