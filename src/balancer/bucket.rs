@@ -32,7 +32,7 @@ impl Bucket {
         let rate = rate_of(capacity);
         if rate != self.rate {
             self.tokens = self.level(now).min(rate);
-            self.at = now;
+            self.at = self.at.max(now);
             self.rate = rate;
         }
     }
@@ -53,7 +53,8 @@ impl Bucket {
     /// worth at most.
     pub fn take(&mut self, now: Instant) {
         self.tokens = (self.level(now) - 1.0).max(-self.rate);
-        self.at = now;
+        // Those who ask looked at the clock before it was their turn: going back would fill the same time twice.
+        self.at = self.at.max(now);
     }
 
     fn level(&self, now: Instant) -> f64 {
@@ -88,6 +89,27 @@ mod tests {
         assert!(bucket.has(next));
         assert!(!bucket.has(now + Duration::from_millis(49)));
         assert!(bucket.has(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn who_looked_at_the_clock_earlier_and_comes_later_fills_nothing() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(100, now);
+        let mut taken = 0;
+        for step in 0..1_000_u32 {
+            // Two who ask in turns, one of them fifty milliseconds late.
+            let at = now + Duration::from_millis(step.into());
+            for at in [at + Duration::from_millis(50), at] {
+                if bucket.has(at) {
+                    bucket.take(at);
+                    taken += 1;
+                }
+            }
+        }
+        assert!(
+            (38..=41).contains(&taken),
+            "{taken} in 1.05 s, of 20 and 20 a second"
+        );
     }
 
     #[test]
