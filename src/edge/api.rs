@@ -15,7 +15,6 @@ use tower::ServiceExt;
 
 use super::Edge;
 use super::connection::{Conn, plain};
-use super::front::MAX_REQUESTS;
 use super::gate::HEAD_TIMEOUT;
 use super::loopback;
 use super::stream::Rewound;
@@ -75,7 +74,7 @@ impl Edge {
         let length = length.and_then(|text| text.to_str().ok()?.parse().ok());
         let bytes = body.collect().await.ok()?.to_bytes();
         conn.answered += 1;
-        let keep = request.keep_alive() && conn.answered < MAX_REQUESTS;
+        let keep = conn.may_ask_again(&request);
         let answer = answer.keep_alive_if(keep).head_only_if(is_head);
         let answer = answer.content(&bytes, length.unwrap_or(bytes.len()));
         if !keep {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::front::MAX_REQUESTS;
 use super::gate::{GRACE, HEAD_TIMEOUT};
 use super::route::Route;
 use super::stream::Stream;
@@ -55,6 +56,11 @@ enum First {
 }
 
 impl Conn {
+    /// True where `request`, which is answered, may be followed by another one.
+    pub fn may_ask_again(&self, request: &Request) -> bool {
+        request.keep_alive() && !request.has_body() && self.answered < MAX_REQUESTS
+    }
+
     /// Reads more; false at the end of the stream.
     pub async fn fill(&mut self) -> io::Result<bool> {
         self.buffer.reserve(4096);

@@ -21,7 +21,7 @@ impl Edge {
     /// The same for somebody who can wait: in line for a place, for a node to answer, for a mount.
     pub(super) async fn listen(
         self: &Arc<Self>,
-        conn: Conn,
+        mut conn: Conn,
         request: Request,
         mount: MountId,
     ) -> Option<Conn> {
@@ -42,7 +42,13 @@ impl Edge {
                 self.serve(conn, &request, &mount, served).await;
             }
             verdict => {
-                let bytes = self.say(Vec::new(), &request, &mount, &verdict, false);
+                conn.answered += 1;
+                let keep =
+                    matches!(verdict, Verdict::Redirect { .. }) && conn.may_ask_again(&request);
+                let bytes = self.say(Vec::new(), &request, &mount, &verdict, keep);
+                if keep {
+                    return conn.say(&bytes).await.is_ok().then_some(conn);
+                }
                 conn.answer(&bytes).await;
             }
         }

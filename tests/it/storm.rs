@@ -86,6 +86,24 @@ async fn a_connection_asks_again_after_a_redirect_and_after_an_answer_of_the_api
 }
 
 #[tokio::test]
+async fn one_who_stood_in_line_keeps_its_connection() {
+    // A relay of 400 places is given 20 newcomers at once and 20 a second from then on.
+    let cluster = Cluster::start_with(1, "serve: never", "max_listeners: 400").await;
+    let _source = Source::start(&cluster.primary, "/live.mp3").await;
+    cluster.on_air("/live.mp3").await;
+    let mut peer = Peer::connect(cluster.primary.port).await;
+    for n in 0..30 {
+        let more = format!("User-Agent: player {n}\r\n");
+        let (head, _) = peer.ask(get("/live.mp3", "HTTP/1.1", &more)).await;
+        assert_eq!(
+            (head.status, head.get("connection")),
+            (302, Some("keep-alive")),
+            "{n}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn audio_may_follow_on_a_connection_that_was_kept() {
     let node = Plan::primary().start().await;
     let _source = Source::start(&node, "/live.mp3").await;
