@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::cluster::{Cluster, Guest, api, follow};
@@ -282,4 +283,19 @@ async fn a_relay_that_is_told_to_reflects_newcomers_and_keeps_its_listeners() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_at_once() {
+    let mut cluster = Cluster::start_with(1, "", "grace: 1h").await;
+    let _source = Source::start(&cluster.primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    let mut guest = follow(address(1), cluster.primary.port, MOUNT, "").await;
+    let mut relay = cluster.relays.remove(0);
+    relay.signal(Signal::TERM);
+    ready_says(&relay, 503).await;
+    plays_on(&mut guest).await;
+    // Nobody waits for the hour.
+    relay.terminate().await;
+    tone::run(&guest.peer.rest().await);
 }
