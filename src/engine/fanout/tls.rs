@@ -59,6 +59,11 @@ impl Sessions {
         Place::new(self.all.insert(session))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Writes what is sealed already.
     pub fn flush(&mut self, place: Place, socket: &TcpStream) -> Flow {
         match self.all.get_mut(place.key()) {

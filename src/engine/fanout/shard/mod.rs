@@ -24,7 +24,7 @@ use super::batch::Batch;
 use super::deadlines::Deadlines;
 use super::detour;
 use super::entry::Entry;
-use super::pace::Pace;
+use super::pace::{Pace, paced};
 use super::shards::Gauge;
 use super::tls::Sessions;
 use super::views::Views;
@@ -153,7 +153,8 @@ impl Shard {
                 self.pace.worked(worked, span);
                 (looked, worked) = (idle_from, Duration::ZERO);
             }
-            self.pace.follow(self.entries.len());
+            self.pace
+                .follow(paced(self.entries.len(), self.sessions.len()));
         }
     }
 
