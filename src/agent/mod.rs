@@ -112,9 +112,12 @@ impl Agent {
                 break;
             };
             agent.client.set_credential(credential);
+            // The feed is let go after the goodbye: it may stream by the connection that the last beat came by, whose
+            // end would be taken for this node's.
+            let mut feed = std::pin::pin!(agent.follow());
             let ended = tokio::select! {
                 ended = agent.beat() => ended,
-                never = agent.follow() => never,
+                never = &mut feed => never,
             };
             if ended == Ended::Shutdown {
                 agent.say_goodbye().await;
