@@ -94,6 +94,9 @@ where
     Ok((subscriber, Log { change }))
 }
 
+/// The decoder complains of each frame that it is given out of its row, and we give it a few a second: no news.
+const QUIET: &str = "symphonia=off";
+
 /// A bare level is ours; libraries stay at `warn`, since below it they show what passes through them.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let error = |why: String| LogError::Filter {
@@ -102,8 +105,8 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     };
     let text = filter.trim().to_ascii_lowercase();
     let directives = match text.as_str() {
-        "info" | "debug" | "trace" => format!("warn,relayctl={text}"),
-        "warn" | "error" | "off" => text,
+        "info" | "debug" | "trace" => format!("warn,{QUIET},relayctl={text}"),
+        "warn" | "error" | "off" => format!("{text},{QUIET}"),
         word if !word.contains(['=', ',', '[']) => {
             return Err(error("it is no level".into()));
         }
@@ -145,6 +148,7 @@ mod tests {
             tracing::info!(target: "relayctl::edge", mount = "/live", "source came");
             tracing::debug!(target: "relayctl::edge", "detail");
             tracing::info!(target: "hyper::proto", "library");
+            tracing::warn!(target: "symphonia_bundle_mp3::layer3", "mpa: invalid main_data_begin");
         });
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
