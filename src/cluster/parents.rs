@@ -4,13 +4,17 @@
 //! parent keeps it first. A node whose way to the origin leads through the asking one is left out, as far as
 //! the table knows; what the table does not know, the path in the stream's head says.
 //!
-//! The rule asks nobody and needs nobody: it is the same on every relay, whatever became of the primary.
+//! The rule asks nobody and needs nobody: it is the same on every relay, whatever became of the primary. A list may
+//! still name somebody below the asking node, since tables are old; [`Standing`] is what no circle gets past.
+
+mod standing;
 
 use std::cmp::Ordering;
 
 use super::snapshot::{NodeView, Snapshot, State};
 use crate::base::ids::{MountId, NodeId};
 use crate::wire::message::{MountState, NodeRole};
+pub use standing::Standing;
 
 /// Most parents in one list.
 pub const MAX_PARENTS: usize = 16;

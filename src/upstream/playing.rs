@@ -1,4 +1,7 @@
-//! One connection's frames, put into the engine in their order.
+//! One connection's frames, put into the engine in their order, from the moment on when its node is known to be ahead
+//! of this one: until then it could be below, and nothing of it is taken (see [`Standing`]).
+//!
+//! [`Standing`]: crate::cluster::parents::Standing
 
 use std::future::pending;
 use std::net::IpAddr;
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 use super::pull::{Doubt, Left, Memory, Ours, Parent, Parents, Pull};
 use super::pulls::{PullGuard, PullState};
 use super::stream::codec_of;
-use crate::base::ids::Epoch;
+use crate::base::ids::{Epoch, Position};
 use crate::base::wall::unix_millis;
 use crate::engine::format::{Params, Section, normalise_content_type};
 use crate::engine::ring::TimeMark;
@@ -20,15 +23,23 @@ use crate::wire::icy::clean_field;
 /// Most nodes that the bytes may have come through.
 const MAX_PATH: usize = 64;
 
+/// Frames that are kept until their parent is ahead: a head, and what is in effect at its first byte.
+const MAX_HELD: usize = 64;
+
 /// See the module.
 pub(super) struct Playing<'a> {
     pull: &'a Pull,
     parent: &'a Parent,
     address: Option<IpAddr>,
-    /// From the first head on; without a replica while the parent has no audio itself.
+    /// The frames from the last head on, while the parent is not ahead.
+    held: Vec<Frame>,
+    /// The epoch of the last head.
+    epoch: Epoch,
+    /// Steps from the origin, if this parent feeds.
+    depth: usize,
+    /// Since the parent is ahead; without a replica while it has no audio itself.
     guard: Option<PullGuard>,
     replica: Option<Replica>,
-    from_origin: bool,
     /// Since when the parent's edge has been before our own.
     behind_since: Option<Instant>,
     began: Instant,
@@ -43,9 +54,11 @@ impl<'a> Playing<'a> {
             pull,
             parent,
             address,
+            held: Vec::new(),
+            epoch: Epoch(0),
+            depth: 0,
             guard: None,
             replica: None,
-            from_origin: false,
             behind_since: None,
             began,
             improve_at: began + pull.pace.improve.mul_f64(0.5 + rand::random::<f64>()),
@@ -55,9 +68,11 @@ impl<'a> Playing<'a> {
     /// Why another parent should be tried, if there is a reason. The rule may know a better one, or that this one is on its way out.
     pub(super) fn doubt(&self, parents: &Parents, memory: &Memory, now: Instant) -> Option<Doubt> {
         let silence = self.pull.pace.silence;
-        let state = self.pull.pulls.state(&self.pull.mount)?;
         // Who just came is given the time to catch up.
         let settled = now.saturating_duration_since(self.began) >= silence;
+        let Some(state) = self.pull.pulls.state(&self.pull.mount) else {
+            return settled.then_some(Doubt::Starved);
+        };
         if settled && state.starved >= silence {
             return Some(Doubt::Starved);
         }
@@ -71,10 +86,9 @@ impl<'a> Playing<'a> {
 
     /// What another parent is judged by; `None` before the first byte, when any is better.
     pub(super) fn ours(&self) -> Option<Ours> {
-        let replica = self.replica.as_ref()?;
-        let mount = replica.mount();
+        let mount = self.pull.engine.mount(&self.pull.mount)?;
         Some(Ours {
-            at: replica.position()?,
+            at: self.pull.position()?,
             rate: mount.bitrate() / 8,
             behind: self.pull.pace.silence,
         })
@@ -97,9 +111,47 @@ impl<'a> Playing<'a> {
 
     /// Takes one frame.
     pub(super) fn take(&mut self, frame: Frame, memory: &mut Memory) -> Result<(), Left> {
-        if self.guard.is_none() && !matches!(frame, Frame::Head(_) | Frame::End { .. }) {
-            return Err(self.failed("sent audio before its head"));
+        if self.guard.is_some() {
+            return self.follow(frame, memory);
         }
+        let edge = match &frame {
+            Frame::Head(head) => {
+                self.check(head)?;
+                self.held.clear();
+                None
+            }
+            Frame::End { reason } => return Err(self.ended(*reason)),
+            _ if self.held.is_empty() => return Err(self.failed("sent audio before its head")),
+            Frame::Position {
+                epoch, live_edge, ..
+            } => Some((Epoch(*epoch), *live_edge)),
+            Frame::Data { offset, bytes } => Some((self.epoch, offset + bytes.len() as u64)),
+            _ => None,
+        };
+        if let Some((epoch, offset)) = edge {
+            let edge = Position { epoch, offset };
+            if memory
+                .standing
+                .may_follow(edge, self.depth.saturating_sub(1))
+            {
+                let held = std::mem::take(&mut self.held);
+                let all = held.into_iter().chain([frame]);
+                return all
+                    .into_iter()
+                    .try_for_each(|frame| self.follow(frame, memory));
+            }
+            self.note_behind(edge);
+            return Ok(());
+        }
+        if self.held.len() >= MAX_HELD {
+            return Err(self.failed("does not say where it is"));
+        }
+        self.held.push(frame);
+        Ok(())
+    }
+
+    /// Takes a frame of a parent that is ahead.
+    fn follow(&mut self, frame: Frame, memory: &mut Memory) -> Result<(), Left> {
         let now = std::time::Instant::now();
         if self.replica.is_some() {
             memory.heard(&self.parent.node, Instant::now());
@@ -109,6 +161,8 @@ impl<'a> Playing<'a> {
             Frame::Data { offset, bytes } => {
                 if let Some(replica) = &mut self.replica {
                     replica.data(offset, &bytes, now);
+                    let at = replica.position().unwrap_or_default();
+                    memory.standing.reached(at, self.depth);
                 }
             }
             Frame::Title { offset, text } => {
@@ -146,7 +200,8 @@ impl<'a> Playing<'a> {
         Ok(())
     }
 
-    fn head(&mut self, head: Head, memory: &mut Memory) -> Result<(), Left> {
+    /// Says what is wrong with a head, if anything is.
+    fn check(&mut self, head: &Head) -> Result<(), Left> {
         if head.mount != self.pull.mount.to_string() {
             return Err(self.failed("answered with another mount"));
         }
@@ -161,11 +216,21 @@ impl<'a> Playing<'a> {
         if epoch != Epoch(0) && ours.is_some_and(|ours| epoch < ours.epoch) {
             return Err(self.failed("is still at an earlier epoch"));
         }
+        (self.epoch, self.depth) = (epoch, head.path.len());
+        Ok(())
+    }
+
+    fn head(&mut self, head: Head, memory: &mut Memory) -> Result<(), Left> {
+        self.check(&head)?;
+        let epoch = self.epoch;
+        let ours = self.pull.position();
+        memory
+            .standing
+            .reached(ours.unwrap_or_default(), self.depth);
         let lost = match ours {
             Some(ours) if ours.epoch == epoch => head.start.saturating_sub(ours.offset),
             _ => 0,
         };
-        self.from_origin = head.path.len() == 1;
         let state = PullState {
             parent: self.parent.node.clone(),
             path: head.path.clone(),
@@ -259,8 +324,15 @@ impl<'a> Playing<'a> {
                 entry.lag = lag;
             });
         }
-        let ours = self.replica.as_ref().and_then(Replica::position);
-        let behind = ours.is_some_and(|at| at.epoch == epoch && live_edge < at.offset);
+        self.note_behind(Position {
+            epoch,
+            offset: live_edge,
+        });
+    }
+
+    fn note_behind(&mut self, edge: Position) {
+        let ours = self.pull.position();
+        let behind = ours.is_some_and(|at| at.epoch == edge.epoch && edge.offset < at.offset);
         self.behind_since = match self.behind_since {
             Some(since) if behind => Some(since),
             _ => behind.then(Instant::now),
@@ -270,7 +342,7 @@ impl<'a> Playing<'a> {
     fn ended(&self, reason: EndReason) -> Left {
         match reason {
             // A relay says so too when it has only lost its own parents; others may still have the mount.
-            EndReason::Ended if self.from_origin => Left::Ended,
+            EndReason::Ended if self.depth == 1 => Left::Ended,
             EndReason::Over => Left::Ended,
             EndReason::Ended => self.failed("has lost the mount"),
             EndReason::EpochChanged => Left::EpochChanged,

@@ -47,6 +47,8 @@ struct Serving {
     mount: Arc<Mount>,
     own: NodeId,
     route: watch::Receiver<Route>,
+    /// As the last head said.
+    way: Vec<String>,
     ring: Arc<Ring>,
     shutdown: CancellationToken,
     /// The next byte to send.
@@ -75,6 +77,7 @@ impl Serving {
             mount,
             own,
             route,
+            way: Vec::new(),
             ring,
             shutdown,
             cursor: start,
@@ -94,6 +97,7 @@ impl Serving {
     /// By which way the bytes come here, and where the next ones begin.
     fn head(&mut self) {
         let mut path = self.route.borrow_and_update().path.clone();
+        self.way.clone_from(&path);
         path.push(self.own.as_str().to_owned());
         let content = self.mount.content();
         self.put(&Frame::Head(Head {
@@ -146,7 +150,7 @@ impl Serving {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => self.end(EndReason::Shutdown),
-                () = rerouted(&mut self.route) => self.reroute(),
+                () = rerouted(&mut self.route) => self.say_way(),
                 () = changed => {}
                 () = tokio::time::sleep_until(self.next_position) => {}
             }
@@ -167,6 +171,7 @@ impl Serving {
             self.next_time = self.next_time.max(self.cursor);
         }
         let slice = chain.slice_at(self.cursor);
+        self.say_way();
         let to = self.cursor + slice.len() as u64;
         // Read after the bytes: whatever stands before the last of them is in by now.
         let marks = ring.with_indexes(|i| self.marks(i, to));
@@ -252,17 +257,23 @@ impl Serving {
         } else {
             idle
         };
+        let live_edge = self.ring.end();
+        self.say_way();
         let frame = Frame::Position {
             epoch: self.ring.epoch().0,
-            live_edge: self.ring.end(),
+            live_edge,
             starved_millis: u64::try_from(starved.as_millis()).unwrap_or(u64::MAX),
         };
         self.put(&frame);
     }
 
-    fn reroute(&mut self) {
-        // Before the bytes that come by it; an end says its reason itself.
-        if !self.route.borrow().over {
+    /// A new head, where the way has changed: before the bytes that came by it, and before the word that they are
+    /// there, since a child judges both together. An end says its reason itself.
+    fn say_way(&mut self) {
+        let route = self.route.borrow_and_update();
+        let news = route.path != self.way && !route.over;
+        drop(route);
+        if news {
             self.head();
         }
     }

@@ -11,9 +11,10 @@ use relayctl::cluster::keys::KeyRing;
 use relayctl::cluster::snapshot::State;
 use relayctl::wire::message::{Beat, NodeRole};
 
+use super::check::{Held, Law, Violation};
 use super::faults::Fault;
 use super::seeds;
-use super::world::{World, live};
+use super::world::{Broken, World, live};
 
 /// Of a relay of 2,000 listeners: a twentieth of that a second.
 const BUCKET: usize = 100;
@@ -55,7 +56,7 @@ impl Herd {
     }
 
     fn step(&mut self) {
-        self.world.step();
+        self.world.step().unwrap();
         let (now, millis) = (self.world.now(), self.world.millis());
         self.balancer.tick(now, 1_800_000_000_000 + millis);
         let due = std::mem::take(&mut self.pending);
@@ -107,7 +108,10 @@ impl Herd {
             session: None,
             reserves: true,
             target: "/live.mp3",
-            waited: Duration::from_millis(millis - asked),
+            waited: match self.world.broken {
+                Broken::Waiting => Duration::ZERO,
+                _ => Duration::from_millis(millis - asked),
+            },
             behind: false,
             avoid: &[],
             now,
@@ -126,8 +130,8 @@ impl Herd {
             uptime: Duration::from_secs(600),
         };
         let decision = self.balancer.decide(&ask, &snapshot, &own);
+        self.longest_answer = self.longest_answer.max(millis - asked);
         if !matches!(decision, Decision::Wait { .. }) {
-            self.longest_answer = self.longest_answer.max(millis - asked);
             guest.asked = None;
         }
         match decision {
@@ -170,63 +174,100 @@ impl Herd {
     }
 }
 
+/// So many listeners of relays that died, until all have a place again.
+fn all_back(seed: u64, guests: u32, broken: Broken) -> Result<(), Violation> {
+    let mut herd = Herd::new(seed, 10);
+    herd.world.broken = broken;
+    while herd.world.millis() < 70_000 {
+        herd.step();
+    }
+    herd.world.nodes[1].listeners = 1_000;
+    for _ in 0..20 {
+        herd.step();
+    }
+    herd.world.apply(&Fault::Kill(1));
+    let died = herd.world.millis();
+    for number in 0..guests {
+        let next = died + herd.world.chance.random_range(0..2_000);
+        herd.guests.push(Guest {
+            came: next,
+            asked: None,
+            next,
+            number,
+        });
+    }
+    while !herd.guests.is_empty() || !herd.pending.is_empty() {
+        if broken == Broken::Bucket {
+            herd.refill();
+        }
+        herd.step();
+        herd.check(died)?;
+        let first = herd.guests.iter().map(|guest| guest.came).min();
+        assert!(
+            herd.world.millis() < died + 120_000,
+            "seed {seed}: still waiting since {first:?}"
+        );
+    }
+    let took = herd.world.millis() - died;
+    let (at, busiest) = herd
+        .arrivals
+        .iter()
+        .max_by_key(|(_, count)| **count)
+        .unwrap();
+    println!(
+        "seed {seed}: {guests} back after {took} ms, busiest relay n{:03} took {busiest} in a second, {} refusals, \
+         longest answer {} ms",
+        at.0, herd.refused, herd.longest_answer
+    );
+    let back: u64 = herd.world.nodes.iter().map(|node| node.listeners).sum();
+    assert_eq!(back, u64::from(guests));
+    Ok(())
+}
+
+impl Herd {
+    /// Forgets who was sent where: every bucket is full again.
+    fn refill(&mut self) {
+        self.balancer = Balancer::new(balancer::Config::default(), 1);
+        self.balancer.set_keys(KeyRing::new([7; 32], 0));
+    }
+
+    /// What must hold after every step.
+    fn check(&self, died: u64) -> Held {
+        let longest = self.longest_answer;
+        self.world.law(Law::Answered, longest <= 5_200, || {
+            format!("an answer took {longest} ms")
+        })?;
+        // A full bucket is a second's worth, and another comes in while it is emptied.
+        let first = died / 1_000 + 3;
+        self.arrivals
+            .iter()
+            .try_for_each(|((relay, second), count)| {
+                let most = if *second <= first { 2 * BUCKET } else { BUCKET };
+                // Ways of 50 to 400 ms put arrivals of two seconds into one.
+                let holds = *count <= most + BUCKET * 4 / 10;
+                self.world.law(Law::Bucket, holds, || {
+                    format!("n{relay:03} took {count} at {second} s")
+                })
+            })
+    }
+}
+
 #[test]
 fn five_thousand_come_back_and_no_relay_gets_more_than_its_bucket() {
     for seed in seeds(21..=23) {
-        let mut herd = Herd::new(seed, 10);
-        while herd.world.millis() < 70_000 {
-            herd.step();
-        }
-        herd.world.nodes[1].listeners = 1_000;
-        for _ in 0..20 {
-            herd.step();
-        }
-        herd.world.apply(&Fault::Kill(1));
-        let died = herd.world.millis();
-        for number in 0..5_000 {
-            let next = died + herd.world.chance.random_range(0..2_000);
-            herd.guests.push(Guest {
-                came: next,
-                asked: None,
-                next,
-                number,
-            });
-        }
-        while !herd.guests.is_empty() || !herd.pending.is_empty() {
-            herd.step();
-            let first = herd.guests.iter().map(|guest| guest.came).min();
-            assert!(
-                herd.world.millis() < died + 120_000,
-                "seed {seed}: still waiting since {first:?}"
-            );
-        }
-        let took = herd.world.millis() - died;
-        let (at, busiest) = herd
-            .arrivals
-            .iter()
-            .max_by_key(|(_, count)| **count)
-            .unwrap();
-        println!(
-            "seed {seed}: 5000 back after {took} ms, busiest relay n{:03} took {busiest} in a second, {} refusals, \
-             longest answer {} ms",
-            at.0, herd.refused, herd.longest_answer
-        );
-        // A full bucket is a second's worth, and another comes in while it is emptied.
-        let first = died / 1_000 + 3;
-        for ((relay, second), count) in &herd.arrivals {
-            let most = if *second <= first { 2 * BUCKET } else { BUCKET };
-            // Ways of 50 to 400 ms put arrivals of two seconds into one.
-            assert!(
-                *count <= most + BUCKET * 4 / 10,
-                "seed {seed}: n{relay:03} took {count} at {second} s"
-            );
-        }
-        assert!(
-            herd.longest_answer <= 5_200,
-            "an answer took {} ms",
-            herd.longest_answer
-        );
-        let back: u64 = herd.world.nodes.iter().map(|node| node.listeners).sum();
-        assert_eq!(back, 5_000);
+        let held = all_back(seed, 5_000, Broken::None);
+        held.unwrap_or_else(|violation| panic!("{:?}: {}", violation.of, violation.what));
     }
+}
+
+#[test]
+fn one_who_is_left_standing_in_line_is_seen() {
+    let violation = all_back(21, 12_000, Broken::Waiting).unwrap_err();
+    assert_eq!(violation.of, Law::Answered, "{}", violation.what);
+}
+
+#[test]
+fn a_bucket_that_never_empties_is_seen() {
+    let violation = all_back(21, 5_000, Broken::Bucket).unwrap_err();
+    assert_eq!(violation.of, Law::Bucket, "{}", violation.what);
 }

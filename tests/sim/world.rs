@@ -8,57 +8,96 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use relayctl::base::ids::{Epoch, MountId, NodeId};
+use relayctl::base::ids::{Epoch, MountId, NodeId, Position};
 use relayctl::cluster::copy::TableCopy;
-use relayctl::cluster::parents::{Seeker, choose};
+use relayctl::cluster::parents::Standing;
 use relayctl::cluster::snapshot::{Snapshot, State};
 use relayctl::cluster::table::{Config, Effect, Event, Probe, Table};
 use relayctl::wire::message::{
     Beat, Capabilities, FeedLine, Limits, MountBeat, MountState, NodeState, PublicUrls, VERSION,
 };
 
+use super::check::Violation;
 use super::faults::Fault;
+use super::pull::{Link, Opening};
 
-const STEP: u64 = 100;
-/// A parent without a word for this long is left; so is one that is as far behind another.
-const SILENCE: u64 = 3_000;
-/// Audio that a ring keeps, in milliseconds.
-const RING: u64 = 60_000;
-/// A relay that can be fed is, within this time: three seconds to notice, three for each of two parents that do not
-/// answer, five of waiting at most, and some to catch up.
-const FED_WITHIN: u64 = 20_000;
-/// A circle that formed in the time that a head takes is gone within this.
-const CIRCLE: u64 = 1_000;
+pub const STEP: u64 = 100;
+
+/// A rule that this world breaks on purpose, to show that what must hold is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Broken {
+    /// None.
+    #[default]
+    None,
+    /// A node follows whoever takes it, ahead or not.
+    Standing,
+    /// Nor does it look into the path of a stream's head.
+    StandingAndPath,
+    /// A node feeds one more than it declared.
+    Bound,
+    /// A node that lost its parent asks nobody.
+    Failover,
+    /// Listeners that left are not counted off.
+    Counts,
+    /// Newcomers are sent to nodes that drain.
+    Draining,
+    /// Newcomers are sent to nodes that are dead.
+    Dead,
+    /// How long somebody has stood in line is forgotten.
+    Waiting,
+    /// A relay's bucket is full whoever came before.
+    Bucket,
+}
 
 /// A process and its link.
 #[derive(Debug)]
 pub struct Node {
     pub id: NodeId,
     pub alive: bool,
-    incarnation: u64,
-    linked: bool,
-    slow: bool,
+    pub incarnation: u64,
+    pub linked: bool,
+    pub slow: bool,
     skew: i64,
-    max_children: u32,
+    pub max_children: u32,
     pub listeners: u64,
-    /// Index of the parent that feeds it.
-    pub parent: Option<usize>,
-    /// As its parent's head said.
-    path: Vec<usize>,
+    /// Whom it is connected to.
+    pub link: Option<Link>,
+    /// Whom it has asked.
+    pub opening: Option<Opening>,
+    /// The nodes from the origin to its parent, as that one's head said last.
+    pub path: Vec<usize>,
+    pub standing: Standing,
+    pub epoch: u64,
     /// Milliseconds of audio.
-    edge: u64,
-    heard: u64,
-    tried: HashSet<usize>,
-    busy_until: u64,
-    wait: u64,
-    trial_at: u64,
-    trials: usize,
-    table: Arc<Snapshot>,
+    pub edge: u64,
+    pub heard: u64,
+    pub tried: HashSet<usize>,
+    pub busy_until: u64,
+    pub wait: u64,
+    pub trial_at: u64,
+    pub trials: usize,
+    pub table: Arc<Snapshot>,
     beat_at: u64,
     seq: u64,
+    /// Listeners as its last beat that arrived says, and those that it had then.
+    pub reported: u64,
+    pub exact: u64,
     /// Since when it could be fed and is not.
-    hungry: Option<u64>,
-    looped: Option<u64>,
+    pub hungry: Option<u64>,
+}
+
+impl Node {
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: Epoch(self.epoch),
+            offset: self.edge,
+        }
+    }
+
+    /// Index of the parent that feeds it.
+    pub fn parent(&self) -> Option<usize> {
+        self.link.filter(|link| link.feeds).map(|link| link.to)
+    }
 }
 
 /// See the module. Node 0 is the primary.
@@ -71,24 +110,28 @@ pub struct World {
     pub chance: StdRng,
     start: Instant,
     millis: u64,
-    seed: u64,
+    pub seed: u64,
+    pub broken: Broken,
+    /// Listeners come and go by chance.
+    pub churn: bool,
     probes: Vec<(NodeId, String)>,
-    moves: u64,
-    circles: u64,
-    lost: u64,
-    worst: u64,
-    most_children: usize,
+    pub moves: u64,
+    /// Connections to nodes that were not ahead, and fed nobody until they were.
+    pub waits: u64,
+    pub lost: u64,
+    pub worst: u64,
+    pub most_children: usize,
 }
 
 pub fn live() -> MountId {
     MountId::new("/live.mp3").unwrap()
 }
 
-fn id(index: usize) -> NodeId {
+pub fn id(index: usize) -> NodeId {
     format!("n{index:03}").parse().unwrap()
 }
 
-fn index(id: &NodeId) -> usize {
+pub fn index(id: &NodeId) -> usize {
     id.as_str()[1..].parse().unwrap()
 }
 
@@ -105,8 +148,11 @@ impl World {
             skew: 0,
             max_children: 16,
             listeners: 0,
-            parent: None,
+            link: None,
+            opening: None,
             path: Vec::new(),
+            standing: Standing::default(),
+            epoch: u64::from(index == 0),
             edge: 0,
             heard: 0,
             tried: HashSet::new(),
@@ -117,8 +163,9 @@ impl World {
             table: Arc::default(),
             beat_at: chance.random_range(0..1_000),
             seq: 0,
+            reported: 0,
+            exact: 0,
             hungry: None,
-            looped: None,
         };
         Self {
             nodes: (0..=relays).map(|index| node(index, &mut chance)).collect(),
@@ -130,9 +177,11 @@ impl World {
             start: Instant::now() + Duration::from_secs(3_600),
             millis: 0,
             seed,
+            broken: Broken::None,
+            churn: false,
             probes: Vec::new(),
             moves: 0,
-            circles: 0,
+            waits: 0,
             lost: 0,
             worst: 0,
             most_children: 0,
@@ -147,29 +196,41 @@ impl World {
         self.start + Duration::from_millis(self.millis)
     }
 
-    fn reach(&self, a: usize, b: usize) -> bool {
+    pub fn reach(&self, a: usize, b: usize) -> bool {
         let able = |node: &Node| node.alive && node.linked;
         able(&self.nodes[a]) && able(&self.nodes[b])
     }
 
-    fn children(&self, of: usize) -> usize {
-        let alive = self.nodes.iter().filter(|node| node.alive);
-        alive.filter(|node| node.parent == Some(of)).count()
+    /// Whoever takes a place of a node's: it counts those that wait on it too.
+    pub fn children(&self, of: usize) -> usize {
+        let incarnation = self.nodes[of].incarnation;
+        let here = |to: usize, known: u64| to == of && known == incarnation;
+        let takes = |node: &&Node| {
+            let link = node
+                .link
+                .is_some_and(|link| here(link.to, link.incarnation));
+            let opening = node.opening.as_ref();
+            node.alive && (link || opening.is_some_and(|one| here(one.to, one.incarnation)))
+        };
+        self.nodes.iter().filter(takes).count()
     }
 
     pub fn apply(&mut self, fault: &Fault) {
         let effects = match *fault {
             Fault::Kill(node) => {
-                self.nodes[node].alive = false;
-                self.nodes[node].parent = None;
-                self.nodes[node].listeners = 0;
+                let dead = &mut self.nodes[node];
+                (dead.alive, dead.listeners) = (false, 0);
+                (dead.link, dead.opening) = (None, None);
                 self.connection_lost(node)
             }
             Fault::Restart(node) if !self.nodes[node].alive => {
                 let fresh = &mut self.nodes[node];
                 fresh.alive = true;
                 fresh.incarnation += 1;
-                (fresh.seq, fresh.edge, fresh.heard) = (0, 0, self.millis);
+                (fresh.seq, fresh.edge, fresh.epoch) = (0, 0, 0);
+                (fresh.heard, fresh.standing) = (self.millis, Standing::default());
+                fresh.path.clear();
+                fresh.tried.clear();
                 fresh.busy_until = self.millis + 1_000;
                 fresh.table = Arc::default();
                 Vec::new()
@@ -190,6 +251,7 @@ impl World {
                 self.set(0, |node| {
                     node.alive = true;
                     node.incarnation += 1;
+                    node.epoch += 1;
                 })
             }
         };
@@ -213,7 +275,7 @@ impl World {
     }
 
     /// A tenth of a second, and all that must hold after it.
-    pub fn step(&mut self) {
+    pub fn step(&mut self) -> Result<(), Violation> {
         self.millis += STEP;
         if self.nodes[0].alive {
             self.nodes[0].edge += STEP;
@@ -229,7 +291,7 @@ impl World {
                 self.beat(node);
             }
         }
-        self.check();
+        self.check()
     }
 
     fn primary(&mut self) {
@@ -315,7 +377,7 @@ impl World {
                 mount: live(),
                 listeners: node.listeners,
                 sent_bytes: 0,
-                epoch: Epoch(1),
+                epoch: Epoch(node.epoch),
                 offset: node.edge * 16,
                 bitrate: 128_000,
                 content_type: String::new(),
@@ -323,7 +385,7 @@ impl World {
                     0 => MountState::Waiting,
                     _ => MountState::Live,
                 },
-                parent: node.parent.map(id),
+                parent: node.parent().map(id),
                 depth: node.path.len() as u32,
                 lag_millis: 0,
             }],
@@ -331,7 +393,7 @@ impl World {
             full: false,
             listeners: node.listeners,
             confirmed: Vec::new(),
-            parent: node.parent.map(id),
+            parent: node.parent().map(id),
             capabilities: Capabilities::EMBEDDED,
             events: Vec::new(),
             children: self.children(at) as u32,
@@ -348,8 +410,17 @@ impl World {
             return;
         }
         self.nodes[at].seq += 1;
+        if self.churn {
+            self.come_and_go(at);
+        }
+        let mut beat = self.report(at);
+        if self.broken == Broken::Counts {
+            beat.listeners = beat.listeners.max(self.nodes[at].reported);
+        }
+        self.nodes[at].reported = beat.listeners;
+        self.nodes[at].exact = self.nodes[at].listeners;
         let event = Event::Beat {
-            beat: self.report(at),
+            beat,
             seen: IpAddr::from([10, 0, (at / 250) as u8, (at % 250) as u8]),
             connection: at as u64,
         };
@@ -357,199 +428,13 @@ impl World {
         self.carry_out(&effects);
     }
 
-    /// One node's pull: what comes, whom it leaves, whom it asks.
-    fn stream(&mut self, at: usize) {
-        match self.nodes[at].parent {
-            Some(parent) => self.receive(at, parent),
-            None if self.millis >= self.nodes[at].busy_until => self.seek(at),
-            None => {}
-        }
-    }
-
-    fn receive(&mut self, at: usize, parent: usize) {
-        if !self.nodes[parent].alive && self.nodes[parent].linked && self.nodes[at].linked {
-            return self.leave(at, parent);
-        }
-        if self.reach(at, parent) {
-            let slow = self.nodes[at].slow || self.nodes[parent].slow;
-            let room = if slow { STEP / 2 } else { 10_000 };
-            let edge = self.nodes[parent].edge;
-            let mut path = self.nodes[parent].path.clone();
-            path.push(parent);
-            let node = &mut self.nodes[at];
-            if node.edge + RING < edge {
-                self.lost += edge - RING - node.edge;
-                node.edge = edge - RING;
-            }
-            node.edge = node.edge.max(edge.min(node.edge + room));
-            (node.heard, node.path) = (self.millis, path);
-            if node.path.contains(&at) {
-                return self.leave(at, parent);
-            }
-        } else if self.millis - self.nodes[at].heard >= SILENCE {
-            return self.leave(at, parent);
-        }
-        self.doubt(at, parent);
-    }
-
-    fn leave(&mut self, at: usize, parent: usize) {
+    fn come_and_go(&mut self, at: usize) {
+        let (come, go) = (
+            self.chance.random_range(0..40),
+            self.chance.random_range(0..40),
+        );
         let node = &mut self.nodes[at];
-        node.parent = None;
-        node.tried = HashSet::from([parent]);
-        node.wait = 100;
-        node.busy_until = self.millis;
-        self.seek(at);
-    }
-
-    fn candidates(&self, at: usize) -> (Vec<usize>, Option<usize>) {
-        let node = &self.nodes[at];
-        let (own, mount, current) = (&node.id, live(), node.parent.map(id));
-        let seeker = Seeker {
-            own,
-            region: "",
-            mount: &mount,
-            current: current.as_ref(),
-            assigned: None,
-            front: false,
-        };
-        let chosen = choose(&seeker, &node.table);
-        let mut list: Vec<usize> = chosen.order.iter().map(index).collect();
-        if !list.contains(&0) {
-            list.push(0);
-        }
-        (list, chosen.better.as_ref().map(index))
-    }
-
-    /// What the other end of a connection would say. `None`: nothing at all.
-    fn takes(&self, child: usize, parent: usize) -> Option<bool> {
-        if !self.nodes[parent].linked || !self.nodes[child].linked {
-            return None;
-        }
-        let other = &self.nodes[parent];
-        let fed = parent == 0 || other.parent.is_some();
-        let free = self.children(parent) < other.max_children as usize;
-        let circle = other.path.contains(&child);
-        Some(other.alive && fed && free && !circle && (other.edge > 0 || parent == 0))
-    }
-
-    fn seek(&mut self, at: usize) {
-        let (list, _) = self.candidates(at);
-        let next = list
-            .iter()
-            .copied()
-            .find(|one| !self.nodes[at].tried.contains(one));
-        let Some(next) = next else {
-            let node = &mut self.nodes[at];
-            node.tried.clear();
-            node.busy_until = self.millis + node.wait;
-            node.wait = (node.wait * 2).min(5_000);
-            return;
-        };
-        match self.takes(at, next) {
-            Some(true) => self.connect(at, next),
-            Some(false) => {
-                self.nodes[at].tried.insert(next);
-            }
-            None => {
-                let node = &mut self.nodes[at];
-                node.tried.insert(next);
-                node.busy_until = self.millis + SILENCE;
-            }
-        }
-    }
-
-    fn connect(&mut self, at: usize, parent: usize) {
-        let mut path = self.nodes[parent].path.clone();
-        path.push(parent);
-        let wait = self.chance.random_range(10_000..30_000);
-        let node = &mut self.nodes[at];
-        (node.parent, node.path) = (Some(parent), path);
-        (node.heard, node.trial_at) = (self.millis, self.millis + wait);
-        node.tried.clear();
-        node.wait = 100;
-        self.moves += 1;
-    }
-
-    /// Another one is tried beside the one that feeds, where that one is behind or far.
-    fn doubt(&mut self, at: usize, parent: usize) {
-        let behind = self.nodes[0].edge.saturating_sub(self.nodes[at].edge) >= SILENCE;
-        let late = behind && self.millis >= self.nodes[at].busy_until;
-        if !late && self.millis < self.nodes[at].trial_at {
-            return;
-        }
-        let (list, better) = self.candidates(at);
-        self.nodes[at].trial_at = self.millis + 10_000;
-        let others: Vec<usize> = list.into_iter().filter(|one| *one != parent).collect();
-        let chosen = if late {
-            let node = &mut self.nodes[at];
-            node.busy_until = self.millis + SILENCE;
-            node.trials += 1;
-            others.get(node.trials % others.len().max(1)).copied()
-        } else {
-            better
-        };
-        let Some(other) = chosen else { return };
-        let ahead = self.nodes[other].edge > self.nodes[at].edge + SILENCE;
-        let level = self.nodes[other].edge + SILENCE / 2 >= self.nodes[at].edge;
-        if self.takes(at, other) == Some(true) && if late { ahead } else { level } {
-            self.connect(at, other);
-        }
-    }
-
-    /// What must hold after every step.
-    fn check(&mut self) {
-        let (seed, millis) = (self.seed, self.millis);
-        let mut children = vec![0_usize; self.nodes.len()];
-        for node in self.nodes.iter().filter(|node| node.alive) {
-            if let Some(parent) = node.parent {
-                children[parent] += 1;
-            }
-        }
-        for (at, count) in children.iter().enumerate() {
-            let bound = self.nodes[at].max_children as usize;
-            assert!(
-                *count <= bound,
-                "seed {seed} at {millis}: n{at:03} feeds {count} of {bound}"
-            );
-        }
-        self.most_children = self.most_children.max(children[0]);
-        let edge =
-            (0..self.nodes.len()).filter(|at| self.nodes[*at].alive && self.nodes[*at].linked);
-        let newest = edge.map(|at| self.nodes[at].edge).max().unwrap_or(0);
-        for at in 1..self.nodes.len() {
-            let circle = self.in_circle(at);
-            let node = &mut self.nodes[at];
-            node.looped = circle.then(|| node.looped.unwrap_or(millis));
-            self.circles += u64::from(node.looped == Some(millis));
-            let since = node.looped.map_or(0, |since| millis - since);
-            assert!(
-                since <= CIRCLE,
-                "seed {seed} at {millis}: n{at:03} is in a circle"
-            );
-            let able = node.alive && node.linked && !node.slow && millis > 6_000;
-            let behind = newest.saturating_sub(node.edge) >= SILENCE;
-            node.hungry = (able && behind).then(|| node.hungry.unwrap_or(millis));
-            let hungry = node.hungry.map_or(0, |since| millis - since);
-            self.worst = self.worst.max(hungry);
-            assert!(
-                hungry <= FED_WITHIN,
-                "seed {seed} at {millis}: n{at:03} lacks {} ms for {hungry} ms, its parent is {:?}",
-                newest - node.edge,
-                node.parent
-            );
-        }
-    }
-
-    fn in_circle(&self, at: usize) -> bool {
-        let mut seen = at;
-        for _ in 0..self.nodes.len() {
-            match self.nodes[seen].parent {
-                Some(parent) if parent == at => return true,
-                Some(parent) => seen = parent,
-                None => return false,
-            }
-        }
-        false
+        node.listeners = (node.listeners + come).saturating_sub(go).min(1_500);
     }
 
     /// After a quiet minute the table is true.
@@ -578,12 +463,8 @@ impl World {
         }
         let alive = self.nodes.iter().filter(|node| node.alive && node.linked);
         assert_eq!(snapshot.totals().nodes, alive.clone().count() as u64);
-        let listeners: u64 = alive.map(|node| node.listeners).sum();
+        let listeners: u64 = alive.map(|node| node.reported).sum();
         assert_eq!(snapshot.totals().listeners, listeners, "seed {}", self.seed);
-    }
-
-    pub fn most_children_of_the_primary(&self) -> usize {
-        self.most_children
     }
 
     /// Steps from the primary to the deepest node, itself counted.
@@ -594,11 +475,11 @@ impl World {
 
     pub fn summary(&self) -> String {
         format!(
-            "{} s, {} moves, depth {}, {} circles that heads resolved, longest without {} ms, {} ms of audio lost",
+            "{} s, {} moves, depth {}, {} waited to be followed, longest without {} ms, {} ms of audio lost",
             self.millis / 1_000,
             self.moves,
             self.depth(),
-            self.circles,
+            self.waits,
             self.worst,
             self.lost
         )

@@ -8,12 +8,15 @@ use super::super::pulls::Failover;
 use super::super::report::Report;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
+use crate::cluster::parents::Standing;
 
 /// See the module.
 #[derive(Debug)]
 pub(in crate::upstream) struct Memory {
     pub report: Report,
     pub freshness: Freshness,
+    /// Who may feed.
+    pub standing: Standing,
     /// Since when somebody answers.
     pub opened: Option<Instant>,
     last: Option<Last>,
@@ -31,6 +34,7 @@ impl Memory {
         Self {
             report: Report::default(),
             freshness: Freshness::new(now),
+            standing: Standing::default(),
             opened: None,
             last: None,
         }
