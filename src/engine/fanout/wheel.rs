@@ -14,6 +14,9 @@ pub(super) type Ticket = (usize, u32);
 /// See the module.
 pub(super) struct Wheel {
     slots: Vec<Vec<Ticket>>,
+    /// Rooms of slots that were emptied, for the next ones: there are as many as slots that hold somebody at once,
+    /// not one for every slot that ever did.
+    spare: Vec<Vec<Ticket>>,
     start: Instant,
     /// The first slot not yet taken, counted from `start`.
     next: u64,
@@ -25,6 +28,7 @@ impl Wheel {
     pub fn new(start: Instant) -> Self {
         Self {
             slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            spare: Vec::new(),
             start,
             next: 0,
             waiting: 0,
@@ -35,6 +39,9 @@ impl Wheel {
     pub fn put(&mut self, ticket: Ticket, slot: u64) {
         let due = slot.clamp(self.next, self.next + SLOTS as u64 - 1);
         if let Some(slot) = self.slots.get_mut(index(due)) {
+            if slot.capacity() == 0 {
+                *slot = self.spare.pop().unwrap_or_default();
+            }
             slot.push(ticket);
             self.waiting += 1;
         }
@@ -48,9 +55,12 @@ impl Wheel {
             return;
         }
         while self.next <= today && self.waiting > 0 {
-            if let Some(slot) = self.slots.get_mut(index(self.next)) {
+            if let Some(slot) = self.slots.get_mut(index(self.next))
+                && !slot.is_empty()
+            {
                 self.waiting -= slot.len();
                 into.append(slot);
+                self.spare.push(std::mem::take(slot));
             }
             self.next += 1;
         }
@@ -84,6 +94,26 @@ fn index(slot: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_memory_is_that_of_those_who_wait() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let mut due = Vec::new();
+        // A hundred in each of ten slots, round and round.
+        for slot in 0..10 {
+            (0..100).for_each(|key| wheel.put((key, 0), slot));
+        }
+        for round in 0..2 * SLOTS as u32 {
+            wheel.take_due(start + SLOT * round, &mut due);
+            for ticket in due.drain(..) {
+                wheel.put(ticket, u64::from(round) + 10);
+            }
+        }
+        let rooms = wheel.slots.iter().chain(&wheel.spare);
+        assert_eq!(wheel.waiting, 1_000);
+        assert!(rooms.map(Vec::capacity).sum::<usize>() <= 11 * 128);
+    }
 
     #[test]
     fn tickets_come_due_once_and_in_time() {
