@@ -89,7 +89,9 @@ fn member(node: &NodeView) -> NodeSample {
 }
 
 fn now(mount: &Mount, base: &str) -> MountNow {
+    let ring = mount.ring();
     MountNow {
+        ring_bytes: ring.end().saturating_sub(ring.start()),
         up: mount.state() == MountState::Live,
         silent: (mount.state() == MountState::Live)
             .then(|| mount.is_silent())

@@ -85,6 +85,8 @@ pub struct MountNow {
     pub up: bool,
     /// Whether what its source sends is silence; none where nobody listens to that.
     pub silent: Option<bool>,
+    /// Audio kept for listeners.
+    pub ring_bytes: u64,
     /// Where listeners reach it.
     pub listen_url: String,
     /// The content type.
@@ -273,6 +275,7 @@ fn set_mount(sample: &MountSample) {
     let Some(now) = &sample.now else { return };
     gauge!("relayctl_listeners", "mount" => mount()).set(float(sample.listeners));
     gauge!("relayctl_source_up", "mount" => mount()).set(float(now.up.into()));
+    gauge!("relayctl_ring_bytes", "mount" => mount()).set(float(now.ring_bytes));
     if let Some(silent) = now.silent {
         gauge!("relayctl_source_silent", "mount" => mount()).set(float(silent.into()));
     }

@@ -50,7 +50,7 @@ pub(super) struct Figures {
     pub io_uring: Option<f64>,
     /// Mean size of a send.
     pub bytes_per_send: Option<f64>,
-    /// Anonymous memory of the server for each listener.
+    /// Anonymous memory of the server for each listener, beside its rings.
     pub memory_per_listener: Option<f64>,
     /// Connect to first byte, in milliseconds.
     pub first_byte_p50_ms: Option<f64>,
@@ -95,6 +95,13 @@ struct Edge {
     sent: Option<Sent>,
 }
 
+/// Its memory less the audio that it keeps: a ring fills up while listeners come, and is the same for one of them
+/// as for all. A server that does not say what it keeps is not given anything.
+fn beside_rings(server: &Server) -> Option<f64> {
+    let memory = server.memory()? as f64;
+    Some(memory - server.metric("relayctl_ring_bytes").unwrap_or(0.0))
+}
+
 /// Measures `server`.
 ///
 /// # Errors
@@ -118,10 +125,10 @@ pub(super) fn run(
     let joined = server.grow(plan, cores)?;
     let mut loads = Loads::start(plan, server, descriptors)?;
     warm_up(plan, server, &mut loads)?;
-    let empty = server.memory();
+    let empty = beside_rings(server);
     let mut arrived = arrive(plan, &mut loads)?;
     pause(SETTLE)?;
-    let full = server.memory();
+    let full = beside_rings(server);
 
     loads.churn(plan.churn)?;
     loads.tell(&Order::Reset)?;
@@ -135,7 +142,7 @@ pub(super) fn run(
     figures.io_uring = server.metric_with("relayctl_fanout_backend", "io_uring");
     figures.join_to_first_byte_ms = joined.iter().max().map(|time| time.as_secs_f64() * 1e3);
     if let (Some(empty), Some(full)) = (empty, full) {
-        figures.memory_per_listener = ratio(full as f64 - empty as f64, heard.playing as f64);
+        figures.memory_per_listener = ratio(full - empty, heard.playing as f64);
     }
     if plan.never_read > 0 {
         trouble::never_read(plan, server, &mut loads, &mut figures)?;

@@ -171,7 +171,7 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 23] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 24] = [
     (
         "relayctl_tls_certificate_not_after_seconds",
         Unit::Seconds,
@@ -212,6 +212,11 @@ pub(super) const GAUGES: [(&str, Unit, &str); 23] = [
         "relayctl_source_silent",
         Unit::Count,
         "1 while the mount's source sends silence, on a primary that listens to it.",
+    ),
+    (
+        "relayctl_ring_bytes",
+        Unit::Bytes,
+        "Audio of the mount that is kept for its listeners, all together.",
     ),
     (
         "relayctl_gap_seconds",

@@ -44,6 +44,7 @@ fn sample() -> Scrape {
                 now: Some(MountNow {
                     up: true,
                     silent: Some(false),
+                    ring_bytes: 960_000,
                     listen_url: "http://127.0.0.1:8000/a".into(),
                     server_type: "audio/mpeg".into(),
                     stream_start_unix_seconds: 1_795_235_881.0,
