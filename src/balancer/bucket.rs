@@ -39,7 +39,8 @@ impl Bucket {
 
     /// True if a newcomer may go there now.
     pub fn has(&self, now: Instant) -> bool {
-        self.level(now) >= 1.0
+        // What it had at the last look it has at least since: the rate is never below one.
+        self.tokens >= 1.0 || self.level(now) >= 1.0
     }
 
     /// When one may.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::base::ids::{MountId, NodeId};
-use crate::wire::message::NodeRole;
+use crate::wire::message::{NodeName, NodeRole};
 
 /// A listener asks for a mount.
 #[derive(Debug, Clone)]
@@ -233,6 +233,8 @@ pub enum Decision {
     Redirect {
         /// To whom.
         node: NodeId,
+        /// What people call it.
+        name: NodeName,
         /// `Location`, with the token last.
         location: String,
         /// Why.

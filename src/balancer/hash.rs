@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A table of the balancer.
-pub(super) type Table<K, V> = HashMap<K, V, Seeded>;
+pub type Table<K, V> = HashMap<K, V, Seeded>;
 
 /// Odd, and its bits without a pattern: the fraction of the golden ratio.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Makes hashers of one seed.
 #[derive(Debug, Clone)]
-pub(super) struct Seeded(u64);
+pub struct Seeded(u64);
 
 impl Default for Seeded {
     fn default() -> Self {
@@ -33,7 +33,7 @@ impl BuildHasher for Seeded {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Folded(u64);
+pub struct Folded(u64);
 
 impl Folded {
     fn fold(&mut self, word: u64) {

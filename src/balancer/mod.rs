@@ -1,7 +1,7 @@
 //! Which node takes a listener: a pure decision with its reason.
 //!
 //! `decision` is the question and the answer, `rules` the way from one to the other; `pool` says who is
-//! able, `strategy` picks one of them, `reservations` counts redirects in flight, `bucket` paces newcomers,
+//! able (`rows` has what it needs of each node at hand), `strategy` picks one of them, `reservations` counts redirects in flight, `bucket` paces newcomers,
 //! `token` and `location` make the address, `memory` knows who never arrived.
 //!
 //! Must never: open a socket, wait, read a clock or draw randomness. Neighbours: `cluster` (the snapshot
@@ -9,24 +9,26 @@
 
 mod bucket;
 pub mod decision;
-mod hash;
+pub mod hash;
 pub mod location;
 mod memory;
 pub mod players;
 pub mod pool;
 pub mod reservations;
 mod returning;
+mod rows;
 mod rules;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod turn;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 pub use decision::{Ask, Decision, Mode, Overflow, OwnState, Pick, Reason, Serve};
 pub use strategy::Strategy;
@@ -77,6 +79,7 @@ pub struct Balancer {
     config: Config,
     ring: KeyRing,
     ledger: Ledger,
+    prepared: rows::Prepared,
     open: Reservations,
     memory: Memory,
     used: Used,
@@ -95,6 +98,7 @@ impl Balancer {
             config,
             ring: KeyRing::default(),
             ledger: Ledger::default(),
+            prepared: rows::Prepared::default(),
             open: Reservations::new(incarnation),
             memory: Memory::default(),
             used: Used::default(),
@@ -129,7 +133,9 @@ impl Balancer {
     /// they count somebody twice or not at all.
     pub fn on_beat(&mut self, beat: &Beat, now: Instant) {
         for listener in self.open.confirm(&beat.id, &beat.confirmed) {
-            self.memory.arrived(listener, now);
+            if self.config.mode == Mode::Auto {
+                self.memory.arrived(listener, now);
+            }
         }
         let bits = beat.mounts.iter().fold(0_u64, |sum, mount| {
             sum.saturating_add(mount.listeners.saturating_mul(mount.bitrate))
@@ -144,6 +150,7 @@ impl Balancer {
     pub fn on_gone(&mut self, node: &NodeId) {
         self.open.drop_node(node);
         self.ledger.forget(node);
+        self.prepared.clear();
         self.turns.forget(node);
     }
 
@@ -250,6 +257,21 @@ fn address_bytes(address: IpAddr) -> [u8; 16] {
 }
 
 fn hash_of(parts: &[&[u8]]) -> u64 {
+    // The hash that takes parts one by one has half a kilobyte of state to set up: what is short is put together first.
+    let mut room = [0; 512];
+    let mut used = 0;
+    let mut put = |bytes: &[u8]| {
+        let place = room.get_mut(used..used + bytes.len())?;
+        place.copy_from_slice(bytes);
+        used += bytes.len();
+        Some(())
+    };
+    let all_fit = parts
+        .iter()
+        .all(|part| put(&(part.len() as u64).to_be_bytes()).is_some() && put(part).is_some());
+    if let Some(text) = room.get(..used).filter(|_| all_fit) {
+        return xxh3_64(text);
+    }
     let mut hash = Xxh3::new();
     for part in parts {
         hash.update(&(part.len() as u64).to_be_bytes());

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
 use super::bucket::Bucket;
 use super::hash::Table;
 use super::reservations::Reservations;
+use super::rows::Row;
 use crate::base::ids::{MountId, NodeId};
-use crate::cluster::snapshot::{NodeView, Snapshot, State};
+use crate::cluster::snapshot::{NodeView, State};
 use crate::wire::message::NodeRole;
 
 /// Descriptors that listeners never get, so that health and control always have some.
@@ -40,6 +43,8 @@ pub struct Candidate<'n> {
     pub full_weight: f64,
     /// Its weight now, slow start included.
     pub weight: f64,
+    /// Where its account stands in the ledger.
+    pub(super) account: usize,
 }
 
 impl Candidate<'_> {
@@ -67,12 +72,17 @@ pub enum Tier {
     Soft,
 }
 
+impl Tier {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Suspects, Self::Head, Self::Soft];
+}
+
 /// What a candidate has to fit.
 #[derive(Debug, Clone)]
 pub struct Want<'a> {
-    /// The mount.
-    pub mount: &'a MountId,
-    /// Its bits a second; 0 is unknown.
+    /// Fewer than half of the relays can be reached.
+    pub panic: bool,
+    /// The mount's bits a second; 0 is unknown.
     pub bitrate: u64,
     /// By which scheme.
     pub https: bool,
@@ -116,20 +126,33 @@ struct Account {
 /// Counts and buckets of all nodes.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: Table<NodeId, Account>,
+    places: Table<NodeId, usize>,
+    accounts: Slab<Account>,
 }
 
 impl Ledger {
+    /// Where a node's account stands, until it is forgotten.
+    pub(super) fn place(&mut self, node: &NodeId) -> usize {
+        if let Some(place) = self.places.get(node) {
+            return *place;
+        }
+        let place = self.accounts.insert(Account::default());
+        self.places.insert(node.clone(), place);
+        place
+    }
+
     /// A node reports. From then on its counts here are believed, not those in the snapshot: they fit the
     /// reservations that were confirmed with them.
     pub fn report(&mut self, node: &NodeId, listeners: u64, bits: u64) {
-        let account = self.accounts.entry(node.clone()).or_default();
-        account.count = Some(Count { listeners, bits });
+        let place = self.place(node);
+        if let Some(account) = self.accounts.get_mut(place) {
+            account.count = Some(Count { listeners, bits });
+        }
     }
 
-    /// A newcomer goes there.
-    pub fn take(&mut self, node: &NodeId, now: Instant) {
-        let account = self.accounts.get_mut(node);
+    /// A newcomer goes to the node whose account stands there.
+    pub(super) fn take(&mut self, place: usize, now: Instant) {
+        let account = self.accounts.get_mut(place);
         if let Some(bucket) = account.and_then(|account| account.bucket.as_mut()) {
             bucket.take(now);
         }
@@ -137,33 +160,38 @@ impl Ledger {
 
     /// The node is no more.
     pub fn forget(&mut self, node: &NodeId) {
-        self.accounts.remove(node);
+        if let Some(place) = self.places.remove(node) {
+            self.accounts.try_remove(place);
+        }
     }
 
     /// Everybody of `tier` who is able. `warm` is false while this node itself is too young to know who
     /// else is.
-    pub fn pool<'n>(
+    pub(super) fn pool<'n>(
         &mut self,
-        snapshot: &'n Snapshot,
+        rows: &'n [Row],
         tier: Tier,
         want: &Want<'_>,
         open: &Reservations,
         warm: bool,
     ) -> Pool<'n> {
-        let mut pool = Pool::default();
-        for node in &snapshot.nodes {
-            if !belongs(node, tier, snapshot.panic, want) {
+        let mut pool = Pool {
+            able: Vec::with_capacity(rows.len()),
+            ..Pool::default()
+        };
+        for row in rows {
+            let node = &*row.node;
+            if !row.belongs(tier, want.panic) || want.avoid.contains(&node.id) {
                 continue;
             }
             if node.public_urls.of_scheme(want.https).is_none() {
                 pool.no_scheme = true;
                 continue;
             }
-            let account = match self.accounts.get_mut(&node.id) {
-                Some(known) => known,
-                None => self.accounts.entry(node.id.clone()).or_default(),
+            let Some(account) = self.accounts.get_mut(row.account) else {
+                continue;
             };
-            let Some(candidate) = room(node, account.count, want, open) else {
+            let Some(candidate) = room(row, account.count, want, open) else {
                 pool.full = true;
                 continue;
             };
@@ -188,18 +216,18 @@ impl Ledger {
 
 /// The candidate, unless it is full.
 fn room<'n>(
-    node: &'n NodeView,
+    row: &'n Row,
     count: Option<Count>,
     want: &Want<'_>,
     open: &Reservations,
 ) -> Option<Candidate<'n>> {
-    let tally = open.tally(&node.id);
-    let count = count.unwrap_or_else(|| Count {
+    let node = &*row.node;
+    let tally = open.tally_at(row.tally);
+    let count = count.unwrap_or(Count {
         listeners: node.listeners,
-        bits: node.committed_bits(),
+        bits: row.committed,
     });
-    let measured = node.mounts.get(want.mount).map_or(0, |mount| mount.bitrate);
-    let newcomer = match want.bitrate.max(measured) {
+    let newcomer = match want.bitrate.max(row.bitrate) {
         0 => TYPICAL_BITRATE,
         bits => bits,
     };
@@ -220,6 +248,7 @@ fn room<'n>(
         newcomer,
         full_weight,
         weight: full_weight,
+        account: row.account,
     })
 }
 
@@ -242,8 +271,15 @@ pub fn soft_cap(max_listeners: u64) -> u64 {
     max_listeners - max_listeners / 20
 }
 
-/// True if `node` may be asked at all.
-pub fn belongs(node: &NodeView, tier: Tier, panic: bool, want: &Want<'_>) -> bool {
+impl Want<'_> {
+    /// Who asks never is sent to itself, nor to those who did not answer.
+    pub(super) fn is_barred(&self, node: &NodeView) -> bool {
+        node.id == *self.own || self.avoid.contains(&node.id)
+    }
+}
+
+/// True if `node` may be asked for `mount` at all.
+pub(super) fn belongs(node: &NodeView, tier: Tier, panic: bool, mount: &MountId) -> bool {
     let role = match tier {
         Tier::Head => NodeRole::Primary,
         Tier::Healthy | Tier::Suspects | Tier::Soft => NodeRole::Relay,
@@ -265,12 +301,7 @@ pub fn belongs(node: &NodeView, tier: Tier, panic: bool, want: &Want<'_>) -> boo
         Tier::Soft => node.full && node.listeners >= soft_cap(most) && node.listeners < most,
         _ => !node.full,
     };
-    node.role == role
-        && fit
-        && has_room
-        && node.carries(want.mount)
-        && node.id != *want.own
-        && !want.avoid.contains(&node.id)
+    node.role == role && fit && has_room && node.carries(mount)
 }
 
 /// Newcomers among the relays warm up, where there is anybody warm to take their share meanwhile.

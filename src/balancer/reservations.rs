@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
 use super::hash::Table;
 use crate::base::ids::NodeId;
 
@@ -77,7 +79,8 @@ pub struct Reservations {
     again: Table<u64, u64>,
     /// Clients that were taken for one that comes again, and when; those of the last [`AGAIN`].
     found: Table<u64, Instant>,
-    nodes: Table<NodeId, Tally>,
+    places: Table<NodeId, usize>,
+    tallies: Slab<Tally>,
 }
 
 /// Places in the line, those of closed reservations among them.
@@ -92,13 +95,30 @@ impl Reservations {
             open: 0,
             again: Table::default(),
             found: Table::default(),
-            nodes: Table::default(),
+            places: Table::default(),
+            tallies: Slab::new(),
         }
     }
 
     /// In flight to `node`.
     pub fn tally(&self, node: &NodeId) -> Tally {
-        self.nodes.get(node).copied().unwrap_or_default()
+        let place = self.places.get(node);
+        place.map_or_else(Tally::default, |place| self.tally_at(*place))
+    }
+
+    /// Where a node's tally stands, until the node is dropped.
+    pub(super) fn place(&mut self, node: &NodeId) -> usize {
+        if let Some(place) = self.places.get(node) {
+            return *place;
+        }
+        let place = self.tallies.insert(Tally::default());
+        self.places.insert(node.clone(), place);
+        place
+    }
+
+    /// In flight to the node whose tally stands there.
+    pub(super) fn tally_at(&self, place: usize) -> Tally {
+        self.tallies.get(place).copied().unwrap_or_default()
     }
 
     /// How many are in flight.
@@ -117,9 +137,10 @@ impl Reservations {
             self.give_up_oldest();
         }
         let sequence = self.first.wrapping_add(self.line.len() as u64);
-        let tally = self.nodes.entry(reservation.node.clone()).or_default();
-        tally.reserved += 1;
-        tally.bits = tally.bits.saturating_add(reservation.bits);
+        if let Some(tally) = self.tally_mut(&reservation.node) {
+            tally.reserved += 1;
+            tally.bits = tally.bits.saturating_add(reservation.bits);
+        }
         if !self.was_found(reservation.client, reservation.issued) {
             self.again.insert(reservation.client, sequence);
         }
@@ -155,7 +176,9 @@ impl Reservations {
             let is_its_own = self.get(*sequence).is_some_and(|r| r.node == *node);
             if let Some(reservation) = is_its_own.then(|| self.close(*sequence)).flatten() {
                 listeners.push(reservation.listener);
-                self.tally_mut(node).ended(true);
+                if let Some(tally) = self.tally_mut(node) {
+                    tally.ended(true);
+                }
             }
         }
         listeners
@@ -188,14 +211,16 @@ impl Reservations {
     /// The node is dead: nobody arrives there any more.
     pub fn drop_node(&mut self, node: &NodeId) {
         self.close_all(|r| r.node == *node);
-        self.nodes.remove(node);
+        if let Some(place) = self.places.remove(node) {
+            self.tallies.try_remove(place);
+        }
     }
 
     fn get(&self, sequence: u64) -> Option<&Reservation> {
-        self.line.get(self.place(sequence)?)?.as_ref()
+        self.line.get(self.place_in_line(sequence)?)?.as_ref()
     }
 
-    fn place(&self, sequence: u64) -> Option<usize> {
+    fn place_in_line(&self, sequence: u64) -> Option<usize> {
         usize::try_from(sequence.checked_sub(self.first)?).ok()
     }
 
@@ -210,30 +235,34 @@ impl Reservations {
 
     fn give_up_oldest(&mut self) {
         let closed = self.close(self.first);
-        if let Some(reservation) = closed.filter(|reservation| reservation.confirms) {
-            self.tally_mut(&reservation.node).ended(false);
+        if let Some(reservation) = closed.filter(|reservation| reservation.confirms)
+            && let Some(tally) = self.tally_mut(&reservation.node)
+        {
+            tally.ended(false);
         }
     }
 
     fn close(&mut self, sequence: u64) -> Option<Reservation> {
-        let place = self.place(sequence)?;
+        let place = self.place_in_line(sequence)?;
         let reservation = self.line.get_mut(place)?.take()?;
         self.open -= 1;
         while let Some(None) = self.line.front() {
             self.line.pop_front();
             self.first = self.first.wrapping_add(1);
         }
-        let tally = self.tally_mut(&reservation.node);
-        tally.reserved = tally.reserved.saturating_sub(1);
-        tally.bits = tally.bits.saturating_sub(reservation.bits);
+        if let Some(tally) = self.tally_mut(&reservation.node) {
+            tally.reserved = tally.reserved.saturating_sub(1);
+            tally.bits = tally.bits.saturating_sub(reservation.bits);
+        }
         if self.again.get(&reservation.client) == Some(&sequence) {
             self.again.remove(&reservation.client);
         }
         Some(reservation)
     }
 
-    fn tally_mut(&mut self, node: &NodeId) -> &mut Tally {
-        self.nodes.entry(node.clone()).or_default()
+    fn tally_mut(&mut self, node: &NodeId) -> Option<&mut Tally> {
+        let place = self.place(node);
+        self.tallies.get_mut(place)
     }
 }
 

@@ -3,24 +3,20 @@
 //! A place that was promised is kept. A primary sends away whom it can and serves whom it must; a relay
 //! serves whom it can and sends away whom it must. Three redirects, then somebody serves or says no.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::decision::{Ask, Decision, Mode, OwnState, Reason, Serve};
 use super::location::{location, token_of};
 use super::players::cannot_follow;
-use super::pool::{Candidate, Pool, SLOW_START, Tier, Want, belongs};
+use super::pool::{Candidate, Pool, SLOW_START, Tier, belongs};
 use super::reservations::{Reservation, TTL};
+use super::rows::Rows;
 use super::strategy::{Draw, Strategy, pick};
 use super::token::{MAX_HOPS, Token, node_hash};
+use super::turn::Turn;
 use super::{Balancer, client_hash, listener_hash};
 use crate::cluster::snapshot::{NodeView, Snapshot};
 use crate::wire::message::{MAX_CONFIRMED, NodeRole};
-
-/// `Retry-After` is drawn from this many seconds on.
-const RETRY_FLOOR: u32 = 5;
-
-/// And up to this many more.
-const RETRY_SPREAD: u32 = 10;
 
 impl Balancer {
     pub(super) fn choose(
@@ -48,6 +44,7 @@ impl Balancer {
             snapshot,
             own,
             hops,
+            client: 0,
             draw: Draw::new(ask.random),
         };
         if let Some(held) = self.held(&turn) {
@@ -83,10 +80,22 @@ impl Balancer {
 
     /// Another node, this one for want of others, or nobody.
     fn elsewhere(&mut self, turn: &mut Turn<'_>) -> Decision {
+        if turn.ask.reserves {
+            turn.client = client_hash(turn.ask);
+        }
         if let Some(again) = self.again(turn) {
             return again;
         }
-        let (healthy, strategy) = (self.pool(Tier::Healthy, turn), self.strategy(turn));
+        let (snapshot, mount) = (turn.snapshot, turn.ask.mount);
+        let rows = self.prepared.rows(
+            snapshot,
+            &turn.own.id,
+            mount,
+            &mut self.ledger,
+            &mut self.open,
+        );
+        let strategy = self.strategy(turn, &rows);
+        let healthy = self.pool(Tier::Healthy, turn, &rows);
         let in_line = turn.ask.behind && (healthy.wait.is_some() || !healthy.able.is_empty());
         if in_line && turn.may_wait(self.config.queue_wait) {
             return Decision::Wait {
@@ -107,7 +116,7 @@ impl Balancer {
             };
         }
         if turn.own.role == NodeRole::Primary
-            && let Some(last) = self.last_places(turn)
+            && let Some(last) = self.last_places(strategy, turn, &rows)
         {
             return last;
         }
@@ -119,13 +128,13 @@ impl Balancer {
             return Decision::Serve { reason };
         }
         if turn.own.role == NodeRole::Relay {
-            let head = self.pool(Tier::Head, turn);
+            let head = self.pool(Tier::Head, turn, &rows);
             if let Some(chosen) = self.pick(Strategy::P2c, &head, turn) {
                 return self.redirect(&chosen, Reason::P2c, turn);
             }
         }
         if turn.snapshot.panic {
-            let suspects = self.pool(Tier::Suspects, turn);
+            let suspects = self.pool(Tier::Suspects, turn, &rows);
             let freshest = suspects.able.iter().max_by_key(|one| one.node.reported);
             if let Some(chosen) = freshest {
                 return self.redirect(chosen, Reason::Panic, turn);
@@ -135,9 +144,13 @@ impl Balancer {
     }
 
     /// One of the places that relays keep beyond their soft cap, as fast as their buckets permit.
-    fn last_places(&mut self, turn: &mut Turn<'_>) -> Option<Decision> {
-        let soft = self.pool(Tier::Soft, turn);
-        let strategy = self.strategy(turn);
+    fn last_places(
+        &mut self,
+        strategy: Strategy,
+        turn: &mut Turn<'_>,
+        rows: &Rows,
+    ) -> Option<Decision> {
+        let soft = self.pool(Tier::Soft, turn, rows);
         if let Some(chosen) = self.pick(strategy, &soft, turn) {
             return Some(self.redirect(&chosen, Reason::SoftCap, turn));
         }
@@ -181,17 +194,18 @@ impl Balancer {
         if !ask.reserves {
             return None;
         }
-        let (sequence, known) = self.open.find_again(client_hash(ask), ask.now)?;
+        let (sequence, known) = self.open.find_again(turn.client, ask.now)?;
         let node = turn.snapshot.find(&known.node)?;
         let tier = match node.role {
             NodeRole::Primary => Tier::Head,
             NodeRole::Relay => Tier::Healthy,
         };
         // Its place is counted already; all else may have changed in between.
-        if !belongs(node, tier, turn.snapshot.panic, &turn.want()) {
+        if !belongs(node, tier, turn.snapshot.panic, ask.mount) || turn.want().is_barred(node) {
             return None;
         }
-        self.ledger.take(&node.id, ask.now);
+        let account = self.ledger.place(&node.id);
+        self.ledger.take(account, ask.now);
         let token = Token {
             issuer: node_hash(&turn.own.id),
             relay: node_hash(&node.id),
@@ -202,21 +216,20 @@ impl Balancer {
         self.answer(node, &token, Reason::Again, turn)
     }
 
-    fn pool<'n>(&mut self, tier: Tier, turn: &Turn<'n>) -> Pool<'n> {
+    fn pool<'n>(&mut self, tier: Tier, turn: &Turn<'_>, rows: &'n Rows) -> Pool<'n> {
         // Without keys hops cannot be counted: then a relay sends nobody on.
         if turn.own.role == NodeRole::Relay && self.ring.current().is_none() {
             return Pool::default();
         }
         let warm = turn.own.uptime >= SLOW_START;
         let open = &self.open;
-        self.ledger
-            .pool(turn.snapshot, tier, &turn.want(), open, warm)
+        self.ledger.pool(&rows.all, tier, &turn.want(), open, warm)
     }
 
     /// The strategy that was set, unless its counts are too old or not ours alone.
-    fn strategy(&self, turn: &Turn<'_>) -> Strategy {
+    fn strategy(&self, turn: &Turn<'_>, rows: &Rows) -> Strategy {
         let late = |at: Instant| turn.ask.now.saturating_duration_since(at) > self.config.beat * 3;
-        let stale = turn.snapshot.newest_report().is_none_or(late);
+        let stale = rows.newest_report.is_none_or(late);
         match self.config.strategy {
             Strategy::LeastConn if stale || turn.own.role == NodeRole::Relay => Strategy::P2c,
             strategy => strategy,
@@ -255,14 +268,17 @@ impl Balancer {
         };
         if ask.reserves {
             let listener = listener_hash(ask.address, ask.agent);
-            self.ledger.take(&node.id, ask.now);
-            self.memory.redirected(listener, ask.now);
+            self.ledger.take(chosen.account, ask.now);
+            // What nobody asks for is not remembered.
+            if self.config.mode == Mode::Auto {
+                self.memory.redirected(listener, ask.now);
+            }
             token.sequence = self.open.reserve(Reservation {
                 node: node.id.clone(),
                 issued: ask.now,
                 expires,
                 hops: token.hops,
-                client: client_hash(ask),
+                client: turn.client,
                 listener,
                 bits: chosen.newcomer,
                 confirms: turn.own.role == NodeRole::Primary && node.capabilities.tokens,
@@ -290,98 +306,12 @@ impl Balancer {
             .flatten();
         Some(Decision::Redirect {
             node: node.id.clone(),
+            name: node.name.clone(),
             location: location(base, ask.mount, ask.target, text.as_deref()),
             reason,
             reservation: token.sequence,
             check_first: turn.own.role == NodeRole::Relay && turn.own.primary_gone,
         })
-    }
-}
-
-/// One ask on its way to an answer.
-struct Turn<'a> {
-    /// Where the listener goes for whom there is no place.
-    overflow: Option<String>,
-    ask: &'a Ask<'a>,
-    snapshot: &'a Snapshot,
-    own: &'a OwnState,
-    hops: u8,
-    draw: Draw,
-}
-
-impl Turn<'_> {
-    fn want(&self) -> Want<'_> {
-        Want {
-            mount: self.ask.mount,
-            bitrate: self.ask.bitrate,
-            https: self.ask.https,
-            own: &self.own.id,
-            avoid: self.ask.avoid,
-            now: self.ask.now,
-            reserves: self.ask.reserves,
-        }
-    }
-
-    /// This node serves before it looks for another.
-    fn here_first(&self) -> Option<Reason> {
-        let able = self.may_serve() && !self.own.full;
-        match self.own.role {
-            NodeRole::Relay if able => Some(Reason::RelayServes),
-            NodeRole::Primary if able && self.own.serve == Serve::Always => {
-                Some(Reason::ServeAlways)
-            }
-            _ => None,
-        }
-    }
-
-    /// It has the mount, and nothing but its limits speaks against serving it.
-    fn may_serve(&self) -> bool {
-        let never = self.own.role == NodeRole::Primary && self.own.serve == Serve::Never;
-        self.own.can_serve && !self.own.draining && !never
-    }
-
-    fn may_wait(&self, longest: Duration) -> bool {
-        self.ask.reserves && self.ask.waited < longest
-    }
-
-    /// Every other place has been tried: up to the hard cap it ends here.
-    fn end_of_the_road(&mut self) -> Decision {
-        if self.may_serve() && !self.own.hard_full {
-            return Decision::Serve {
-                reason: Reason::HopLimit,
-            };
-        }
-        self.refusal(Reason::HopLimit)
-    }
-
-    fn refuse(&self, pool: &Pool<'_>) -> Decision {
-        let reason = if pool.wait.is_some() {
-            Reason::Pacing
-        } else if self.own.draining {
-            Reason::Draining
-        } else if pool.full || self.own.full {
-            Reason::Full
-        } else if pool.no_scheme {
-            Reason::NoScheme
-        } else {
-            Reason::NoRelay
-        };
-        self.refusal(reason)
-    }
-
-    fn refusal(&self, reason: Reason) -> Decision {
-        if let Some(location) = &self.overflow {
-            return Decision::Overflow {
-                location: location.clone(),
-                reason,
-            };
-        }
-        let more = self.draw.clone().below(u64::from(RETRY_SPREAD) + 1);
-        Decision::Refuse {
-            status: 503,
-            retry_after: RETRY_FLOOR + u32::try_from(more).unwrap_or(0),
-            reason,
-        }
     }
 }
 

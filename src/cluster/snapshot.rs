@@ -316,10 +316,4 @@ impl Snapshot {
     pub fn count(&self, state: State) -> usize {
         self.nodes.iter().filter(|node| node.state == state).count()
     }
-
-    /// When the last report of any relay came.
-    pub fn newest_report(&self) -> Option<Instant> {
-        let relays = self.nodes.iter().filter(|n| n.role == NodeRole::Relay);
-        relays.map(|node| node.reported).max()
-    }
 }

@@ -1,6 +1,5 @@
 //! Where a newcomer goes: the balancer's decision, with what it needs to know gathered here.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -8,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::overload::Limit;
 use super::{Control, Role};
+use crate::balancer::hash::Table;
 use crate::balancer::{self, Decision, OwnState, Pick};
 use crate::base::ids::{MountId, NodeId};
-use crate::cluster::snapshot::Snapshot;
 use crate::engine::Mount;
 use crate::telemetry::{Class, Opening, Session};
 use crate::wire::message::NodeRole;
@@ -43,7 +42,7 @@ pub struct Visitor<'a> {
 /// Picks counted for Prometheus, `relayctl_picks_total`. The counters are kept, since finding one by its labels
 /// costs more than the pick.
 #[derive(Default)]
-pub(super) struct Tallies(Mutex<HashMap<NodeId, Vec<(&'static str, metrics::Counter)>>>);
+pub(super) struct Tallies(Mutex<Table<NodeId, Vec<(&'static str, metrics::Counter)>>>);
 
 /// Nodes whose counters are kept.
 const MAX_TALLIES: usize = 4096;
@@ -145,9 +144,16 @@ impl Control {
         }
         let snapshot = self.snapshot.load();
         // Whoever carries the fallback gives it to those who ask for a mount whose source is lost.
-        let stand_in = self.stands_for(visitor.mount);
+        let own = self.engine.mount(visitor.mount);
+        let stand_in = match own.as_ref().is_some_and(|own| own.is_playable()) {
+            true => None,
+            false => self.stands_for(visitor.mount),
+        };
         let mount = stand_in.as_ref().unwrap_or(visitor.mount);
-        let here = self.engine.mount(mount);
+        let here = match stand_in {
+            Some(_) => self.engine.mount(mount),
+            None => own,
+        };
         let can_serve = here.is_some() || self.is_offered(mount);
         let elsewhere = || snapshot.nodes.iter().any(|node| node.carries(mount));
         if !can_serve && !elsewhere() {
@@ -172,7 +178,7 @@ impl Control {
         };
         let own = self.own_state(can_serve, bitrate, now);
         let decision = self.balancer().decide(&ask, &snapshot, &own);
-        place(decision, &snapshot, |node, mode| {
+        place(decision, |node, mode| {
             if visitor.reserves {
                 self.tallies
                     .count(node.unwrap_or(&self.identity.name), mode);
@@ -292,11 +298,7 @@ impl Control {
     }
 }
 
-fn place(
-    decision: Decision,
-    snapshot: &Snapshot,
-    counted: impl Fn(Option<&NodeId>, &'static str),
-) -> Place {
+fn place(decision: Decision, counted: impl Fn(Option<&NodeId>, &'static str)) -> Place {
     let (reason, mode) = (decision.reason().as_str(), decision.mode());
     match decision {
         Decision::Serve { .. } => {
@@ -305,13 +307,11 @@ fn place(
         }
         Decision::Redirect {
             node,
+            name,
             location,
             check_first,
             ..
         } => {
-            let name = snapshot
-                .find(&node)
-                .map_or_else(|| node.clone(), |view| view.name.clone());
             counted(Some(&name), mode);
             Place::Now(Verdict::Redirect {
                 location,

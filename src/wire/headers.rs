@@ -172,7 +172,35 @@ pub(super) fn is_token(name: &[u8]) -> bool {
 }
 
 pub(super) fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+    /// A bit for each byte of ASCII, looked up for every byte of every name.
+    const TOKEN: u128 = {
+        let (mut bits, mut b) = (0, 0_u8);
+        while b < 128 {
+            let mark = matches!(
+                b,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+            if mark || b.is_ascii_alphanumeric() {
+                bits |= 1 << b;
+            }
+            b += 1;
+        }
+        bits
+    };
+    b < 128 && TOKEN >> b & 1 == 1
 }
 
 #[cfg(test)]

@@ -59,7 +59,9 @@ pub fn clean_field(raw: &str) -> String {
 
 /// The same, without a copy where there is nothing to remove.
 pub(super) fn clean(raw: &str) -> Cow<'_, str> {
-    if raw.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+    // Without a way out in between, so that many bytes are looked at in one step.
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
+    if raw.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         return Cow::Borrowed(raw.trim_ascii());
     }
     let kept: String = raw

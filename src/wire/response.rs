@@ -253,8 +253,22 @@ impl Answer {
     }
 
     fn length(&mut self, bytes: usize) {
-        // A `Vec` takes all that is written.
-        let _ = write!(self.out, "Content-Length: {bytes}\r\n");
+        self.out.extend_from_slice(b"Content-Length: ");
+        let mut digits = [b'0'; 20];
+        let (mut left, mut from) = (bytes, digits.len());
+        loop {
+            from -= 1;
+            if let Some(digit) = digits.get_mut(from) {
+                *digit = b'0' + (left % 10) as u8;
+            }
+            left /= 10;
+            if left == 0 || from == 0 {
+                break;
+            }
+        }
+        self.out
+            .extend_from_slice(digits.get(from..).unwrap_or_default());
+        self.out.extend_from_slice(b"\r\n");
     }
 
     /// Puts what stands before the fields where it belongs.
@@ -286,7 +300,11 @@ impl Answer {
         };
         let usual = || reason(self.status);
         let reason = self.reason.as_deref().unwrap_or_else(usual);
-        write!(out, "{protocol} {} {reason}\r\n", self.status)?;
+        let digit = |by: u16| b'0' + (self.status / by % 10) as u8;
+        out.write_all(protocol.as_bytes())?;
+        out.write_all(&[b' ', digit(100), digit(10), digit(1), b' '])?;
+        out.write_all(reason.as_bytes())?;
+        out.write_all(b"\r\n")?;
         if let Some(millis) = self.at {
             out.write_all(b"Date: ")?;
             out.write_all(&date_now(millis))?;

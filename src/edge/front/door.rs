@@ -79,25 +79,29 @@ impl Door {
 }
 
 impl Front {
-    /// Takes in who stands at the door.
-    pub(super) fn accept(&mut self, now: Instant) {
+    /// Takes in who stands at the door; how many.
+    pub(super) fn accept(&mut self, now: Instant) -> usize {
         if !self.door.is_open(now) {
-            return;
+            return 0;
         }
-        for _ in 0..ACCEPTS_A_TURN {
+        for taken in 0..ACCEPTS_A_TURN {
             match self.door.listener.accept() {
                 Ok((stream, peer)) => {
                     self.hear(Guest::new(stream, peer, Waits::First, now), now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.door.knocked = false;
-                    return;
+                    return taken;
                 }
-                Err(error) if is_exhausted(&error) => return self.exhausted(&error, now),
+                Err(error) if is_exhausted(&error) => {
+                    self.exhausted(&error, now);
+                    return taken;
+                }
                 // The client went between its SYN and our accept.
                 Err(error) => tracing::debug!(%error, "accept"),
             }
         }
+        ACCEPTS_A_TURN
     }
 
     /// No descriptor: those who are merely kept alive give theirs, else one is told and accepting pauses.

@@ -11,7 +11,8 @@
 //!   not whole, sources, TLS, PROXY headers, the API, a listener who must wait for a place or a mount.
 //!
 //! `door` accepts and knows what to do when the descriptors run out, `guest` is a connection that waits here
-//! for its first or its next request and who leaves when, `reply` does what one request asks. What is true of a
+//! for its first or its next request and who leaves when, `reply` does what one request asks, `rest` lets requests
+//! gather in a storm. What is true of a
 //! request (`edge::route`, `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is
 //! one set of rules and two who carry them out.
 //!
@@ -19,11 +20,12 @@
 //! heads; one that is kept alive stays [`IDLE`] and answers [`MAX_REQUESTS`]; there are no more of those than
 //! [`Edge::idle_room`], which leaves the descriptors to listeners.
 //!
-//! Must never: block, hold a lock across a send, or decide by itself.
+//! Must never: block for longer than `rest` says, hold a lock across a send, or decide by itself.
 
 mod door;
 mod guest;
 mod reply;
+mod rest;
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -37,9 +39,11 @@ use tokio::runtime::Handle;
 
 use super::Edge;
 use super::connection::{Conn, Kind};
+use crate::base::ids::MountId;
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
 use guest::{Guest, Guests, Waits};
+use rest::Rest;
 
 /// A connection that is kept alive is closed when nothing comes for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(5);
@@ -78,6 +82,8 @@ pub(super) struct Front {
     request: Request,
     /// What was answered last.
     answer: Vec<u8>,
+    /// The path and the mount that were asked for last: in a storm all ask for the same.
+    known: Option<(String, MountId)>,
 }
 
 /// How others reach the thread.
@@ -133,6 +139,7 @@ impl Front {
             heard: vec![0; READ],
             request: Request::new(Method::Get, "/", Version::Http11),
             answer: Vec::new(),
+            known: None,
         };
         Ok((front, Bell { waker, returns }))
     }
@@ -140,6 +147,7 @@ impl Front {
     /// Runs until the node goes down.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(1024);
+        let mut rest = Rest::new(Instant::now());
         loop {
             match self.poll.poll(&mut events, self.patience(Instant::now())) {
                 Ok(()) => {}
@@ -153,18 +161,30 @@ impl Front {
                 return;
             }
             let now = Instant::now();
-            for event in &events {
-                match event.token() {
-                    KNOCK => self.door.knocked = true,
-                    WAKE => self.take_back(now),
-                    Token(key) => self.on_ready(key, event, now),
-                }
-            }
-            self.accept(now);
+            let heard = self.round(&events, now);
             if now.saturating_duration_since(self.swept) >= SWEEP {
                 self.sweep(now);
             }
+            if let Some(rest) = rest.after(heard, now) {
+                std::thread::sleep(rest);
+            }
         }
+    }
+
+    /// Does what has come; how many it heard.
+    fn round(&mut self, events: &Events, now: Instant) -> usize {
+        let mut heard = 0;
+        for event in events {
+            match event.token() {
+                KNOCK => self.door.knocked = true,
+                WAKE => self.take_back(now),
+                Token(key) => {
+                    heard += 1;
+                    self.on_ready(key, event, now);
+                }
+            }
+        }
+        heard + self.accept(now)
     }
 
     /// How long nothing can happen without an event.

@@ -1,8 +1,10 @@
 //! What one request asks, done at once or handed to who can wait.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Instant;
+
+use mio::net::TcpStream;
 
 use super::guest::{Guest, Waits};
 use super::{Front, MAX_REQUESTS};
@@ -55,7 +57,7 @@ impl Front {
         let keep = self.may_keep(&guest, &request);
         let edge = Arc::clone(&self.edge);
         let buffer = std::mem::take(&mut self.answer);
-        let next = match route(&request, &edge.control.config().default_mount) {
+        let next = match self.route_of(&request) {
             Route::Listen(mount) => {
                 let settled = edge.settle(&request, &mount, guest.client.ip(), keep, buffer, now);
                 match settled {
@@ -84,6 +86,26 @@ impl Front {
         next
     }
 
+    /// [`route`], which is not asked again about the path that came last.
+    fn route_of(&mut self, request: &Request) -> Route {
+        let path = request.path();
+        if let Some((known, mount)) = &self.known
+            && request.method == Method::Get
+            && known == path
+        {
+            return Route::Listen(mount.clone());
+        }
+        let route = route(request, &self.edge.control.config().default_mount);
+        // What `/;` stands for is a setting, which may change.
+        if let Route::Listen(mount) = &route
+            && request.method == Method::Get
+            && !path.starts_with("/;")
+        {
+            self.known = Some((path.to_owned(), mount.clone()));
+        }
+        route
+    }
+
     fn may_keep(&self, guest: &Guest, request: &Request) -> bool {
         request.keep_alive()
             && !request.has_body()
@@ -101,8 +123,10 @@ impl Front {
         keep: bool,
         after: &[u8],
     ) -> Next {
+        // Closing over bytes that were not read would take the answer back.
+        let last = !keep && after.is_empty() && !request.has_body();
         let sent = loop {
-            match guest.stream.write(&bytes) {
+            match send(&mut guest.stream, &bytes, last) {
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
@@ -115,8 +139,7 @@ impl Front {
             self.answer = bytes;
             return Next::Keep(guest);
         }
-        // Closing over bytes that were not read would take the answer back.
-        if !unsent.is_empty() || !after.is_empty() || request.has_body() {
+        if !unsent.is_empty() || !last {
             let unsent = unsent.to_vec();
             if let Some(conn) = self.leave(guest, &[]) {
                 let task = async move {
@@ -159,4 +182,22 @@ impl Front {
         }
         Next::Gone
     }
+}
+
+/// The `last` bytes before the close leave together with it: the system holds them back until then, and a packet less
+/// goes out and is acknowledged for each answer.
+#[cfg(target_os = "linux")]
+fn send(stream: &mut TcpStream, bytes: &[u8], last: bool) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    let flags = if last {
+        SendFlags::NOSIGNAL | SendFlags::MORE
+    } else {
+        SendFlags::NOSIGNAL
+    };
+    Ok(rustix::net::send(stream, bytes, flags)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(stream: &mut TcpStream, bytes: &[u8], _last: bool) -> io::Result<usize> {
+    io::Write::write(stream, bytes)
 }

@@ -1,0 +1,104 @@
+//! One ask on its way to an answer: what follows from the ask and this node alone.
+
+use std::time::Duration;
+
+use super::decision::{Ask, Decision, OwnState, Reason, Serve};
+use super::pool::{Pool, Want};
+use super::strategy::Draw;
+use crate::cluster::snapshot::Snapshot;
+use crate::wire::message::NodeRole;
+
+/// `Retry-After` is drawn from this many seconds on.
+const RETRY_FLOOR: u32 = 5;
+
+/// And up to this many more.
+const RETRY_SPREAD: u32 = 10;
+
+/// One ask on its way to an answer.
+pub(super) struct Turn<'a> {
+    /// Where the listener goes for whom there is no place.
+    pub overflow: Option<String>,
+    pub ask: &'a Ask<'a>,
+    pub snapshot: &'a Snapshot,
+    pub own: &'a OwnState,
+    pub hops: u8,
+    /// Who asks for which mount, where something is reserved.
+    pub client: u64,
+    pub draw: Draw,
+}
+
+impl Turn<'_> {
+    pub fn want(&self) -> Want<'_> {
+        Want {
+            panic: self.snapshot.panic,
+            bitrate: self.ask.bitrate,
+            https: self.ask.https,
+            own: &self.own.id,
+            avoid: self.ask.avoid,
+            now: self.ask.now,
+            reserves: self.ask.reserves,
+        }
+    }
+
+    /// This node serves before it looks for another.
+    pub fn here_first(&self) -> Option<Reason> {
+        let able = self.may_serve() && !self.own.full;
+        match self.own.role {
+            NodeRole::Relay if able => Some(Reason::RelayServes),
+            NodeRole::Primary if able && self.own.serve == Serve::Always => {
+                Some(Reason::ServeAlways)
+            }
+            _ => None,
+        }
+    }
+
+    /// It has the mount, and nothing but its limits speaks against serving it.
+    pub fn may_serve(&self) -> bool {
+        let never = self.own.role == NodeRole::Primary && self.own.serve == Serve::Never;
+        self.own.can_serve && !self.own.draining && !never
+    }
+
+    pub fn may_wait(&self, longest: Duration) -> bool {
+        self.ask.reserves && self.ask.waited < longest
+    }
+
+    /// Every other place has been tried: up to the hard cap it ends here.
+    pub fn end_of_the_road(&mut self) -> Decision {
+        if self.may_serve() && !self.own.hard_full {
+            return Decision::Serve {
+                reason: Reason::HopLimit,
+            };
+        }
+        self.refusal(Reason::HopLimit)
+    }
+
+    pub fn refuse(&self, pool: &Pool<'_>) -> Decision {
+        let reason = if pool.wait.is_some() {
+            Reason::Pacing
+        } else if self.own.draining {
+            Reason::Draining
+        } else if pool.full || self.own.full {
+            Reason::Full
+        } else if pool.no_scheme {
+            Reason::NoScheme
+        } else {
+            Reason::NoRelay
+        };
+        self.refusal(reason)
+    }
+
+    fn refusal(&self, reason: Reason) -> Decision {
+        if let Some(location) = &self.overflow {
+            return Decision::Overflow {
+                location: location.clone(),
+                reason,
+            };
+        }
+        let more = self.draw.clone().below(u64::from(RETRY_SPREAD) + 1);
+        Decision::Refuse {
+            status: 503,
+            retry_after: RETRY_FLOOR + u32::try_from(more).unwrap_or(0),
+            reason,
+        }
+    }
+}
