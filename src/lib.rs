@@ -42,6 +42,7 @@ pub mod control;
 // L3
 pub mod balancer;
 pub mod kubernetes;
+pub mod outside;
 pub mod silence;
 pub mod upstream;
 

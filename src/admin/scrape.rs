@@ -12,7 +12,10 @@ use super::xml::answer;
 use crate::cluster::snapshot::{NodeView, State};
 use crate::control::Control;
 use crate::engine::{Mount, MountState};
-use crate::telemetry::export::{self, MountNow, MountSample, NodeSample, Scrape, Totals};
+use crate::outside::{self, Outside};
+use crate::telemetry::export::{
+    self, EngineSample, MountNow, MountSample, NodeSample, Scrape, Totals,
+};
 
 /// Prometheus asks.
 pub(super) async fn metrics(
@@ -60,6 +63,28 @@ pub(super) fn scrape(control: &Control) -> Scrape {
             .map(|state| (state.as_str(), count(state)))
             .to_vec(),
         nodes: snapshot.nodes.iter().map(|node| member(node)).collect(),
+        engine: control.outside.as_deref().map(engine),
+    }
+}
+
+/// What an engine that is not ours says of itself; one that is down says nothing of its mounts.
+fn engine(outside: &Outside) -> EngineSample {
+    let status = outside.status();
+    let up = status.state == outside::State::Up;
+    let known = outside.statistics();
+    let mounts = known.mounts.iter().filter(|_| up);
+    EngineSample {
+        kind: status
+            .kind
+            .map_or_else(String::new, |kind| kind.as_str().to_owned()),
+        up,
+        restarts: outside.restarts(),
+        mounts: mounts
+            .map(|own| {
+                let name = own.mount.to_string();
+                (name, own.listeners, own.received_bytes, own.sent_bytes)
+            })
+            .collect(),
     }
 }
 

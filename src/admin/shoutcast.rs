@@ -13,6 +13,7 @@ use super::access::Caller;
 use super::icecast::title_of;
 use super::query::Query;
 use super::stats::{present, said, server_id, uptime};
+use super::titles;
 use super::xml::{Xml, answer};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
@@ -177,7 +178,9 @@ pub(super) async fn admin_cgi(
         return (StatusCode::BAD_REQUEST, "this names no mount\n").into_response();
     };
     let admin = control.config().admin_password.matches(password);
-    if !(admin || control.may_feed(&mount, password) || caller.may_title(&control, &mount)) {
+    let judged_there = titles::is_judged_there(&control);
+    let ours = admin || control.may_feed(&mount, password) || caller.may_title(&control, &mount);
+    if !ours && !judged_there {
         refuse("source_password");
         let text = "invalid password: `pass` is the source password\n";
         return (StatusCode::UNAUTHORIZED, text).into_response();
@@ -190,9 +193,15 @@ pub(super) async fn admin_cgi(
     let Some(title) = title_of(&query) else {
         return (StatusCode::BAD_REQUEST, "missing parameter: song=TEXT\n").into_response();
     };
-    if !control.engine.set_title(&mount, &title) {
-        let text = format!("no source feeds `{mount}` now: connect it first\n");
-        return (StatusCode::NOT_FOUND, text).into_response();
+    match titles::set(&control, &mount, &title, &caller, Some(password)).await {
+        Ok(()) => {}
+        Err(titles::NotSet::NoSource) => {
+            let text = format!("no source feeds `{mount}` now: connect it first\n");
+            return (StatusCode::NOT_FOUND, text).into_response();
+        }
+        Err(titles::NotSet::Engine(status, text)) => {
+            return (status, format!("{text}\n")).into_response();
+        }
     }
     tracing::debug!(%mount, title, "title");
     answer(StatusCode::OK, "text/html; charset=utf-8", String::new())

@@ -188,6 +188,7 @@ impl Scene {
             data_port: 8000,
         };
         let (control, _) = Control::new(Parts {
+            outside: None,
             identity,
             config: config(),
             engine,

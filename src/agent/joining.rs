@@ -9,7 +9,7 @@ use super::{Agent, PACE};
 use crate::base::retry::Backoff;
 use crate::base::secret::Secret;
 use crate::discovery::PrimaryAddress;
-use crate::wire::message::{self, Capabilities, JoinAnswer, JoinRequest};
+use crate::wire::message::{self, JoinAnswer, JoinRequest};
 
 impl Agent {
     /// Asks until the primary takes this node in; `None` at the shutdown. What keeps it out is said once
@@ -108,7 +108,7 @@ impl Agent {
             version: identity.version.to_owned(),
             public_urls: config.public_urls.clone(),
             data_port: identity.data_port,
-            capabilities: Capabilities::EMBEDDED,
+            capabilities: self.control.capabilities(),
             limits: self.control.limits(),
             weight: config.weight,
             uptime_millis: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),

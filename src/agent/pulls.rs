@@ -25,6 +25,11 @@ struct Pull {
 
 /// Starts and ends pulls as the primary's list says, and keeps their parents by the table, until the shutdown.
 pub(super) async fn keep(agent: Arc<Agent>) {
+    // An engine that is not ours pulls by itself, as its rendered configuration says.
+    if agent.control.outside.is_some() {
+        agent.shutdown.cancelled().await;
+        return;
+    }
     let mut carried = agent.control.carried();
     let mut here = agent.control.engine.watch();
     let mut demand = agent.control.watch_demand();

@@ -102,7 +102,9 @@ pub(super) fn control(
     certificate: Option<Certificate>,
     descriptors: u64,
 ) -> control::Config {
-    let room = descriptors.saturating_sub(KEPT_DESCRIPTORS).max(1);
+    // One listener of an engine that is not ours is two connections here.
+    let each = if settings.is_embedded() { 1 } else { 2 };
+    let room = (descriptors.saturating_sub(KEPT_DESCRIPTORS) / each).max(1);
     let most = settings
         .limits
         .max_listeners
@@ -179,6 +181,7 @@ pub(super) fn edge(settings: &Settings, descriptors: u64) -> edge::Config {
         source_stale: settings.audio.source_stale,
         takeover: settings.audio.takeover,
         metaint: settings.audio.metaint,
+        stall: settings.audio.listener_stall,
         descriptors,
         shoutcast_mount: settings.shoutcast.mount.clone(),
         mounts: settings

@@ -26,6 +26,7 @@ pub const RENDERED_DIR: &str = "rendered";
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What the files are made from, and where they go.
+#[derive(Clone)]
 pub(super) struct Keeper {
     /// Mounts and nodes.
     pub control: Arc<Control>,
@@ -103,7 +104,11 @@ impl Keeper {
         }
     }
 
-    fn station(&self, settings: &Settings) -> Result<Station, String> {
+    /// The station as this node knows it now.
+    ///
+    /// # Errors
+    /// A sentence, where an address in the settings cannot be read.
+    pub fn station(&self, settings: &Settings) -> Result<Station, String> {
         let known = Known {
             port: Some(self.port),
             mounts: self.mounts(settings),

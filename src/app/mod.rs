@@ -11,6 +11,7 @@ mod limits;
 mod local;
 mod names;
 mod node;
+mod outside;
 mod parts;
 mod reload;
 pub mod rendered;

@@ -17,7 +17,9 @@ use super::parts;
 use super::rendered::Passwords;
 use super::service::Sockets;
 use super::signals::Word;
-use super::{configs, foreign, kubernetes, limits, local, reload, service, signals, silence, tls};
+use super::{
+    configs, foreign, kubernetes, limits, local, outside, reload, service, signals, silence, tls,
+};
 use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind};
@@ -166,6 +168,8 @@ impl Node {
             tls::shown(pair.as_ref()),
         );
         parts.stopping = shutdown.clone();
+        let outside = outside::build(settings)?;
+        parts.outside = outside.clone();
         let (control, probes) = Control::new(parts);
         let control = Arc::new(control);
         let router = admin::router(Arc::clone(&control));
@@ -199,7 +203,11 @@ impl Node {
         node.tasks
             .spawn(tls::watch(Arc::clone(&node.control), node.shutdown.clone()));
         node.spawn_keepers();
-        node.spawn_rendering(launch);
+        let keeper = node.keeper(launch);
+        if let Some(outside) = &outside {
+            outside::spawn(outside, keeper.clone(), &node.tasks, &node.shutdown)?;
+        }
+        node.tasks.spawn(keeper.run(node.shutdown.clone()));
         node.spawn_cluster(launch, probes)?;
         if let Some(pod) = pod.filter(|_| launch.role == Role::Primary) {
             let control = Arc::clone(&node.control);
@@ -261,9 +269,9 @@ impl Node {
         });
     }
 
-    /// Files for other servers.
-    fn spawn_rendering(&self, launch: &Launch) {
-        let keeper = Keeper {
+    /// Who keeps the files for other servers.
+    fn keeper(&self, launch: &Launch) -> Keeper {
+        Keeper {
             control: Arc::clone(&self.control),
             data_dir: Arc::clone(&self.data_dir),
             role: match launch.role {
@@ -278,8 +286,7 @@ impl Node {
             },
             port: self.address.port(),
             settings: self.settings.subscribe(),
-        };
-        self.tasks.spawn(keeper.run(self.shutdown.clone()));
+        }
     }
 
     /// The node's part in its cluster.

@@ -59,6 +59,7 @@ pub(super) fn parts(
         ),
         engine,
         telemetry,
+        outside: None,
         table: configs::table(settings),
         remembered: Remembered::read(|file| data_dir.read(file).ok().flatten()),
         secrets: configs::cluster_secrets(secrets),

@@ -104,6 +104,7 @@ pub fn station(
             stats_port: settings.render.haproxy.stats_port,
         },
         hold: settings.audio.hold,
+        is_child: false,
     })
 }
 
@@ -150,7 +151,8 @@ fn mount(mount: &Mount) -> RenderMount {
     }
 }
 
-fn upstream(url: &Url, on_demand: bool) -> Upstream {
+/// The server behind a URL.
+pub(super) fn upstream(url: &Url, on_demand: bool) -> Upstream {
     Upstream {
         scheme: match url.scheme() {
             "https" => Scheme::Https,

@@ -108,9 +108,12 @@ pub struct NodeFlags {
     /// Share of newcomers beside other relays
     #[arg(long, value_name = "N")]
     pub weight: Option<String>,
-    /// What carries the audio: embedded
+    /// What carries the audio: embedded, icecast or shoutcast
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<String>,
+    /// Icecast or Shoutcast server that runs already, to pass listeners and sources to
+    #[arg(long, value_name = "URL")]
+    pub external: Option<String>,
     /// How a listener reaches its audio: redirect, proxy or auto
     #[arg(long, value_name = "MODE")]
     pub mode: Option<String>,
@@ -151,6 +154,7 @@ impl NodeFlags {
             ("max_bandwidth", &self.max_bandwidth),
             ("weight", &self.weight),
             ("engine", &self.engine),
+            ("external", &self.external),
             ("mode", &self.mode),
             ("serve", &self.serve),
             ("strategy", &self.strategy),

@@ -87,6 +87,8 @@ pub type Outcome = Result<Exit, Failure>;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // Before anything else: this process may have been started to become an audio engine.
+    crate::outside::take_place();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_yet::refuse(&error),

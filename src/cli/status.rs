@@ -34,6 +34,25 @@ fn look(client: &Client) -> Result<Value, Failure> {
     Ok(state)
 }
 
+/// Of an engine that is not our own.
+fn engine(state: &Value) -> Option<String> {
+    let engine = state.get("status")?.get("engine")?.as_object()?;
+    let said = |field: &str| {
+        let text = engine
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        table::clean(text).to_string()
+    };
+    let why = said("reason");
+    let why = if why.is_empty() {
+        why
+    } else {
+        format!(": {why}")
+    };
+    Some(format!("engine {} is {}{why}", said("kind"), said("state")))
+}
+
 fn screen(state: &Value, wide: bool) -> String {
     let rows = |what: &str| {
         let rows = state.get(what).and_then(Value::as_array);
@@ -76,6 +95,9 @@ fn screen(state: &Value, wide: bool) -> String {
             "listeners"
         }
     );
+    if let Some(line) = engine(state) {
+        let _ = writeln!(text, "{line}\n");
+    }
     if let Some(line) = certificate(state) {
         let _ = writeln!(text, "{line}\n");
     }

@@ -114,10 +114,24 @@ impl Control {
             listeners,
             confirmed,
             parent: self.parent(),
-            capabilities: Capabilities::EMBEDDED,
+            capabilities: self.capabilities(),
             events: Vec::new(),
             children: self.children(),
             region: config.region.clone(),
+        }
+    }
+
+    /// What this node can do for others. Its own port reads tokens whatever carries the audio. An engine that is
+    /// not ours holds nobody, and keeps no positions: a relay with one feeds no node. A primary keeps them itself,
+    /// since it is the origin of what its tap brings.
+    pub fn capabilities(&self) -> Capabilities {
+        match self.outside {
+            None => Capabilities::EMBEDDED,
+            Some(_) => Capabilities {
+                positions: self.identity.role == Role::Primary,
+                hold: false,
+                ..Capabilities::EMBEDDED
+            },
         }
     }
 

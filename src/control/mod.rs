@@ -38,6 +38,7 @@ use crate::cluster::keys::{ClusterSecrets, KeyRing};
 use crate::cluster::snapshot::Snapshot;
 use crate::cluster::table::{Event, Table};
 use crate::engine::Engine;
+use crate::outside::Outside;
 use crate::telemetry::Telemetry;
 use crate::upstream::Pulls;
 use crate::wire::message::{MountInfo, NodeState, PublicUrls};
@@ -123,6 +124,8 @@ pub struct Control {
     pub telemetry: Arc<Telemetry>,
     /// The pulls that feed this node's mounts.
     pub pulls: Pulls,
+    /// The engine that carries listeners and sources where it is not our own.
+    pub outside: Option<Arc<Outside>>,
     config: ArcSwap<Config>,
     draining: AtomicBool,
     meter: load::Meter,
@@ -178,6 +181,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// Its counts.
     pub telemetry: Arc<Telemetry>,
+    /// What carries the audio where that is not our own engine.
+    pub outside: Option<Arc<Outside>>,
     /// How the table judges.
     pub table: crate::cluster::table::Config,
     /// What it remembers.
@@ -216,6 +221,7 @@ impl Control {
             engine: parts.engine,
             telemetry: parts.telemetry,
             pulls: Pulls::default(),
+            outside: parts.outside,
             config: ArcSwap::from_pointee(parts.config),
             draining: AtomicBool::new(false),
             meter: load::Meter::default(),

@@ -56,12 +56,21 @@ impl Edge {
 
     fn health_body(&self) -> (bool, serde_json::Value) {
         let draining = self.control.is_draining();
-        let body = json!({
+        let mut body = json!({
             "status": if draining { "draining" } else { "ok" },
             "role": self.control.identity.role.as_str(),
             "node": self.control.identity.id.as_str(),
             "source": self.source_word(),
         });
+        // One that is down is started again, or somebody else's: replacing this node would help nobody.
+        if let (Some(outside), Some(fields)) = (&self.control.outside, body.as_object_mut()) {
+            let status = outside.status();
+            let kind = status.kind.map(crate::outside::Kind::as_str);
+            fields.insert(
+                "engine".into(),
+                json!({"kind": kind, "state": status.state.as_str()}),
+            );
+        }
         (!draining, body)
     }
 

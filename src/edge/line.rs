@@ -31,6 +31,9 @@ impl Edge {
             return None;
         }
         let class = self.classify(&request);
+        if let Some(outside) = &self.control.outside {
+            self.fetch(outside, &mount).await;
+        }
         let mut visitor = visitor(&request, &mount, origin, class);
         match self.place(&mut visitor).await {
             Verdict::Serve { reason } => {
@@ -39,7 +42,10 @@ impl Edge {
                     class,
                     reason,
                 };
-                self.serve(conn, &request, &mount, served).await;
+                match &self.control.outside {
+                    Some(outside) => self.pass(outside, conn, &request, &mount, served).await,
+                    None => self.serve(conn, &request, &mount, served).await,
+                }
             }
             verdict => {
                 conn.answered += 1;

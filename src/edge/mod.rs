@@ -21,6 +21,7 @@ mod serve;
 mod shoutcast;
 mod source;
 mod stream;
+mod through;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub struct Config {
     pub shoutcast_mount: MountId,
     /// Files that the process may have open.
     pub descriptors: u64,
+    /// A listener of an engine that is not ours whose socket takes nothing for this long is closed.
+    pub stall: Duration,
     /// What differs from mount to mount.
     pub mounts: Vec<(MountId, MountConfig)>,
 }

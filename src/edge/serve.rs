@@ -61,6 +61,13 @@ pub(super) struct Opened {
     ends_at: Option<Instant>,
 }
 
+impl Opened {
+    /// The session and when it has to end, for who carries the bytes himself.
+    pub(super) fn into_session(self) -> (Session, Option<Instant>) {
+        (self.session, self.ends_at)
+    }
+}
+
 impl Edge {
     /// What is to be done for a listener (or its HEAD) without waiting. The answer is made in `buffer`; `keep`:
     /// another request may follow.
@@ -73,6 +80,10 @@ impl Edge {
         buffer: Vec<u8>,
         now: Instant,
     ) -> Settled {
+        // An engine that is not ours is reached by a task.
+        if self.control.outside.is_some() && request.method != Method::Head {
+            return Settled::Later(buffer);
+        }
         // Those who need no task speak in clear.
         let origin = self.origin(request, client, false);
         if request.method == Method::Head {

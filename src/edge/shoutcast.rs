@@ -12,8 +12,10 @@ use super::described::{carried_headers, content_type};
 use super::gate::HEAD_TIMEOUT;
 use super::source::open_error;
 use crate::base::ids::MountId;
+use crate::base::secret::Secret;
 use crate::control::Role;
 use crate::engine::Offer;
+use crate::outside;
 use crate::telemetry::refuse;
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Headers, MAX_HEAD, parse_fields};
@@ -78,16 +80,20 @@ impl Edge {
         let (address, now) = (conn.client.ip(), Instant::now());
         let default = self.config.load().shoutcast_mount.clone();
         let named = read_line(line.trim_end(), &default);
+        let judged_there = self.control.outside.as_ref();
+        let judged_there = judged_there.is_some_and(|outside| outside.is_attached());
         let known = named.filter(|(mount, password)| {
-            self.guesses.may_try(address, now) && self.control.may_feed(mount, password)
+            self.guesses.may_try(address, now)
+                && (judged_there || self.control.may_feed(mount, password))
         });
-        let Some((mount, _)) = known else {
+        let Some((mount, password)) = known else {
             self.guesses.wrong(address, now);
             refuse("source_password");
             tracing::warn!(peer = %conn.client, ?kind, "Shoutcast v1 source refused: wrong password");
             conn.answer(b"invalid password\r\n").await;
             return;
         };
+        let password = Secret::new(password);
         if conn.say(b"OK2\r\nicy-caps:11\r\n\r\n").await.is_err() {
             return;
         }
@@ -95,7 +101,43 @@ impl Edge {
             refuse("half_head");
             return;
         };
-        self.play(conn, mount, &fields).await;
+        match &self.control.outside {
+            Some(outside) => {
+                let offer = outside::Offer {
+                    content_type: content_type(fields.get("content-type"), &mount),
+                    headers: carried_headers(&fields),
+                    agent: crate::admin::SHOUTCAST_AGENT.into(),
+                    password,
+                    metaint: None,
+                    mount,
+                };
+                self.play_outside(outside, conn, &offer).await;
+            }
+            None => self.play(conn, mount, &fields).await,
+        }
+    }
+
+    /// The client has had its `OK2`: a refusal comes as a line.
+    async fn play_outside(
+        &self,
+        outside: &Arc<outside::Outside>,
+        mut conn: Conn,
+        offer: &outside::Offer,
+    ) {
+        let decoder = BodyDecoder::new(Framing::UntilClose);
+        match self.take(outside, offer).await {
+            Ok(taken) => {
+                self.give(outside, &mut conn, decoder, taken).await;
+            }
+            Err(refused) => {
+                tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
+                if refused.status == 401 {
+                    self.guesses.wrong(conn.client.ip(), Instant::now());
+                }
+                conn.answer(format!("{}\r\n", refused.text).as_bytes())
+                    .await;
+            }
+        }
     }
 
     async fn play(&self, mut conn: Conn, mount: MountId, fields: &Headers) {

@@ -13,6 +13,7 @@ use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::Role;
 use crate::engine::{Intake, Offer, OpenError, PushError};
+use crate::outside::{self, Outside};
 use crate::telemetry::refuse;
 use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
@@ -21,7 +22,7 @@ use crate::wire::icy;
 use crate::wire::response::Answer;
 
 /// A source that was accepted and then sends nothing for this long sits behind a proxy that drops bodies.
-const SILENT_START: Duration = Duration::from_secs(5);
+pub(super) const SILENT_START: Duration = Duration::from_secs(5);
 
 /// Read at once from a source.
 const READ: usize = 16 * 1024;
@@ -35,11 +36,13 @@ pub(super) enum SourceEnd {
     Evicted,
     Garbage,
     Malformed,
+    /// An engine that is not ours closed it.
+    Engine,
     Shutdown,
 }
 
 impl SourceEnd {
-    fn reason(self) -> &'static str {
+    pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Silent => "silent",
@@ -47,6 +50,7 @@ impl SourceEnd {
             Self::Evicted => "evicted",
             Self::Garbage => "garbage",
             Self::Malformed => "malformed",
+            Self::Engine => "engine",
             Self::Shutdown => "shutdown",
         }
     }
@@ -71,6 +75,7 @@ impl SourceEnd {
                  what it sends",
             ),
             Self::Malformed => (400, "the body's chunks are malformed"),
+            Self::Engine => (503, "the audio engine ended this source: connect again"),
             Self::Shutdown => (503, "the node goes down: connect again"),
         }
     }
@@ -97,6 +102,11 @@ impl Edge {
                 return None;
             }
         };
+        if let Some(outside) = &self.control.outside {
+            return self
+                .feed_outside(outside, conn, request, framing, mount)
+                .await;
+        }
         if !self.knows_source(&request, &mount) {
             return self.challenge(conn, &request).await;
         }
@@ -110,6 +120,51 @@ impl Edge {
                 conn.answer(&plain(request.version, status, &error.to_string()))
                     .await;
             }
+        }
+        None
+    }
+
+    /// The same for an engine that is not ours: an attached one judges the password itself.
+    async fn feed_outside(
+        &self,
+        outside: &Arc<Outside>,
+        mut conn: Conn,
+        request: Request,
+        framing: Framing,
+        mount: MountId,
+    ) -> Option<Conn> {
+        let Credentials::Basic(basic) = Credentials::of(&request.headers) else {
+            return self.challenge(conn, &request).await;
+        };
+        if !outside.is_attached() && !self.knows_source(&request, &mount) {
+            return self.challenge(conn, &request).await;
+        }
+        let asked = self.offer(&conn, &request, &mount);
+        let offer = outside::Offer {
+            content_type: asked.content_type,
+            headers: asked.headers,
+            agent: asked.agent,
+            password: basic.password,
+            metaint: metaint(&request),
+            mount,
+        };
+        let taken = match self.take(outside, &offer).await {
+            Ok(taken) => taken,
+            Err(refused) if refused.status == 401 => return self.challenge(conn, &request).await,
+            Err(refused) => {
+                tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
+                conn.answer(&plain(request.version, refused.status, &refused.text))
+                    .await;
+                return None;
+            }
+        };
+        let framed = framing != Framing::UntilClose;
+        welcome(&mut conn, &request, framed).await.ok()?;
+        let decoder = BodyDecoder::new(framing);
+        let end = self.give(outside, &mut conn, decoder, taken).await;
+        if framed || end != SourceEnd::Done {
+            let (status, text) = end.answer();
+            conn.answer(&plain(request.version, status, text)).await;
         }
         None
     }
@@ -168,10 +223,7 @@ impl Edge {
         if welcome(&mut conn, &request, framed).await.is_err() {
             return;
         }
-        let metaint = request
-            .headers
-            .get("icy-metaint")
-            .and_then(|text| text.trim().parse().ok());
+        let metaint = metaint(&request);
         let end = self
             .pump(&mut conn, BodyDecoder::new(framing), metaint, intake)
             .await;
@@ -242,6 +294,12 @@ impl Edge {
             more = conn.fill() => Ok(more.unwrap_or(false)),
         }
     }
+}
+
+/// Audio bytes between the titles that a source sends inside.
+fn metaint(request: &Request) -> Option<u32> {
+    let text = request.headers.get("icy-metaint")?;
+    text.trim().parse().ok()
 }
 
 /// Decodes what has been read; true at the end of the body.

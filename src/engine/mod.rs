@@ -101,6 +101,8 @@ pub struct Engine {
     telemetry: Arc<Telemetry>,
     shards: Shards,
     detours: Detours,
+    /// Moves when somebody's end was asked for.
+    swept: watch::Sender<u64>,
 }
 
 impl Engine {
@@ -118,6 +120,7 @@ impl Engine {
             telemetry,
             shards,
             detours: Detours::default(),
+            swept: watch::Sender::new(0),
         }))
     }
 
@@ -305,9 +308,15 @@ impl Engine {
         self.shards.report()
     }
 
-    /// Makes the shards look for sessions that were kicked.
+    /// Makes the shards look for sessions that were kicked, and all others who hold one.
     pub fn sweep(&self) {
         self.shards.sweep();
+        self.swept.send_modify(|turn| *turn += 1);
+    }
+
+    /// Moves with every [`Self::sweep`].
+    pub fn watch_sweeps(&self) -> watch::Receiver<u64> {
+        self.swept.subscribe()
     }
 
     /// Every listener's state as plain data.

@@ -29,6 +29,7 @@ struct Context {
     mounts: Vec<Mount>,
     paths: Paths,
     run_as: Option<super::RunAs>,
+    is_child: bool,
 }
 
 #[derive(Serialize)]
@@ -137,6 +138,7 @@ pub(super) fn context(station: &Station) -> Result<Value, RenderError> {
             logs: check::folder("paths.logs", &station.paths.logs)?,
         },
         run_as: station.run_as.clone(),
+        is_child: station.is_child,
     };
     serde_json::to_value(context).map_err(|error| RenderError::value("station", error.to_string()))
 }

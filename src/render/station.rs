@@ -68,6 +68,9 @@ pub struct Station {
     pub balancer: Balancer,
     /// How long a mount outlives its source; HAProxy waits 30 s more.
     pub hold: Duration,
+    /// It runs behind a data port of ours: an Icecast then writes its logs to standard error, for who started it, and
+    /// its titles in UTF-8, as our own engine does.
+    pub is_child: bool,
 }
 
 impl Default for Station {
@@ -95,6 +98,7 @@ impl Default for Station {
             nodes: Vec::new(),
             balancer: Balancer::default(),
             hold: Duration::from_secs(45),
+            is_child: false,
         }
     }
 }

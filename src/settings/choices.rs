@@ -97,6 +97,10 @@ choice! {
     Engine {
         /// Our own.
         Embedded = "embedded",
+        /// A real `icecast2`.
+        Icecast = "icecast",
+        /// A real Shoutcast `sc_serv`.
+        Shoutcast = "shoutcast",
     }
 }
 

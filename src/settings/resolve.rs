@@ -9,8 +9,8 @@ use super::choices::{
 use super::reader::Reader;
 use super::trees;
 use super::types::{
-    AccessLog, AccessTarget, Audio, Bind, Fanout, Given, Haproxy, Icecast, Kubernetes, Limits,
-    Pull, Render, Settings, Shoutcast, Station, TlsFiles,
+    AccessLog, AccessTarget, Audio, Bind, Engines, Fanout, Given, Haproxy, Icecast, Kubernetes,
+    Limits, Pull, Render, Settings, Shoutcast, Station, TlsFiles,
 };
 use super::values::{self, Read};
 use crate::base::ids::MountId;
@@ -46,6 +46,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         overflow: overflow(reader),
         mode,
         engine,
+        engines: engines(reader),
         forget: reader.duration("forget"),
         grace: reader.duration("grace"),
         mounts: trees::mounts(reader),
@@ -76,6 +77,18 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         limits,
     };
     Some(settings)
+}
+
+fn engines(reader: &mut Reader<'_>) -> Engines {
+    let external: Option<url::Url> =
+        reader.get("external", |value| values::http_url(&values::text(value)?));
+    let program = |text: Option<String>, name: &str| text.unwrap_or_else(|| name.into()).into();
+    Engines {
+        external,
+        password: reader.secret("external_password"),
+        icecast: program(reader.text("icecast.program"), "icecast2"),
+        shoutcast: program(reader.text("shoutcast.program"), "sc_serv"),
+    }
 }
 
 /// Both files or none.

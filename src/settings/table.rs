@@ -77,7 +77,11 @@ pub const KEYS: &[Key] = keys! {
     "overflow_url", List, Unset("503 with `Retry-After`"),
         "Where listeners are sent for whom there is no place at all, at most one `http` and one `https` URL; never one of this cluster.";
     "engine" --"engine", Choice(Engine::NAMES), Is("embedded"),
-        "What carries the audio.";
+        "What carries the audio: this program itself, or a real `icecast2` or Shoutcast `sc_serv` that it runs behind its data port.";
+    "external" --"external", Text, Unset("this node's own engine"),
+        "URL of an Icecast or Shoutcast server that runs already: listeners and sources are passed through to it; `engine` may say which of both it is.";
+    "external_password", Secret, Unset("only what the server says to everybody"),
+        "Password of the administration of the `external` server; the user is `admin`.";
     "forget", Duration, Is("10m"),
         "Time after which a dead node leaves table, metrics and totals.";
 
@@ -134,6 +138,8 @@ pub const KEYS: &[Key] = keys! {
         "PEM file of the certificate's private key, without a passphrase.";
     "trusted_proxies", List, Is(""),
         "Networks (CIDR) whose `X-Forwarded-*` and PROXY headers are believed.";
+    "shoutcast.program", Text, Is("sc_serv"),
+        "Program that `engine: shoutcast` runs: a name in PATH, or a path.";
     "shoutcast.mount", Text, Is("/stream"),
         "Mount of a Shoutcast v1 source.";
     "shoutcast.port", Integer { min: 0, max: 65_535 }, Unset("the data port and one"),
@@ -163,6 +169,8 @@ pub const KEYS: &[Key] = keys! {
         "Directory whose templates replace built-in ones of the same name.";
     "render.log_dir", Text, Is("/var/log/icecast2"),
         "Directory of the log files of a rendered server.";
+    "icecast.program", Text, Is("icecast2"),
+        "Program that `engine: icecast` runs: a name in PATH, or a path.";
     "icecast.clients", Integer { min: 1, max: 1_000_000 }, Unset("listeners, sources and 200 together"),
         "Connections at once in a rendered Icecast file; pages and checks count.";
     "icecast.queue_size", Size, Is("1MiB"),
@@ -253,8 +261,6 @@ macro_rules! not_yet {
 
 /// What the design names and nothing carries out yet.
 pub const NOT_YET: &[NotYet] = not_yet! {
-    "engine" = "icecast", "running a real icecast2 is not built yet: use `embedded`, or `relayctl render icecast`";
-    "engine" = "shoutcast", "running a real sc_serv is not built yet: use `embedded`, or `relayctl render shoutcast`";
     "admin_bind", "a port of its own for metrics, API and admin is not built yet: they are on the data port";
     "services", "several services are not built yet: write mounts of one as `service:/path`";
     "static_backend", "pools of plain backends are not built yet: let relays join instead";

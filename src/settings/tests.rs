@@ -297,7 +297,6 @@ fn unknown_names_are_refused_with_the_nearest() {
 #[test]
 fn what_is_not_built_is_refused_with_that_reason() {
     for (yaml, environment, word) in [
-        ("engine: icecast\n", ("A", "b"), "icecast2"),
         ("", ("RELAYCTL_ADMIN_BIND", ":1"), "admin"),
         ("", ("STATIC_BACKEND", "a b:80"), "pools"),
     ] {
@@ -310,12 +309,13 @@ fn what_is_not_built_is_refused_with_that_reason() {
         );
         assert!(problems[0].what.contains(word), "{}", problems[0]);
     }
-    let problems = wrong("", &[], &[("engine", "shoutcast")]);
-    assert!(
-        problems[0].to_string().contains("--engine"),
-        "{}",
-        problems[0]
-    );
+}
+
+#[test]
+fn an_external_server_shows_no_password() {
+    let problems = wrong("external: http://admin:pw@host:8000\n", &[], &[]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(!problems[0].to_string().contains(":pw@"), "{}", problems[0]);
 }
 
 #[test]

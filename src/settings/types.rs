@@ -46,6 +46,8 @@ pub struct Settings {
     pub overflow: Vec<Url>,
     /// What carries the audio.
     pub engine: Engine,
+    /// What an engine that is not our own needs.
+    pub engines: Engines,
     /// When a dead node leaves the table.
     pub forget: Duration,
     /// Time that listeners have to leave at the end.
@@ -82,6 +84,26 @@ pub struct Settings {
     pub station: Station,
     /// Rendered files.
     pub render: Render,
+}
+
+impl Settings {
+    /// True where our own engine carries the audio.
+    pub fn is_embedded(&self) -> bool {
+        self.engine == Engine::Embedded && self.engines.external.is_none()
+    }
+}
+
+/// Engines that are not our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engines {
+    /// A server that runs already.
+    pub external: Option<Url>,
+    /// The password of its administration.
+    pub password: Option<Secret>,
+    /// `icecast2`, by name or path.
+    pub icecast: PathBuf,
+    /// `sc_serv`, by name or path.
+    pub shoutcast: PathBuf,
 }
 
 /// What listeners are told.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct MountCounters {
     listeners: AtomicU64,
+    /// Those who listen at an attached server without this node.
+    elsewhere: AtomicU64,
     peak: AtomicU64,
     sessions: AtomicU64,
     sent_bytes: AtomicU64,
@@ -59,7 +61,13 @@ impl MountCounters {
 
     /// Listeners now.
     pub fn listeners(&self) -> u64 {
-        self.listeners.load(Ordering::Relaxed)
+        let own = self.listeners.load(Ordering::Relaxed);
+        own.saturating_add(self.elsewhere.load(Ordering::Relaxed))
+    }
+
+    /// Sets how many listen at an attached server without this node.
+    pub fn set_elsewhere(&self, listeners: u64) {
+        self.elsewhere.store(listeners, Ordering::Relaxed);
     }
 
     /// Most listeners at once since the process began.

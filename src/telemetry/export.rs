@@ -63,6 +63,21 @@ pub struct Scrape {
     pub node_states: Vec<(&'static str, u64)>,
     /// The nodes that are known.
     pub nodes: Vec<NodeSample>,
+    /// The engine, where it is not our own.
+    pub engine: Option<EngineSample>,
+}
+
+/// An engine that is not our own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineSample {
+    /// `icecast` or `shoutcast`; empty where it is not known yet.
+    pub kind: String,
+    /// True while it answers.
+    pub up: bool,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// What it says of its mounts: listeners, bytes got, bytes sent, as far as it says them.
+    pub mounts: Vec<(String, u64, Option<u64>, Option<u64>)>,
 }
 
 /// One mount.
@@ -213,6 +228,9 @@ fn render_state(scrape: &Scrape) -> String {
         for (backend, threads) in &scrape.fanout {
             gauge!("relayctl_fanout_backend", "backend" => *backend).set(float(*threads));
         }
+        if let Some(engine) = &scrape.engine {
+            set_engine(engine);
+        }
         for (state, count) in &scrape.node_states {
             gauge!("relayctl_nodes", "state" => *state).set(float(*count));
         }
@@ -285,6 +303,22 @@ fn set_mount(sample: &MountSample) {
     ];
     gauge!("icecast_listeners", &labels).set(float(sample.listeners));
     gauge!("icecast_stream_start", &labels).set(now.stream_start_unix_seconds);
+}
+
+fn set_engine(engine: &EngineSample) {
+    let kind = engine.kind.clone();
+    gauge!("relayctl_engine_up", "engine" => kind).set(float(engine.up.into()));
+    counter!("relayctl_engine_restarts_total").absolute(engine.restarts);
+    for (mount, listeners, received, sent) in &engine.mounts {
+        let mount = || mount.clone();
+        gauge!("relayctl_engine_listeners", "mount" => mount()).set(float(*listeners));
+        if let Some(bytes) = received {
+            counter!("relayctl_engine_received_bytes_total", "mount" => mount()).absolute(*bytes);
+        }
+        if let Some(bytes) = sent {
+            counter!("relayctl_engine_sent_bytes_total", "mount" => mount()).absolute(*bytes);
+        }
+    }
 }
 
 fn set_member(node: &NodeSample) {

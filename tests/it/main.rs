@@ -13,6 +13,7 @@ mod balance;
 mod data_port_tls;
 mod drain;
 mod encoders;
+mod engine;
 mod events;
 mod failover;
 mod fallback;

@@ -14,6 +14,7 @@ use crate::admin::stats::present;
 use crate::base::wall::{rfc3339, unix_millis};
 use crate::control::Control;
 use crate::engine::{MountState, fanout};
+use crate::outside::{self, Outside};
 use crate::wire::tls;
 
 /// How listeners are sent to.
@@ -33,6 +34,38 @@ impl Fanout {
             backend: report.backend.as_str(),
             reason: report.reason,
             threads: report.shards.iter().map(|(_, count)| count).sum(),
+        }
+    }
+}
+
+/// What carries the audio where that is no engine of our own.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Engine {
+    /// `icecast` or `shoutcast`; none where it is not known yet.
+    kind: Option<&'static str>,
+    /// `starting`, `up` or `down`.
+    state: &'static str,
+    /// Why it is not up.
+    reason: Option<String>,
+    /// What it calls itself.
+    server: Option<String>,
+    /// True for a server that runs by itself, false for a process of this node.
+    attached: bool,
+    /// How often this node has started it again.
+    restarts: u64,
+}
+
+impl Engine {
+    fn of(outside: &Outside) -> Self {
+        let status = outside.status();
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            kind: status.kind.map(outside::Kind::as_str),
+            state: status.state.as_str(),
+            reason: some(status.why),
+            server: some(outside.statistics().server.clone()),
+            attached: outside.is_attached(),
+            restarts: outside.restarts(),
         }
     }
 }
@@ -76,6 +109,8 @@ pub(super) struct Status {
     mounts: usize,
     /// How they are sent to.
     fanout: Fanout,
+    /// The engine, where it is not our own.
+    engine: Option<Engine>,
 }
 
 /// The certificate of the data port.
@@ -141,5 +176,6 @@ pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json
         drain: control.own_drain().map(|(_, progress)| progress.into()),
         mounts: mounts.len(),
         fanout: Fanout::of(control.engine.fanout()),
+        engine: control.outside.as_deref().map(Engine::of),
     })
 }

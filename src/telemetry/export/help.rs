@@ -34,7 +34,7 @@ pub(super) const HAPPENINGS: [&str; 11] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 18] = [
+pub(super) const EVENTS: [(&str, &str); 19] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -47,6 +47,10 @@ pub(super) const EVENTS: [(&str, &str); 18] = [
     (
         "relayctl_source_ends_total",
         "Sources that ended, by reason.",
+    ),
+    (
+        "relayctl_engine_log_dropped_total",
+        "Lines of an external engine's log that did not reach ours: more than 50 in a second.",
     ),
     (
         "relayctl_tls_handshakes_total",
@@ -133,7 +137,22 @@ pub(super) fn describe_state() {
     }
 }
 
-pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
+pub(super) const COUNTERS: [(&str, Unit, &str); 10] = [
+    (
+        "relayctl_engine_restarts_total",
+        Unit::Count,
+        "Times that the icecast2 or sc_serv behind this node was started again.",
+    ),
+    (
+        "relayctl_engine_received_bytes_total",
+        Unit::Bytes,
+        "Bytes that an external engine says it got for the mount, since it began.",
+    ),
+    (
+        "relayctl_engine_sent_bytes_total",
+        Unit::Bytes,
+        "Bytes that an external engine says it sent of the mount, since it began.",
+    ),
     (
         "relayctl_sessions_total",
         Unit::Count,
@@ -171,7 +190,17 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 7] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 24] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 26] = [
+    (
+        "relayctl_engine_up",
+        Unit::Count,
+        "1 while the icecast2 or sc_serv behind this node answers; no series where the engine is our own.",
+    ),
+    (
+        "relayctl_engine_listeners",
+        Unit::Count,
+        "Listeners that an external engine says the mount has, this node's own tap among them.",
+    ),
     (
         "relayctl_tls_certificate_not_after_seconds",
         Unit::Seconds,

@@ -1,0 +1,402 @@
+//! An engine that is not ours: what it is built from, its configuration, and a tap on each of its mounts.
+//!
+//! A tap is one listener of our own: it brings a mount's audio into our ring as a foreign upstream does. By it a
+//! primary feeds its relays under its own addresses, hears silence, and knows type, rate and titles; by it every
+//! table, page and metric finds the mount where those of our own engine are.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::keeper::Keeper;
+use super::rendered;
+use crate::base::ids::MountId;
+use crate::base::secret::Secret;
+use crate::control::Control;
+use crate::discovery::{Connector, Resolver};
+use crate::outside::{
+    self, Child, Kind, MountStatistics, Outside, Place, Rendered, State, Statistics, User,
+};
+use crate::render::{self, RenderError, Renderer, Station};
+use crate::settings::choices::Engine;
+use crate::settings::types::Settings;
+use crate::upstream::foreign::{Foreign, ForeignConfig, Pace};
+
+/// Folder of the data directory that belongs to the child.
+const FOLDER: &str = "engine";
+
+/// The user of a child's administration.
+const ADMIN: &str = "admin";
+
+/// A mount that the engine has no more is kept this long: its source may be on its way back.
+const FORGET: Duration = Duration::from_secs(5);
+
+/// An Icecast is told no larger number.
+const MOST: u64 = 1_000_000;
+
+fn kind_of(engine: Engine) -> Option<Kind> {
+    match engine {
+        Engine::Embedded => None,
+        Engine::Icecast => Some(Kind::Icecast),
+        Engine::Shoutcast => Some(Kind::Shoutcast),
+    }
+}
+
+/// The engine that the settings ask for, where it is not our own.
+///
+/// # Errors
+/// Where its program is not installed.
+pub(super) fn build(settings: &Settings) -> anyhow::Result<Option<Arc<Outside>>> {
+    let engines = &settings.engines;
+    let kind = kind_of(settings.engine);
+    let connector = Connector::new(Resolver::system());
+    if let Some(url) = &engines.external {
+        let config = outside::Config {
+            kind,
+            attached: Some(url.clone()),
+            admin: engines
+                .password
+                .clone()
+                .map(|password| (ADMIN.to_owned(), password)),
+        };
+        return Ok(Some(Outside::new(config, connector)));
+    }
+    let Some(kind) = kind else { return Ok(None) };
+    program(settings, kind)?;
+    let password = Secret::generate(24).context("no randomness for the engine's password")?;
+    let config = outside::Config {
+        kind: Some(kind),
+        attached: None,
+        admin: Some((ADMIN.to_owned(), password)),
+    };
+    Ok(Some(Outside::new(config, connector)))
+}
+
+/// The file of the program.
+fn program(settings: &Settings, kind: Kind) -> anyhow::Result<PathBuf> {
+    let (name, key, hint) = match kind {
+        Kind::Icecast => (
+            &settings.engines.icecast,
+            "icecast.program",
+            "install Debian's package `icecast2`",
+        ),
+        Kind::Shoutcast => (
+            &settings.engines.shoutcast,
+            "shoutcast.program",
+            "install Shoutcast's DNAS 2",
+        ),
+    };
+    outside::find(name, std::env::var_os("PATH").as_deref()).with_context(|| {
+        format!(
+            "`{}` is not installed, and `engine` is `{}`: {hint}, or say where it is (`{key}`)",
+            name.display(),
+            kind.as_str()
+        )
+    })
+}
+
+/// Starts the child, the looks at the engine, and the taps.
+///
+/// # Errors
+/// Where its program has gone since [`build`].
+pub(super) fn spawn(
+    outside: &Arc<Outside>,
+    keeper: Keeper,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    tasks.spawn(Arc::clone(outside).watch_it(shutdown.clone()));
+    let control = Arc::clone(&keeper.control);
+    tasks.spawn(tap(control, Arc::clone(outside), shutdown.clone()));
+    let kind = outside.status().kind.filter(|_| !outside.is_attached());
+    let Some(kind) = kind else { return Ok(()) };
+    let settings = keeper.settings.borrow().clone();
+    let changes = watch::Sender::new(0);
+    let changed = changes.subscribe();
+    tasks.spawn(follow(keeper.clone(), changes, shutdown.clone()));
+    let icecast = &settings.render.icecast;
+    let names: Vec<&str> = match (&icecast.user, kind) {
+        (Some(user), _) => vec![user],
+        (None, Kind::Icecast) => vec!["icecast2", "icecast", "nobody"],
+        (None, Kind::Shoutcast) => vec!["shoutcast", "nobody"],
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    let folder = keeper.data_dir.path().join(FOLDER);
+    let config = keeper.control.config();
+    let secrets = [
+        &config.source_password,
+        &config.relay_password,
+        &config.admin_password,
+    ];
+    let child = Child {
+        outside: Arc::clone(outside),
+        kind,
+        program: program(&settings, kind)?,
+        user: is_root.then(|| User::of(&names, icecast.group.as_deref())),
+        secrets: secrets.into_iter().cloned().collect(),
+        render: Box::new({
+            let (outside, folder) = (Arc::clone(outside), folder.clone());
+            move |port| configuration(&outside, kind, &keeper, &folder, port)
+        }),
+        folder,
+        changed,
+    };
+    tasks.spawn(child.run(shutdown.clone()));
+    Ok(())
+}
+
+/// Says that the configuration may have changed.
+async fn follow(mut keeper: Keeper, changes: watch::Sender<u64>, shutdown: CancellationToken) {
+    let mut carried = keeper.control.carried();
+    loop {
+        let changed = tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = keeper.settings.changed() => changed,
+            changed = carried.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        changes.send_modify(|turn| *turn += 1);
+    }
+}
+
+/// The child's file for a port.
+fn configuration(
+    outside: &Outside,
+    kind: Kind,
+    keeper: &Keeper,
+    folder: &Path,
+    port: u16,
+) -> Result<Rendered, String> {
+    let settings = keeper.settings.borrow().clone();
+    let control = &keeper.control;
+    let mut station = keeper.station(&settings)?;
+    adapt(&mut station, control, kind, folder, port);
+    if let Some((_, password)) = outside.admin() {
+        station.admin_password = password.clone();
+    }
+    outside.set_source_password(station.source_password.clone());
+    let kind = match kind {
+        Kind::Icecast => render::Kind::Icecast,
+        Kind::Shoutcast => render::Kind::Shoutcast,
+    };
+    let renderer = Renderer::new(settings.render.templates.as_deref());
+    let renderer = renderer.map_err(|error| error.to_string())?;
+    // Shoutcast writes into its own file; what it wrote is kept.
+    let old = std::fs::read_to_string(folder.join(kind.file_name())).ok();
+    match renderer.render_replacing(kind, &station, old.as_deref()) {
+        Ok(text) => Ok(Rendered::Ready(text)),
+        Err(RenderError::NoMounts) => Ok(Rendered::NotYet(
+            "this relay has not heard of any mount yet".to_owned(),
+        )),
+        Err(error) => Err(format!("no {}: {error}", kind.file_name())),
+    }
+}
+
+/// What differs between a server that stands for itself and one behind our data port: it listens on loopback, and
+/// whom a limit keeps out is our affair.
+fn adapt(station: &mut Station, control: &Control, kind: Kind, folder: &Path, port: u16) {
+    let config = control.config();
+    station.bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    station.port = port;
+    // Our way in for sources there is a Shoutcast v1 line, on the next port.
+    station.shoutcast_mount = (kind == Kind::Shoutcast).then(|| "/stream".to_owned());
+    station.run_as = None;
+    station.is_child = true;
+    station.paths.data = folder.to_owned();
+    station.paths.logs = folder.to_owned();
+    station.source_password = config.source_password.clone();
+    station.relay_password = control.relay_password();
+    station.limits.max_listeners =
+        u32::try_from(config.max_listeners.min(MOST)).unwrap_or(u32::MAX);
+    for mount in &mut station.mounts {
+        mount.max_listeners = None;
+        mount.max_listener_duration = None;
+    }
+    if let Some(upstream) = &mut station.upstream {
+        // A tap listens always, so nothing would ever be let go.
+        upstream.on_demand = false;
+        if let Some(url) = control.origin() {
+            *upstream = rendered::upstream(&url, false);
+        }
+    }
+}
+
+/// A mount of the engine in our ring.
+struct Tap {
+    place: Place,
+    path: String,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// The taps, and what was seen of mounts without one.
+#[derive(Default)]
+struct Taps {
+    open: HashMap<MountId, Tap>,
+    /// Mounts that the engine had, and since when it has them no more.
+    gone: HashMap<MountId, Instant>,
+    /// Titles that were told.
+    titles: HashMap<MountId, String>,
+}
+
+/// Keeps a tap on each mount that the engine has.
+async fn tap(control: Arc<Control>, outside: Arc<Outside>, shutdown: CancellationToken) {
+    let connector = Connector::new(Resolver::system());
+    let mut looks = outside.watch_statistics();
+    let mut status = outside.watch_status();
+    let mut taps = Taps::default();
+    loop {
+        let place = {
+            let status = status.borrow_and_update();
+            status.place.clone().filter(|_| status.state == State::Up)
+        };
+        let known = looks.borrow_and_update().clone();
+        taps.close_stale(&known, place.as_ref()).await;
+        if let Some(place) = &place {
+            for own in &known.mounts {
+                taps.gone.remove(&own.mount);
+                if !taps.open.contains_key(&own.mount)
+                    && let Some(tap) = start(&control, &connector, place, own, &shutdown)
+                {
+                    taps.open.insert(own.mount.clone(), tap);
+                }
+                tell_title(&control, own, &mut taps.titles);
+            }
+            taps.forget(&control);
+            if outside.is_attached() {
+                count_elsewhere(&control, &known);
+            }
+        }
+        let changed = tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = looks.changed() => changed,
+            changed = status.changed() => changed,
+        };
+        if changed.is_err() {
+            break;
+        }
+    }
+    for (_, tap) in taps.open {
+        tap.end().await;
+    }
+}
+
+impl Tap {
+    async fn end(self) {
+        self.cancel.cancel();
+        let _ = self.task.await;
+    }
+}
+
+impl Taps {
+    /// Ends those of mounts that the engine has no more, or has elsewhere.
+    async fn close_stale(&mut self, known: &Statistics, place: Option<&Place>) {
+        let holds = |mount: &MountId, tap: &Tap| {
+            let own = known.mounts.iter().find(|own| own.mount == *mount);
+            let same = own.is_some_and(|own| own.path == tap.path);
+            same && place == Some(&tap.place) && !tap.task.is_finished()
+        };
+        let stale = self.open.iter().filter(|(mount, tap)| !holds(mount, tap));
+        let stale: Vec<MountId> = stale.map(|(mount, _)| mount.clone()).collect();
+        for mount in stale {
+            if let Some(tap) = self.open.remove(&mount) {
+                tap.end().await;
+                self.gone.insert(mount, Instant::now());
+            }
+        }
+    }
+
+    /// Ends the mounts that an engine which answers has not had for a while.
+    fn forget(&mut self, control: &Control) {
+        let titles = &mut self.titles;
+        self.gone.retain(|mount, since| {
+            let stays = since.elapsed() < FORGET;
+            if !stays {
+                control.engine.end(mount);
+                titles.remove(mount);
+            }
+            stays
+        });
+    }
+}
+
+/// Who listens at an attached server without us: all but our own sessions and our tap.
+fn count_elsewhere(control: &Control, known: &Statistics) {
+    let sessions = control.telemetry.sessions();
+    for (id, counters) in control.telemetry.mounts() {
+        let there = known.mounts.iter().find(|own| own.mount == id);
+        let there = there.map_or(0, |own| own.listeners);
+        let ours = sessions
+            .iter()
+            .filter(|session| session.mount == id)
+            .count() as u64;
+        let others = there.saturating_sub(ours + 1);
+        counters.set_elsewhere(others);
+    }
+}
+
+fn start(
+    control: &Arc<Control>,
+    connector: &Connector,
+    place: &Place,
+    own: &MountStatistics,
+    shutdown: &CancellationToken,
+) -> Option<Tap> {
+    let cancel = shutdown.child_token();
+    let pull = Foreign {
+        engine: Arc::clone(&control.engine),
+        connector: connector.clone(),
+        config: ForeignConfig {
+            urls: vec![place.url(&own.path)?],
+            mount: own.mount.clone(),
+            on_demand: false,
+            login: None,
+            metadata: true,
+        },
+        pace: Pace {
+            ceiling: Duration::from_secs(2),
+            ..Pace::default()
+        },
+    };
+    let wanted = watch::Sender::new(true);
+    Some(Tap {
+        place: place.clone(),
+        path: own.path.clone(),
+        cancel: cancel.clone(),
+        task: tokio::spawn(async move { pull.run(wanted.subscribe(), cancel).await }),
+    })
+}
+
+/// Titles mostly come with the audio; those of Ogg, and of a server that sends none inside, by the statistics.
+fn tell_title(control: &Control, own: &MountStatistics, said: &mut HashMap<MountId, String>) {
+    let Some(title) = &own.title else { return };
+    if said.get(&own.mount) == Some(title) {
+        return;
+    }
+    let Some(mount) = control
+        .engine
+        .mount(&own.mount)
+        .filter(|mount| mount.is_playable())
+    else {
+        return;
+    };
+    let inside = own
+        .content_type
+        .as_deref()
+        .is_none_or(|kind| !kind.contains("ogg"));
+    let same = mount.title().is_some_and(|known| *known == **title);
+    if !same && !inside {
+        control.engine.set_title(&own.mount, title);
+    }
+    said.insert(own.mount.clone(), title.clone());
+}
