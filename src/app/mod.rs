@@ -18,6 +18,7 @@ pub mod rendered;
 mod service;
 mod signals;
 mod silence;
+mod taps;
 pub mod tls;
 
 pub use keeper::RENDERED_DIR;

@@ -1,43 +1,29 @@
-//! An engine that is not ours: what it is built from, its configuration, and a tap on each of its mounts.
-//!
-//! A tap is one listener of our own: it brings a mount's audio into our ring as a foreign upstream does. By it a
-//! primary feeds its relays under its own addresses, hears silence, and knows type, rate and titles; by it every
-//! table, page and metric finds the mount where those of our own engine are.
+//! An engine that is not ours: what it is built from, and its configuration.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keeper::Keeper;
-use super::rendered;
-use crate::base::ids::MountId;
+use super::{rendered, taps};
 use crate::base::secret::Secret;
 use crate::control::Control;
 use crate::discovery::{Connector, Resolver};
-use crate::outside::{
-    self, Child, Kind, MountStatistics, Outside, Place, Rendered, State, Statistics, User,
-};
+use crate::outside::{self, Child, Kind, Outside, Rendered, User};
 use crate::render::{self, RenderError, Renderer, Station};
 use crate::settings::choices::Engine;
 use crate::settings::types::Settings;
-use crate::upstream::foreign::{Foreign, ForeignConfig, Pace};
 
 /// Folder of the data directory that belongs to the child.
 const FOLDER: &str = "engine";
 
 /// The user of a child's administration.
 const ADMIN: &str = "admin";
-
-/// A mount that the engine has no more is kept this long: its source may be on its way back.
-const FORGET: Duration = Duration::from_secs(5);
 
 /// An Icecast is told no larger number.
 const MOST: u64 = 1_000_000;
@@ -115,7 +101,7 @@ pub(super) fn spawn(
 ) -> anyhow::Result<()> {
     tasks.spawn(Arc::clone(outside).watch_it(shutdown.clone()));
     let control = Arc::clone(&keeper.control);
-    tasks.spawn(tap(control, Arc::clone(outside), shutdown.clone()));
+    tasks.spawn(taps::keep(control, Arc::clone(outside), shutdown.clone()));
     let kind = outside.status().kind.filter(|_| !outside.is_attached());
     let Some(kind) = kind else { return Ok(()) };
     let settings = keeper.settings.borrow().clone();
@@ -229,174 +215,4 @@ fn adapt(station: &mut Station, control: &Control, kind: Kind, folder: &Path, po
             *upstream = rendered::upstream(&url, false);
         }
     }
-}
-
-/// A mount of the engine in our ring.
-struct Tap {
-    place: Place,
-    path: String,
-    cancel: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-/// The taps, and what was seen of mounts without one.
-#[derive(Default)]
-struct Taps {
-    open: HashMap<MountId, Tap>,
-    /// Mounts that the engine had, and since when it has them no more.
-    gone: HashMap<MountId, Instant>,
-    /// Titles that were told.
-    titles: HashMap<MountId, String>,
-}
-
-/// Keeps a tap on each mount that the engine has.
-async fn tap(control: Arc<Control>, outside: Arc<Outside>, shutdown: CancellationToken) {
-    let connector = Connector::new(Resolver::system());
-    let mut looks = outside.watch_statistics();
-    let mut status = outside.watch_status();
-    let mut taps = Taps::default();
-    loop {
-        let place = {
-            let status = status.borrow_and_update();
-            status.place.clone().filter(|_| status.state == State::Up)
-        };
-        let known = looks.borrow_and_update().clone();
-        taps.close_stale(&known, place.as_ref()).await;
-        if let Some(place) = &place {
-            for own in &known.mounts {
-                taps.gone.remove(&own.mount);
-                if !taps.open.contains_key(&own.mount)
-                    && let Some(tap) = start(&control, &connector, place, own, &shutdown)
-                {
-                    taps.open.insert(own.mount.clone(), tap);
-                }
-                tell_title(&control, own, &mut taps.titles);
-            }
-            taps.forget(&control);
-            if outside.is_attached() {
-                count_elsewhere(&control, &known);
-            }
-        }
-        let changed = tokio::select! {
-            () = shutdown.cancelled() => break,
-            changed = looks.changed() => changed,
-            changed = status.changed() => changed,
-        };
-        if changed.is_err() {
-            break;
-        }
-    }
-    for (_, tap) in taps.open {
-        tap.end().await;
-    }
-}
-
-impl Tap {
-    async fn end(self) {
-        self.cancel.cancel();
-        let _ = self.task.await;
-    }
-}
-
-impl Taps {
-    /// Ends those of mounts that the engine has no more, or has elsewhere.
-    async fn close_stale(&mut self, known: &Statistics, place: Option<&Place>) {
-        let holds = |mount: &MountId, tap: &Tap| {
-            let own = known.mounts.iter().find(|own| own.mount == *mount);
-            let same = own.is_some_and(|own| own.path == tap.path);
-            same && place == Some(&tap.place) && !tap.task.is_finished()
-        };
-        let stale = self.open.iter().filter(|(mount, tap)| !holds(mount, tap));
-        let stale: Vec<MountId> = stale.map(|(mount, _)| mount.clone()).collect();
-        for mount in stale {
-            if let Some(tap) = self.open.remove(&mount) {
-                tap.end().await;
-                self.gone.insert(mount, Instant::now());
-            }
-        }
-    }
-
-    /// Ends the mounts that an engine which answers has not had for a while.
-    fn forget(&mut self, control: &Control) {
-        let titles = &mut self.titles;
-        self.gone.retain(|mount, since| {
-            let stays = since.elapsed() < FORGET;
-            if !stays {
-                control.engine.end(mount);
-                titles.remove(mount);
-            }
-            stays
-        });
-    }
-}
-
-/// Who listens at an attached server without us: all but our own sessions and our tap.
-fn count_elsewhere(control: &Control, known: &Statistics) {
-    let sessions = control.telemetry.sessions();
-    for (id, counters) in control.telemetry.mounts() {
-        let there = known.mounts.iter().find(|own| own.mount == id);
-        let there = there.map_or(0, |own| own.listeners);
-        let ours = sessions
-            .iter()
-            .filter(|session| session.mount == id)
-            .count() as u64;
-        let others = there.saturating_sub(ours + 1);
-        counters.set_elsewhere(others);
-    }
-}
-
-fn start(
-    control: &Arc<Control>,
-    connector: &Connector,
-    place: &Place,
-    own: &MountStatistics,
-    shutdown: &CancellationToken,
-) -> Option<Tap> {
-    let cancel = shutdown.child_token();
-    let pull = Foreign {
-        engine: Arc::clone(&control.engine),
-        connector: connector.clone(),
-        config: ForeignConfig {
-            urls: vec![place.url(&own.path)?],
-            mount: own.mount.clone(),
-            on_demand: false,
-            login: None,
-            metadata: true,
-        },
-        pace: Pace {
-            ceiling: Duration::from_secs(2),
-            ..Pace::default()
-        },
-    };
-    let wanted = watch::Sender::new(true);
-    Some(Tap {
-        place: place.clone(),
-        path: own.path.clone(),
-        cancel: cancel.clone(),
-        task: tokio::spawn(async move { pull.run(wanted.subscribe(), cancel).await }),
-    })
-}
-
-/// Titles mostly come with the audio; those of Ogg, and of a server that sends none inside, by the statistics.
-fn tell_title(control: &Control, own: &MountStatistics, said: &mut HashMap<MountId, String>) {
-    let Some(title) = &own.title else { return };
-    if said.get(&own.mount) == Some(title) {
-        return;
-    }
-    let Some(mount) = control
-        .engine
-        .mount(&own.mount)
-        .filter(|mount| mount.is_playable())
-    else {
-        return;
-    };
-    let inside = own
-        .content_type
-        .as_deref()
-        .is_none_or(|kind| !kind.contains("ogg"));
-    let same = mount.title().is_some_and(|known| *known == **title);
-    if !same && !inside {
-        control.engine.set_title(&own.mount, title);
-    }
-    said.insert(own.mount.clone(), title.clone());
 }

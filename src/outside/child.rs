@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -17,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::{self, Last};
+use super::process::{file_name, free_port, opens, shim_environment, stop};
 use super::program::User;
 use super::{Kind, Outside, Place, State, shim};
 use crate::base::retry::Backoff;
@@ -27,15 +27,6 @@ const PACE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_s
 
 /// Who lived this long begins with the shortest wait again.
 const SETTLED: Duration = Duration::from_secs(30);
-
-/// How long it may take over TERM before it is killed.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// Between two knocks at a port that is not open yet.
-const KNOCK: Duration = Duration::from_millis(50);
-
-/// Pairs of ports that are tried at one start.
-const TRIES: u32 = 50;
 
 /// What it inherits: nothing that would be a setting or a secret.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -352,69 +343,5 @@ impl Child {
             ),
             (false, _) => format!("`{program}` ended ({status})"),
         }
-    }
-}
-
-/// The variables that the shim needs.
-fn shim_environment(
-    command: &std::process::Command,
-) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    let set = command.get_envs();
-    set.filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-        .collect()
-}
-
-/// What its configuration is called.
-fn file_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Icecast => "icecast.xml",
-        Kind::Shoutcast => "sc_serv.conf",
-    }
-}
-
-/// A port of 127.0.0.1 that is free, and so is the next one.
-fn free_port() -> io::Result<u16> {
-    let free = |port| TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
-    for _ in 0..TRIES {
-        let port = free(0)?.local_addr()?.port();
-        if port.checked_add(1).is_some_and(|next| free(next).is_ok()) {
-            return Ok(port);
-        }
-    }
-    Err(io::ErrorKind::AddrInUse.into())
-}
-
-/// Returns once somebody takes connections there.
-async fn opens(port: u16) {
-    let mut knocks = tokio::time::interval(KNOCK);
-    loop {
-        knocks.tick().await;
-        let knocked = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
-        if knocked.is_ok() {
-            return;
-        }
-    }
-}
-
-/// TERM, then KILL. Its number is its own until it was waited for, which happens here.
-async fn stop(process: &mut Process, pid: Option<Pid>) {
-    if let Some(pid) = pid {
-        let _ = kill_process(pid, Signal::TERM);
-    }
-    if tokio::time::timeout(GRACE, process.wait()).await.is_err() {
-        tracing::warn!("the engine took longer than {GRACE:?} to end, and was killed");
-        let _ = process.kill().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_ports_that_are_free() {
-        let port = free_port().unwrap();
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok());
     }
 }

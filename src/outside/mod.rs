@@ -3,7 +3,7 @@
 //!
 //! Must never: hold a listener or a source (`edge` carries their bytes), decide who listens where, or read a
 //! setting. The data port stays this node's own, so health and the pages answer whatever becomes of the engine.
-//! In here: `child` (the process), `shim` (how it is bound to this one), `lines` (what it says), `ask` (one request),
+//! In here: `child` and `process` (the process), `shim` (how it is bound to this one), `lines` (what it says), `ask` (one request),
 //! `look` and `statistics` (what it knows), `login` (a source, a listener, a title), `sources` (who feeds it by us).
 //! Neighbours: `control` shows its state, `edge` passes connections through, `app` renders its configuration.
 
@@ -12,6 +12,7 @@ mod child;
 mod lines;
 mod login;
 mod look;
+mod process;
 mod program;
 mod shim;
 mod sources;

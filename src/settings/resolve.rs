@@ -76,6 +76,13 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         bind,
         limits,
     };
+    if !settings.is_embedded() && !settings.relays.is_empty() {
+        reader.problem(
+            "relay",
+            "names upstreams of our own engine, and another one carries the audio",
+            "leave it out, or set `engine: embedded` without `external`",
+        );
+    }
     Some(settings)
 }
 

@@ -312,6 +312,17 @@ fn what_is_not_built_is_refused_with_that_reason() {
 }
 
 #[test]
+fn foreign_upstreams_need_our_own_engine() {
+    let problems = wrong("engine: icecast\nrelay:\n  - http://a/b\n", &[], &[]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].to_string().contains("`relay`"),
+        "{}",
+        problems[0]
+    );
+}
+
+#[test]
 fn an_external_server_shows_no_password() {
     let problems = wrong("external: http://admin:pw@host:8000\n", &[], &[]);
     assert_eq!(problems.len(), 1, "{problems:?}");

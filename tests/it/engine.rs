@@ -241,8 +241,8 @@ async fn a_relay_with_icecast_plays_what_an_embedded_primary_has() {
     assert!(run_of(&listener.exact(200 * FRAME).await).count >= 190);
     // The primary sends its listeners there, and hears of them.
     eventually("the table has the listener", async || {
-        let (_, body) = primary.get("/api/v1/nodes").await;
-        let table: serde_json::Value = serde_json::from_str(&body).ok()?;
+        let said = primary.asked(&["get", "nodes", "-o", "json"]).await;
+        let table: serde_json::Value = serde_json::from_str(&said).ok()?;
         let row = table["nodes"]
             .as_array()?
             .iter()

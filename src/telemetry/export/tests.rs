@@ -69,6 +69,12 @@ fn sample() -> Scrape {
             cpu_ratio: Some(0.25),
             ..NodeSample::default()
         }],
+        engine: Some(EngineSample {
+            kind: "icecast".into(),
+            up: true,
+            restarts: 1,
+            mounts: vec![("/a".into(), 2, Some(3), None)],
+        }),
     }
 }
 
