@@ -260,6 +260,7 @@ impl Stage {
             events: Vec::new(),
             children: 0,
             region: String::new(),
+            assigned: None,
         };
         self.balancer.on_beat(&beat, self.now);
     }

@@ -15,6 +15,9 @@ use crate::app::SOCKET_FILE;
 /// A list of listeners asks every node, which takes its time.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// For what has no end of its own.
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// The API's answers are lists of what a cluster has; more than this is none of ours.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -150,14 +153,47 @@ impl Client {
                 )),
             };
         }
-        let said = sentence(value.as_ref(), &bytes);
-        Err(match status.as_u16() {
+        Err(self.refused(status, path, &bytes))
+    }
+
+    /// A stream of events after the one of the id `last`, for as long as it lives.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn stream(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<reqwest::Response, Failure> {
+        let request = self.http.get(format!("{}{path}", self.base));
+        let mut request = request
+            .timeout(A_YEAR)
+            .header("Accept", "text/event-stream");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let answer = request.send().await.map_err(|error| self.broken(error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let bytes = read(answer).await.map_err(|error| self.broken(error))?;
+        Err(self.refused(status, path, &bytes))
+    }
+
+    fn refused(&self, status: reqwest::StatusCode, path: &str, bytes: &[u8]) -> Failure {
+        let value: Option<Value> = serde_json::from_slice(bytes).ok();
+        let said = sentence(value.as_ref(), bytes);
+        match status.as_u16() {
             401 | 403 => Failure::said(Exit::Denied, self.denied(&said)),
             code => Failure::said(
                 Exit::Failed,
                 format!("{} answers {code} to `{path}`{}", self.named, colon(&said)),
             ),
-        })
+        }
     }
 
     fn denied(&self, said: &str) -> String {

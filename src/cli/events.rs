@@ -6,49 +6,34 @@ use serde_json::Value;
 
 use super::args::{Form, GetFlags};
 use super::client::{Client, Verb};
+use super::following::follow;
 use super::{Exit, Failure, Outcome, print, table};
 
-/// Between two questions of `--watch`.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+/// Where they are.
+const PATH: &str = "/api/v1/events";
 
-/// Prints them, the oldest first; with `--watch` goes on with each new one on a line of its own.
+/// Prints them, the oldest first; with `--watch` goes on with each new one as the node pushes it, on a line of
+/// its own.
 pub(super) fn get(flags: &GetFlags) -> Outcome {
     let client = Client::new(&flags.target)?;
-    let mut answer = ask(&client, None)?;
     if !flags.watch {
+        let answer = client.ask(Verb::Get, PATH, None)?;
         return match flags.output {
             Form::Json => print::json(&answer),
             _ => print::text(&listed(&answer)),
         };
     }
-    let mut last: Option<String> = None;
-    loop {
-        for event in events(&answer) {
-            last = event.get("id").and_then(Value::as_str).map(str::to_owned);
-            let text = match flags.output {
-                Form::Json => format!("{event}\n"),
-                _ => line(event),
-            };
-            if !written(&text)? {
-                return Ok(Exit::Fine);
-            }
-        }
-        std::thread::sleep(LOOK);
-        answer = match ask(&client, last.as_deref()) {
-            Ok(answer) => answer,
-            // A node that is restarted meanwhile is asked again, and then from its beginning.
-            Err(failure) if failure.exit == Exit::Unreachable => Value::Null,
-            Err(failure) => return Err(failure),
-        };
-    }
-}
-
-fn ask(client: &Client, after: Option<&str>) -> Result<Value, Failure> {
-    let path = match after {
-        Some(id) => format!("/api/v1/events?after={id}"),
-        None => "/api/v1/events".to_owned(),
-    };
-    client.ask(Verb::Get, &path, None)
+    follow(&client, PATH, |pushed| {
+        let event: Value = serde_json::from_str(&pushed.data).map_err(|error| {
+            let text = format!("the node sent an event that is no JSON: {error}");
+            Failure::said(Exit::Failed, text)
+        })?;
+        written(&match flags.output {
+            Form::Json => format!("{event}\n"),
+            _ => line(&event),
+        })
+    })?;
+    Ok(Exit::Fine)
 }
 
 fn events(answer: &Value) -> impl Iterator<Item = &Value> {

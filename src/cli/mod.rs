@@ -10,6 +10,7 @@ mod client;
 mod demo;
 mod describe;
 mod events;
+mod following;
 mod health;
 mod list;
 mod node;

@@ -1,9 +1,11 @@
 //! How busy this node is: what its own row and its beats say.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::processors::Reading;
 use super::{Control, Role};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
@@ -22,59 +24,34 @@ pub(super) struct Meter(Mutex<Measured>);
 struct Measured {
     at: Option<Instant>,
     sent: u64,
-    cpu: Option<Ticks>,
+    cpu: Option<Reading>,
     bandwidth_bits: u64,
     cpu_ratio: f64,
 }
 
-/// Processor time of the machine, in clock ticks.
-#[derive(Clone, Copy)]
-struct Ticks {
-    busy: u64,
-    all: u64,
-}
-
 impl Meter {
-    /// Bits a second sent and the machine's busy share, over the last half second or more.
+    /// Bits a second sent and the busy share of the processors that this node may use, over the last half second or more.
     fn measure(&self, sent: u64, now: Instant) -> (u64, f64) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let span = last.at.map(|at| now.saturating_duration_since(at));
         if span.is_some_and(|span| span < SPAN) {
             return (last.bandwidth_bits, last.cpu_ratio);
         }
-        let cpu = read_ticks();
+        let cpu = Reading::take(Path::new("/"));
         if let Some(span) = span {
             let bits = sent.saturating_sub(last.sent).saturating_mul(8);
             last.bandwidth_bits = (u128::from(bits) * 1000 / span.as_millis().max(1))
                 .try_into()
                 .unwrap_or(u64::MAX);
         }
-        if let (Some(before), Some(cpu)) = (last.cpu, cpu) {
-            let all = cpu.all.saturating_sub(before.all).max(1);
-            last.cpu_ratio = cpu.busy.saturating_sub(before.busy) as f64 / all as f64;
+        if let (Some(before), Some(cpu), Some(span)) = (last.cpu, cpu, span) {
+            last.cpu_ratio = cpu.share_since(before, span).unwrap_or(last.cpu_ratio);
         }
         last.at = Some(now);
         last.sent = sent;
         last.cpu = cpu;
         (last.bandwidth_bits, last.cpu_ratio)
     }
-}
-
-/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)).
-fn read_ticks() -> Option<Ticks> {
-    let text = std::fs::read_to_string("/proc/stat").ok()?;
-    let fields = text.lines().next()?.strip_prefix("cpu ")?;
-    let ticks: Vec<u64> = fields
-        .split_whitespace()
-        .take(8)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    let all: u64 = ticks.iter().sum();
-    let idle: u64 = ticks.iter().skip(3).take(2).sum();
-    Some(Ticks {
-        busy: all - idle,
-        all,
-    })
 }
 
 impl Control {
@@ -118,6 +95,7 @@ impl Control {
             events: Vec::new(),
             children: self.children(),
             region: config.region.clone(),
+            assigned: self.assigned(),
         }
     }
 
@@ -141,7 +119,7 @@ impl Control {
         self.meter.measure(sent.sum(), now)
     }
 
-    /// Share of the machine's processors in use.
+    /// Share of the processors in use that this node may use.
     pub(super) fn cpu_ratio(&self, now: Instant) -> f64 {
         self.measure(now).1
     }

@@ -173,6 +173,7 @@ impl Control {
         }
         self.balancer().on_beat(&beat, Instant::now());
         self.hear_events(&beat);
+        self.hear_word(&id, beat.assigned);
         if gone {
             self.step(Event::Leave(id.clone()));
         }

@@ -17,6 +17,7 @@ mod membership;
 mod orders;
 mod overload;
 mod placing;
+mod processors;
 mod tree;
 
 use std::collections::HashMap;
@@ -74,7 +75,7 @@ pub struct Config {
     pub max_listeners: u64,
     /// Bits a second that listeners may take here, 0 for no limit.
     pub max_bandwidth: u64,
-    /// Thousandths of the machine's processors in use above which nobody new is taken, 0 for no limit.
+    /// Thousandths of the processors (the machine's, or of the quota of its control group) in use above which nobody new is taken, 0 for no limit.
     pub max_cpu: u32,
     /// Share of newcomers beside other relays, 100 is usual.
     pub weight: u32,

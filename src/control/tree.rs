@@ -157,6 +157,20 @@ impl Control {
         })
     }
 
+    /// On a relay: whom the operator wants it to pull from, for its beats.
+    pub(super) fn assigned(&self) -> Option<NodeId> {
+        self.tree.assigned.borrow().clone()
+    }
+
+    /// A node says which word on its parent it was given. A primary that was restarted knows it from there; one that
+    /// has said something else since is right.
+    pub(super) fn hear_word(&self, node: &NodeId, assigned: Option<NodeId>) {
+        if let Some(parent) = assigned {
+            let mut words = self.tree.words();
+            words.entry(node.clone()).or_insert(Some(parent));
+        }
+    }
+
     /// What a beat's answer says of the node's parent.
     pub(super) fn word_on(&self, node: &NodeId) -> Option<String> {
         let words = self.tree.words();

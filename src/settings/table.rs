@@ -59,7 +59,7 @@ pub const KEYS: &[Key] = keys! {
     "max_bandwidth" --"max-bandwidth", Rate, Is("0"),
         "Rate that this node sends at most, such as `900Mbit`; 0 sets no limit.";
     "limits.cpu", Text, Unset("no limit"),
-        "Share of the machine's processors in use, such as `85%`, above which this node sends newcomers on; it has to last three seconds.";
+        "Share of the processors in use (the machine's, or of the quota of this node's control group, as in a container), such as `85%`, above which this node sends newcomers on; it has to last three seconds.";
     "max_sources", Integer { min: 1, max: 10_000 }, Is("64"),
         "Sources that this node takes at once at most.";
     "weight" --"weight", Integer { min: 1, max: 1_000 }, Is("100"),

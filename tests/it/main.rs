@@ -22,6 +22,7 @@ mod fronts;
 mod haproxy;
 mod health;
 mod joining;
+mod lasting;
 mod listeners;
 mod long_link;
 mod metadata;

@@ -398,6 +398,7 @@ impl World {
             events: Vec::new(),
             children: self.children(at) as u32,
             region: String::new(),
+            assigned: None,
         }
     }
 

@@ -82,6 +82,7 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
         events: Vec::new(),
         children: 0,
         region: String::new(),
+        assigned: None,
     }
 }
 

@@ -150,6 +150,9 @@ pub struct Beat {
     /// Where it stands; nodes of one region prefer each other as parents. Empty is unknown.
     #[serde(default)]
     pub region: String,
+    /// The parent that the operator wants it to have, as it was told last: a restarted primary learns it from here.
+    #[serde(default)]
+    pub assigned: Option<NodeId>,
 }
 
 impl Beat {
