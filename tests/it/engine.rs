@@ -226,6 +226,35 @@ async fn a_changed_password_reaches_icecast_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_passed_listener_may_close_its_side_and_is_kicked_and_a_source_is_killed() {
+    let node = icecast_primary().start().await;
+    engine_is(&node, "up").await;
+    let source = Source::start(&node, "/live.mp3").await;
+    let (mut listener, _) = listen(node.port, "/live.mp3").await;
+    listener.finish().await;
+    // Far more than what was on its way when it closed its side.
+    assert!(run_of(&listener.exact(1000 * FRAME).await).count >= 990);
+    let listed = node.asked(&["get", "listeners", "-o", "json"]).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let one = &listed["listeners"][0];
+    assert_eq!(one["address"], "127.0.0.1");
+    let id = one["id"].to_string();
+    node.asked(&["kick", id.trim_matches('"')]).await;
+    listener.ended().await;
+    eventually("nobody listens", async || {
+        let left = node.metric("relayctl_listeners", "/live.mp3").await;
+        (left == 0.0).then_some(())
+    })
+    .await;
+    let login = crate::harness::source::login("admin", &node.secret("admin-password"));
+    let kill = format!("GET /admin/killsource?mount=/live.mp3 HTTP/1.0\r\n{login}\r\n");
+    let (head, body) = ask(node.port, kill).await;
+    assert_eq!(head.status, 200, "{body}");
+    source.answer().await;
+    crate::harness::source::off_air(node.port, "/live.mp3").await;
+}
+
+#[tokio::test]
 async fn a_relay_with_icecast_plays_what_an_embedded_primary_has() {
     let primary = Plan::primary().name("head").start().await;
     let relay = Plan::relay(&primary)
