@@ -106,7 +106,8 @@ fn uses_in(code: &str) -> Vec<Vec<String>> {
     let words: Vec<&str> = code.split_whitespace().collect();
     let program = |word: &&str| {
         let word = word.trim_start_matches("$(").trim_start_matches(['"', '(']);
-        word == "relayctl" || word.ends_with("/relayctl")
+        // `VOLUME:/var/lib/relayctl` is a place.
+        word == "relayctl" || (word.ends_with("/relayctl") && !word.contains(':'))
     };
     let starts: Vec<usize> = (0..words.len()).filter(|at| program(&words[*at])).collect();
     let mut uses = Vec::new();

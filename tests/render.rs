@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "it/harness/mod.rs"]
+#[allow(dead_code)]
+mod harness;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,6 +26,8 @@ use relayctl::render::{
     Upstream,
 };
 use tempfile::TempDir;
+
+use harness::two_free_ports;
 
 /// Ten times what is expected; the default of Icecast's retry, 120 s, is far beyond.
 const DEADLINE: Duration = Duration::from_secs(70);
@@ -90,18 +96,6 @@ fn until<T>(what: &str, running: &[&Running], mut ask: impl FnMut() -> Option<T>
             );
         }
         thread::park_timeout(Duration::from_millis(50));
-    }
-}
-
-/// A port that is free now, and so is the next one.
-fn two_free_ports() -> u16 {
-    loop {
-        let first = TcpListener::bind((LOOPBACK, 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        let next = port.checked_add(1);
-        if next.is_some_and(|next| TcpListener::bind((LOOPBACK, next)).is_ok()) {
-            return port;
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use axum::response::Response;
 use super::access::Caller;
 use super::stats::{listen_url, present};
 use super::xml::answer;
+use crate::base::ids::MountId;
 use crate::cluster::snapshot::{NodeView, State};
 use crate::control::Control;
 use crate::engine::{Mount, MountState};
@@ -44,6 +45,7 @@ pub(super) fn scrape(control: &Control) -> Scrape {
             mount: id.to_string(),
             listeners: counters.listeners(),
             totals: Totals::from(&*counters),
+            replaced: replaced(control, &id),
             now: present.iter().find(|m| m.id == id).map(|m| now(m, base)),
         })
         .collect();
@@ -86,6 +88,12 @@ fn engine(outside: &Outside) -> EngineSample {
             })
             .collect(),
     }
+}
+
+fn replaced(control: &Control, id: &MountId) -> Option<bool> {
+    let engine = &control.engine;
+    engine.fallback_of(id)?;
+    Some(engine.stand_in(id).is_some())
 }
 
 /// Shards by how their sends reach the kernel.

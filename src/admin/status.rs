@@ -33,10 +33,13 @@ struct Row {
     kilobits: u64,
     content_type: String,
     live: bool,
+    silent: bool,
+    /// The mount that is heard instead.
+    hears: Option<String>,
 }
 
 impl Row {
-    fn of(mount: &Mount) -> Self {
+    fn of(control: &Control, mount: &Mount) -> Self {
         let content = mount.content();
         Self {
             name: said(&content, "name").unwrap_or_default(),
@@ -50,6 +53,11 @@ impl Row {
             kilobits: mount.bitrate() / 1000,
             content_type: content.content_type.clone(),
             live: mount.state() == MountState::Live,
+            silent: mount.is_silent() == Some(true),
+            hears: control
+                .engine
+                .stand_in(&mount.id)
+                .map(|to| to.id.path().to_owned()),
         }
     }
 }
@@ -65,7 +73,7 @@ pub fn page(control: &Control) -> String {
 fn render(control: &Control) -> Result<String, String> {
     let rows: Vec<Row> = present(control)
         .iter()
-        .map(|mount| Row::of(mount))
+        .map(|mount| Row::of(control, mount))
         .collect();
     let mut context = Context::new();
     context.insert("node", control.identity.name.as_str());

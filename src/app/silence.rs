@@ -1,12 +1,16 @@
-//! A primary listens to its own sources, once a second.
+//! A primary listens to its own sources, once a second, and acts on silence if it is told to.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::ids::MountId;
 use crate::control::Control;
+use crate::engine::{Engine, Mount};
+use crate::settings::choices::SilenceAction;
 use crate::settings::types::Settings;
 use crate::silence::{Config, Meter};
 use crate::wire::message::Happening;
@@ -14,13 +18,18 @@ use crate::wire::message::Happening;
 /// Between two rounds.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Reports what became silent, and what sounds again, until the shutdown.
+/// Silent mounts whose listeners hear another one, with that one.
+type Bypassed = BTreeMap<MountId, MountId>;
+
+/// Reports what became silent, and what sounds again, until the shutdown; sends listeners to the fallback and takes
+/// them back where the settings say so.
 pub(super) async fn watch(
     control: Arc<Control>,
     settings: watch::Receiver<Settings>,
     shutdown: CancellationToken,
 ) {
     let mut meter = Meter::default();
+    let mut bypassed = Bypassed::new();
     let mut rounds = tokio::time::interval(PACE);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -28,36 +37,86 @@ pub(super) async fn watch(
             () = shutdown.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        let config = {
+        let (config, action) = {
             let audio = &settings.borrow().audio;
-            Config {
+            let config = Config {
                 after: audio.silence,
                 below: audio.silence_level,
-            }
+                back: audio.silence_end,
+            };
+            (config, audio.silence_action)
         };
-        if config.after.is_zero() {
-            continue;
+        let mut silent = HashSet::new();
+        if !config.after.is_zero() {
+            let asked = Arc::clone(&control);
+            // Decoding takes a millisecond or two of a processor for each mount.
+            let round = tokio::task::spawn_blocking(move || {
+                let mounts = asked.engine.mounts();
+                let changed = meter.round(&mounts, &config, Instant::now());
+                let silent = note(&meter, &mounts);
+                (meter, changed, silent)
+            });
+            let Ok((kept, changed, found)) = round.await else {
+                tracing::error!("listening for silence broke: it goes on from nothing");
+                meter = Meter::default();
+                continue;
+            };
+            meter = kept;
+            for (mount, on) in changed {
+                control.happened(Happening::Silence { mount, on });
+            }
+            if action == SilenceAction::Fallback {
+                silent = found;
+            }
         }
-        let asked = Arc::clone(&control);
-        // Decoding takes a millisecond or two of a processor for each mount.
-        let round = tokio::task::spawn_blocking(move || {
-            let mounts = asked.engine.mounts();
-            let changed = meter.round(&mounts, &config, Instant::now());
-            for mount in &mounts {
-                if let Some(silent) = meter.is_silent(&mount.id) {
-                    mount.set_silent(silent);
-                }
-            }
-            (meter, changed)
-        });
-        let Ok((kept, changed)) = round.await else {
-            tracing::error!("listening for silence broke: it goes on from nothing");
-            meter = Meter::default();
+        act(&control, silent, &mut bypassed);
+    }
+}
+
+/// Tells each mount what is known of it; those that are silent.
+fn note(meter: &Meter, mounts: &[Arc<Mount>]) -> HashSet<MountId> {
+    let mut silent = HashSet::new();
+    for mount in mounts {
+        let Some(known) = meter.is_silent(&mount.id) else {
             continue;
         };
-        meter = kept;
-        for (mount, on) in changed {
-            control.happened(Happening::Silence { mount, on });
+        mount.set_silent(known);
+        if known {
+            silent.insert(mount.id.clone());
         }
     }
+    silent
+}
+
+/// Has the listeners of `silent` mounts hear their fallbacks, and tells what that changed for them.
+fn act(control: &Control, silent: HashSet<MountId>, bypassed: &mut Bypassed) {
+    let engine = &control.engine;
+    engine.set_silent(silent.clone());
+    let now: Bypassed = silent
+        .into_iter()
+        .filter_map(|id| heard(engine, id))
+        .collect();
+    for (mount, to) in &now {
+        if bypassed.get(mount) != Some(to) {
+            tracing::warn!(%mount, fallback = %to, "the source is silent: its listeners hear the fallback");
+            control.happened(Happening::Bypassed {
+                mount: mount.clone(),
+                to: to.clone(),
+            });
+        }
+    }
+    for mount in bypassed.keys().filter(|mount| !now.contains_key(*mount)) {
+        tracing::info!(%mount, "this mount is not bypassed any more");
+        control.happened(Happening::BypassEnded {
+            mount: mount.clone(),
+        });
+    }
+    *bypassed = now;
+}
+
+/// A silent mount that is there, and what stands in for it.
+fn heard(engine: &Engine, id: MountId) -> Option<(MountId, MountId)> {
+    engine.mount(&id)?;
+    let to = engine.stand_in(&id)?.id.clone();
+    Some((id, to))
 }

@@ -71,9 +71,11 @@ pub enum Command {
         /// Which shell
         shell: Shell,
     },
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
+    /// Print the manual page, or write one of each command into a folder
+    Man {
+        /// The folder; made where it is not there
+        dir: Option<PathBuf>,
+    },
     /// Print the version
     Version,
 }

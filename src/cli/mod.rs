@@ -13,6 +13,7 @@ mod events;
 mod following;
 mod health;
 mod list;
+mod man;
 mod node;
 mod not_yet;
 mod orders;
@@ -133,11 +134,7 @@ fn run(command: Command) -> Outcome {
             clap_complete::generate(shell, &mut self::command(), "relayctl", &mut text);
             print::bytes(&text)
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(self::command()).render(&mut text)?;
-            print::bytes(&text)
-        }
+        Command::Man { dir } => man::run(dir.as_deref()),
         Command::Version => print::text(&format!("relayctl {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

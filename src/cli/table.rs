@@ -80,6 +80,8 @@ const MOUNTS: &[Column] = &[
     wide("BITRATE", "bitrate", Shown::Rate),
     wide("EPOCH", "epoch", Shown::Plain),
     wide("OFFSET", "offset", Shown::Plain),
+    wide("SILENT", "silent", Shown::Plain),
+    wide("HEARS", "hears", Shown::Plain),
     column("TITLE", "title", Shown::Plain),
 ];
 

@@ -51,21 +51,26 @@ impl Control {
     }
 
     /// The mount whose audio somebody who asks for `id` gets now: itself, or where its source is lost the first of
-    /// its fallbacks that plays here or comes when it is asked for.
+    /// its fallbacks that plays here or comes when it is asked for. Where its source is silent, one that plays here.
     pub fn stands_for(&self, id: &MountId) -> Option<MountId> {
+        let bypassed = self.engine.is_bypassed(id);
         let own = self.engine.mount(id).is_some_and(|own| own.is_playable());
-        if own || self.is_offered(id) || !self.engine.is_replaceable(id) {
+        let plays = (own || self.is_offered(id)) && !bypassed;
+        if plays || !self.engine.is_replaceable(id) {
             return None;
         }
         if let Some(here) = self.engine.stand_in(id) {
             return Some(here.id.clone());
         }
+        if own || self.is_offered(id) {
+            return None;
+        }
         let mut chain = self.engine.fallbacks(id).into_iter();
         chain.find(|id| self.is_offered(id))
     }
 
-    /// Fallbacks that are to be fetched since listeners here wait for the source of their own mount: in time, so
-    /// that they are here when the hold is over.
+    /// Fallbacks that are to be fetched since listeners here wait for the source of their own mount, in time, so
+    /// that they are here when the hold is over; or since that source is silent.
     fn fallbacks_wanted(&self) -> Vec<MountId> {
         let carried = self.carried.borrow().clone();
         let is_live = |id: &MountId| {
@@ -73,9 +78,10 @@ impl Control {
             info.is_some_and(|info| info.state == MountState::Live)
         };
         let mounts = self.telemetry.mounts().into_iter();
-        let listened = mounts.filter(|(id, counters)| counters.listeners() > 0 && !is_live(id));
+        let sounds = |id: &MountId| is_live(id) && !self.engine.is_bypassed(id);
+        let listened = mounts.filter(|(id, counters)| counters.listeners() > 0 && !sounds(id));
         listened
-            .filter_map(|(id, _)| self.engine.fallbacks(&id).into_iter().find(is_live))
+            .filter_map(|(id, _)| self.engine.fallbacks(&id).into_iter().find(&sounds))
             .collect()
     }
 

@@ -245,6 +245,7 @@ impl Control {
         let fallback = self.engine.fallback_of(&id);
         let content = mount.map(|mount| mount.content()).unwrap_or_default();
         MountInfo {
+            bypassed: self.engine.is_bypassed(&id),
             mount: id,
             content_type: content.content_type.clone(),
             state: mount.map_or(MountState::Idle, |mount| super::load::state_of(mount)),

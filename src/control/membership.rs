@@ -87,6 +87,9 @@ impl Control {
                 ..
             } => {
                 self.engine.tell_fallbacks(told(&mounts));
+                let bypassed = mounts.iter().filter(|info| info.bypassed);
+                self.engine
+                    .set_silent(bypassed.map(|info| info.mount.clone()).collect());
                 self.carried
                     .send_if_modified(|known| std::mem::replace(known, mounts.clone()) != mounts);
             }

@@ -4,13 +4,14 @@
 //! it whenever a mount begins to play or ends; the shards follow it (`fanout::detour`). Must never: touch a
 //! listener, or decide for how long a source is waited for (`hold` does).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
 use super::format::{Codec, Params};
+use super::silent::misfit_between;
 use super::{Engine, Mount, MountState};
 use crate::base::ids::MountId;
 
@@ -76,6 +77,8 @@ pub(super) struct Detours {
     missed: Mutex<HashMap<MountId, Arc<Mount>>>,
     /// What the primary says of fallbacks, on a relay.
     told: ArcSwap<HashMap<MountId, Fallback>>,
+    /// Mounts whose source is silent and whose fallback is to be heard meanwhile.
+    pub silent: ArcSwap<HashSet<MountId>>,
 }
 
 /// Why a decoder that plays the one cannot go on with the other; `None` where it can.
@@ -153,17 +156,23 @@ impl Engine {
     /// The fallback that somebody who asks for `id` hears now; `None` where `id` itself plays, or nothing does.
     /// Only names of the settings and lost sources are replaced: a name that nobody knows has no audio.
     pub fn stand_in(&self, id: &MountId) -> Option<Arc<Mount>> {
-        if self.mount(id).is_some_and(|own| own.is_playable()) || !self.is_replaceable(id) {
+        let own = self.mount(id).filter(|own| own.is_playable());
+        let plays = own.is_some() && !self.is_bypassed(id);
+        if plays || !self.is_replaceable(id) {
             return None;
         }
         let chain = self.fallbacks(id);
-        chain.iter().find_map(|id| self.live(id))
+        match own {
+            Some(own) => self.better_than(&own, &chain),
+            None => self.first_live(&chain),
+        }
     }
 
     /// True where listeners of `id` may be given a fallback.
     pub fn is_replaceable(&self, id: &MountId) -> bool {
         let known = self.config.load().preset(id).is_some()
             || self.detours.told.load().contains_key(id)
+            || self.is_bypassed(id)
             || lock(&self.detours.missed).contains_key(id);
         known && self.fallback_of(id).is_some()
     }
@@ -178,18 +187,26 @@ impl Engine {
         all
     }
 
-    fn live(&self, id: &MountId) -> Option<Arc<Mount>> {
+    pub(super) fn live(&self, id: &MountId) -> Option<Arc<Mount>> {
         let mount = self.mount(id)?;
         (mount.state() == MountState::Live && mount.is_playable()).then_some(mount)
     }
 
-    /// Where those who asked for `id` are to be: at its own mount where that plays, else at the first fallback
-    /// that is live. Nowhere in particular where it has no fallback.
-    fn goal(&self, id: &MountId) -> Option<Arc<Mount>> {
+    /// Where those who asked for `id` are to be: at its own mount where that plays and is not to be passed by, else at
+    /// the first fallback that is live. Nowhere in particular where it has no fallback.
+    fn goal(&self, id: &MountId, so_far: Option<Arc<Mount>>) -> Option<Arc<Mount>> {
         self.fallback_of(id)?;
-        let own = self.mount(id).filter(|own| own.is_playable());
-        let mut chain = self.fallbacks(id).into_iter();
-        own.or_else(|| chain.find_map(|id| self.live(&id)))
+        let chain = self.fallbacks(id);
+        let Some(own) = self.mount(id).filter(|own| own.is_playable()) else {
+            return self.first_live(&chain);
+        };
+        if !self.is_bypassed(id) {
+            return Some(own);
+        }
+        let better = self.better_than(&own, &chain);
+        // A pause of the fallback sends nobody back into the silence.
+        let waits = |to: &Arc<Mount>| chain.contains(&to.id) && to.is_playable();
+        better.or_else(|| so_far.filter(waits)).or(Some(own))
     }
 
     /// The signpost of a name.
@@ -209,9 +226,9 @@ impl Engine {
 
     fn turn(&self, post: &Signpost) -> bool {
         let fallback = self.fallback_of(&post.id);
-        let returns = fallback.is_none_or(|fallback| fallback.returns);
-        post.returns.store(returns, Ordering::Relaxed);
-        let goal = self.goal(&post.id);
+        let followed = self.is_followed(&post.id, fallback.as_ref());
+        post.returns.store(followed, Ordering::Relaxed);
+        let goal = self.goal(&post.id, post.goal());
         let turned = post.turn(goal.as_ref());
         if turned && let Some(goal) = goal {
             tracing::debug!(mount = %post.id, at = %goal.id, "listeners of this mount are to be there");
@@ -247,16 +264,10 @@ impl Engine {
 
     fn say_where(&self, mount: &Mount) {
         let listeners = mount.counters.listeners();
-        let Some(goal) = self.goal(&mount.id).filter(|_| listeners > 0) else {
+        let Some(goal) = self.goal(&mount.id, None).filter(|_| listeners > 0) else {
             return;
         };
-        let format = |mount: &Mount| {
-            let params = mount.ring().section().map(|section| section.params.clone());
-            (mount.content().content_type.clone(), params)
-        };
-        let (from, to) = (format(mount), format(&goal));
-        let why = misfit((&from.0, from.1.as_ref()), (&to.0, to.1.as_ref()));
-        match why {
+        match misfit_between(mount, &goal) {
             None => {
                 tracing::info!(mount = %mount.id, fallback = %goal.id, listeners, "the source is gone: its listeners go to the fallback");
             }

@@ -11,6 +11,7 @@ mod mount;
 mod preset;
 mod replica;
 pub mod ring;
+mod silent;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -35,6 +35,7 @@ macro_rules! by_both {
 }
 
 mod fallback;
+mod silent;
 
 by_both! {
     a_mount_with_settings_of_its_own,

@@ -69,6 +69,16 @@ choice! {
 }
 
 choice! {
+    /// What follows from a source that sends silence.
+    SilenceAction {
+        /// It is reported.
+        None = "none",
+        /// And its listeners hear the fallback.
+        Fallback = "fallback",
+    }
+}
+
+choice! {
     /// Whether a primary serves listeners.
     Serve {
         /// Only while no relay can.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::addresses::{bind, primary, public};
 use super::choices::{
-    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, SilenceAction, Strategy,
 };
 use super::reader::Reader;
 use super::trees;
@@ -30,6 +30,9 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         );
     }
     let engine = reader.word("engine", Engine::Embedded);
+    let mounts = trees::mounts(reader);
+    let fallback = reader.get("fallback", trees::mount_id);
+    let has_fallback = fallback.is_some() || mounts.iter().any(|mount| mount.fallback.is_some());
     let settings = Settings {
         public: public(reader),
         name: reader.get("name", |value| {
@@ -49,11 +52,11 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         engines: engines(reader),
         forget: reader.duration("forget"),
         grace: reader.duration("grace"),
-        mounts: trees::mounts(reader),
-        fallback: reader.get("fallback", trees::mount_id),
+        mounts,
+        fallback,
         relays: trees::relays(reader),
         pull: pull(reader),
-        audio: audio(reader),
+        audio: audio(reader, has_fallback),
         fanout: fanout(reader),
         tls: tls(reader),
         trusted_proxies: reader
@@ -192,7 +195,7 @@ fn pull(reader: &mut Reader<'_>) -> Pull {
     }
 }
 
-fn audio(reader: &mut Reader<'_>) -> Audio {
+fn audio(reader: &mut Reader<'_>, has_fallback: bool) -> Audio {
     let audio = Audio {
         hold: reader.duration("hold"),
         ring: reader.duration("ring"),
@@ -205,8 +208,26 @@ fn audio(reader: &mut Reader<'_>) -> Audio {
         source_stale: reader.duration("source.stale"),
         silence: reader.duration("source.silence"),
         silence_level: reader.number("source.silence_level").unwrap_or(60),
+        silence_action: reader.word("source.silence_action", SilenceAction::None),
+        silence_end: reader.duration("source.silence_end"),
         takeover: reader.boolean("takeover"),
     };
+    if audio.silence_action == SilenceAction::Fallback {
+        let (what, next) = if audio.silence.is_zero() {
+            (
+                "is `fallback`, and `source.silence` is 0",
+                "set `source.silence: 30s`, or leave this out",
+            )
+        } else {
+            (
+                "is `fallback`, and no mount has one",
+                "set `fallback: /other.mp3`, or the `fallback` of a mount",
+            )
+        };
+        if audio.silence.is_zero() || !has_fallback {
+            reader.problem("source.silence_action", what, next);
+        }
+    }
     if audio.burst_time < Duration::from_secs(2) {
         reader.problem("burst.seconds", "is less than 2s", "players stop at less");
     }

@@ -1,7 +1,7 @@
 //! The table of every setting, of old names, and of what the design names but nothing carries out yet.
 
 use super::choices::{
-    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, SilenceAction, Strategy,
 };
 use super::keys::{Field, Key, Kind, NotYet, Old, Preset};
 
@@ -121,6 +121,10 @@ pub const KEYS: &[Key] = keys! {
         "Time after which a source that sends silence is reported by metric and event; 0 is never.";
     "source.silence_level", Integer { min: 20, max: 120 }, Is("60"),
         "Decibels below full scale under which a source's sound counts as silence.";
+    "source.silence_action", Choice(SilenceAction::NAMES), Is("none"),
+        "What follows beside the report: `fallback` lets listeners of the silent mount hear its `fallback` until the sound is back.";
+    "source.silence_end", Duration, Is("3s"),
+        "Time of sound after which a silent source is one that sounds again.";
     "takeover", Bool, Is("false"),
         "Let a second source with the right password take over a mount that is live.";
     "fanout.threads", Integer { min: 0, max: 1_024 }, Is("0"),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use super::choices::{
-    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, Strategy,
+    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, SilenceAction, Strategy,
 };
 pub use super::trees::{ForeignRelay, Mount};
 pub use super::values::Bind;
@@ -220,6 +220,10 @@ pub struct Audio {
     pub silence: Duration,
     /// Decibels below full scale under which it is silence.
     pub silence_level: u32,
+    /// What follows from it.
+    pub silence_action: SilenceAction,
+    /// Sound for so long ends it.
+    pub silence_end: Duration,
     /// A live source may be replaced.
     pub takeover: bool,
 }

@@ -2,11 +2,12 @@
 //!
 //! The directories are watched, not the files, since editors and Kubernetes replace a file rather than
 //! write it; and the content is compared, since a ConfigMap's link moves without any file being written.
-//! A look every half minute makes up for file systems that tell nobody.
+//! A look every half minute makes up for file systems that tell nobody. A file that cannot be read any more is
+//! news as well, once it has stayed so for a moment: then the reload says so.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::Watcher as _;
 use tokio::sync::{mpsc, watch};
@@ -19,6 +20,13 @@ pub struct Pace {
     pub debounce: Duration,
     /// Between two looks without any event.
     pub poll: Duration,
+}
+
+impl Pace {
+    /// Half a change is no news: a file may be away for so long.
+    fn patience(self) -> Duration {
+        self.debounce.saturating_mul(8)
+    }
 }
 
 impl Default for Pace {
@@ -71,13 +79,19 @@ pub fn watch(files: Vec<PathBuf>, pace: Pace) -> FileWatch {
     let task = tokio::spawn(async move {
         // Both live as long as the task: the channel must not close, the watcher must not stop.
         let _held = (watcher, news);
+        let mut away: Option<Instant> = None;
         loop {
-            let told = tokio::time::timeout(pace.poll, events.recv()).await;
+            let wait = away.map_or(pace.poll, |_| pace.patience().min(pace.poll));
+            let told = tokio::time::timeout(wait, events.recv()).await;
             if told.is_ok() {
                 settle(&mut events, pace.debounce).await;
             }
             let now = fingerprint(&files);
-            if now != seen && now.is_some() {
+            let is_gone = now.is_none() && seen.is_some();
+            away = is_gone.then(|| away.unwrap_or_else(Instant::now));
+            let stays_away = away.is_some_and(|since| since.elapsed() >= pace.patience());
+            if now != seen && (now.is_some() || stays_away) {
+                away = None;
                 seen = now;
                 sender.send_modify(|generation| *generation += 1);
             }
@@ -128,7 +142,7 @@ fn watcher(
     Ok(watcher)
 }
 
-/// One number for the content of all files, or none while one cannot be read: half a change is no news.
+/// One number for the content of all files, or none while one cannot be read.
 fn fingerprint(files: &[PathBuf]) -> Option<u64> {
     let mut hash = Xxh3::new();
     for file in files {
@@ -195,6 +209,25 @@ mod tests {
         fs::write(&file, "four").unwrap();
         let news = tokio::time::timeout(DEADLINE, watch.changed()).await;
         assert!(news.is_ok(), "the file was written in place");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_stays_away_is_news_and_so_is_its_return() {
+        let debounce = Duration::from_millis(5);
+        let pace = Pace {
+            debounce,
+            poll: SLOW,
+        };
+        let scene = tempfile::tempdir().unwrap();
+        let file = scene.path().join("file");
+        fs::write(&file, "one").unwrap();
+        let mut watch = watch(vec![file.clone()], pace);
+        fs::remove_file(&file).unwrap();
+        let news = tokio::time::timeout(DEADLINE, watch.changed()).await;
+        assert!(news.is_ok(), "the file is gone");
+        fs::write(&file, "one").unwrap();
+        let news = tokio::time::timeout(DEADLINE, watch.changed()).await;
+        assert!(news.is_ok(), "the file is back");
     }
 
     #[tokio::test]

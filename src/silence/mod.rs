@@ -26,6 +26,8 @@ pub struct Config {
     pub after: Duration,
     /// Decibels below full scale under which the sound's effective value is silence.
     pub below: u32,
+    /// A silent mount sounds again after this long of sound.
+    pub back: Duration,
 }
 
 /// Audio that is looked at in each round.
@@ -65,7 +67,7 @@ impl Meter {
         fed.filter_map(|mount| {
             let kept = self.mounts.entry(mount.id.clone()).or_default();
             let heard = kept.listen(mount, config);
-            let changed = kept.watch.observe(heard, now, config.after)?;
+            let changed = kept.watch.observe(heard, now, config)?;
             Some((mount.id.clone(), changed))
         })
         .collect()

@@ -89,6 +89,8 @@ pub struct MountSample {
     pub listeners: u64,
     /// Since the process began.
     pub totals: Totals,
+    /// Whether who asks for it hears its fallback now; none where it has none.
+    pub replaced: Option<bool>,
     /// `None` for a mount that is gone: then only its totals are shown, which must never fall.
     pub now: Option<MountNow>,
 }
@@ -290,6 +292,9 @@ fn set_mount(sample: &MountSample) {
     }
     let lost = float(totals.gap_micros) / 1e6;
     gauge!("relayctl_gap_seconds", "mount" => mount()).set(lost);
+    if let Some(replaced) = sample.replaced {
+        gauge!("relayctl_fallback_playing", "mount" => mount()).set(float(replaced.into()));
+    }
     let Some(now) = &sample.now else { return };
     gauge!("relayctl_listeners", "mount" => mount()).set(float(sample.listeners));
     gauge!("relayctl_source_up", "mount" => mount()).set(float(now.up.into()));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod manifests;
+mod monitoring;
 mod policy;
 mod settings;
 mod systemd;

@@ -16,13 +16,14 @@ pub struct Manifests {
 }
 
 /// Overlays, each with `kubectl apply -k`.
-const OVERLAYS: [&str; 7] = [
+const OVERLAYS: [&str; 8] = [
     "kubernetes/overlays/station",
     "kubernetes/overlays/autoscaled",
     "kubernetes/overlays/autoscaled-keda",
     "kubernetes/overlays/stations",
     "kubernetes/overlays/one-set",
     "kubernetes/overlays/per-pod",
+    "kubernetes/overlays/monitored",
     "openshift",
 ];
 
@@ -30,7 +31,7 @@ const OVERLAYS: [&str; 7] = [
 const FORMS: [&str; 4] = [
     "",
     "relays.autoscaling.by=hpa,listeners.type=LoadBalancer,sources.type=LoadBalancer",
-    "relays.autoscaling.by=keda,monitoring.serviceMonitor=true,networkPolicy=false",
+    "relays.autoscaling.by=keda,monitoring.serviceMonitor=true,monitoring.rules=true,networkPolicy=false",
     "userId=null,listeners.route.enabled=true,secret=mine,primary.persistence.storageClass=fast",
 ];
 

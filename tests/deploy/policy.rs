@@ -65,6 +65,33 @@ fn no_pod_is_root_or_may_more_than_it_needs() {
     });
 }
 
+/// A size as Kubernetes writes it.
+fn mebibytes(size: &Value) -> u64 {
+    let text = size.as_str().unwrap();
+    text.strip_suffix("Mi").unwrap().parse().unwrap()
+}
+
+/// The rule of `docs/kubernetes.md`: the limit of memory holds a queue of 48 KiB in the kernel for each listener (as
+/// `TCP_NOTSENT_LOWAT` and the send buffer bound it), and the process.
+#[test]
+fn memory_is_enough_for_the_listeners_that_a_pod_takes() {
+    each_workload(|_, workload, what| {
+        let container = container(workload);
+        let variables = container["env"].as_array().unwrap();
+        let most = variables
+            .iter()
+            .find(|variable| variable["name"] == "RELAYCTL_MAX_LISTENERS");
+        let most = most.unwrap_or_else(|| panic!("{what}: no limit of listeners"));
+        let most: u64 = most["value"].as_str().unwrap().parse().unwrap();
+        let limit = mebibytes(&container["resources"]["limits"]["memory"]);
+        assert!(
+            most * 48 / 1024 + 128 <= limit,
+            "{what}: {most} in {limit}Mi"
+        );
+        assert!(mebibytes(&container["resources"]["requests"]["memory"]) >= 64);
+    });
+}
+
 #[test]
 fn only_who_writes_a_secret_has_an_account() {
     each_workload(|manifests, workload, what| {

@@ -28,8 +28,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Before a cluster of two relays; ready when this returns.
+    /// Before a cluster of two relays, with timeouts of 4 s; ready when this returns.
     pub async fn start(kind: Kind, cluster: &Cluster) -> Self {
+        Self::start_with(kind, cluster, "4s").await
+    }
+
+    /// The same with other timeouts; 75 s are those of the files.
+    pub async fn start_with(kind: Kind, cluster: &Cluster, patience: &str) -> Self {
         let (listeners, sources) = (two_free_ports(), two_free_ports());
         let folder = tempfile::tempdir().unwrap();
         let nodes = [
@@ -38,8 +43,8 @@ impl Proxy {
             cluster.relays[1].port,
         ];
         let program = match kind {
-            Kind::Haproxy => haproxy(folder.path(), nodes, listeners, sources),
-            Kind::Nginx => nginx(folder.path(), nodes, listeners, sources),
+            Kind::Haproxy => haproxy(folder.path(), nodes, (listeners, sources), patience),
+            Kind::Nginx => nginx(folder.path(), nodes, (listeners, sources), patience),
         };
         let proxy = Self {
             listeners,
@@ -71,10 +76,15 @@ fn shipped(file: &str, changes: &[(&str, String)]) -> String {
     text
 }
 
-fn haproxy(folder: &Path, nodes: [u16; 3], listeners: u16, sources: u16) -> Program {
+fn haproxy(
+    folder: &Path,
+    nodes: [u16; 3],
+    (listeners, sources): (u16, u16),
+    patience: &str,
+) -> Program {
     let changes = [
-        ("timeout client 75s", "timeout client 4s".to_owned()),
-        ("timeout server 75s", "timeout server 4s".to_owned()),
+        ("timeout client 75s", format!("timeout client {patience}")),
+        ("timeout server 75s", format!("timeout server {patience}")),
     ];
     let file = folder.join("haproxy.cfg");
     fs::write(&file, shipped("haproxy/haproxy.cfg", &changes)).unwrap();
@@ -93,7 +103,12 @@ fn haproxy(folder: &Path, nodes: [u16; 3], listeners: u16, sources: u16) -> Prog
     Program::start(command)
 }
 
-fn nginx(folder: &Path, nodes: [u16; 3], listeners: u16, sources: u16) -> Program {
+fn nginx(
+    folder: &Path,
+    nodes: [u16; 3],
+    (listeners, sources): (u16, u16),
+    patience: &str,
+) -> Program {
     let changes = [
         ("10.0.0.10:8000", format!("127.0.0.1:{}", nodes[0])),
         ("10.0.0.11:8000", format!("127.0.0.1:{}", nodes[1])),
@@ -101,7 +116,7 @@ fn nginx(folder: &Path, nodes: [u16; 3], listeners: u16, sources: u16) -> Progra
         ("listen 80;", format!("listen 127.0.0.1:{listeners};")),
         ("listen 8010;", format!("listen 127.0.0.1:{sources};")),
         ("listen 8011;", format!("listen 127.0.0.1:{};", sources + 1)),
-        ("timeout 75s", "timeout 4s".to_owned()),
+        ("timeout 75s", format!("timeout {patience}")),
     ];
     let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
     assert!(

@@ -37,6 +37,7 @@ mod relays;
 mod replacing;
 mod shoutcast;
 mod silence;
+mod silence_acts;
 mod slow;
 mod sources;
 mod starting;

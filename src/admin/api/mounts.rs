@@ -47,6 +47,10 @@ struct Mount {
     bitrate: u64,
     /// Where its listeners go when its source is gone.
     fallback: Option<String>,
+    /// The mount that who asks for this one hears now, where that is another: its source is gone, or silent.
+    hears: Option<String>,
+    /// Whether its source sends silence, on the primary; `null` where nobody listens to that.
+    silent: Option<bool>,
     /// What the source calls itself.
     description: String,
     /// Where listeners reach it on this node.
@@ -88,6 +92,10 @@ pub(super) async fn mounts(
             .iter()
             .map(|mount| Mount {
                 fallback: fallback_of(&control, &mount.id),
+                hears: control
+                    .engine
+                    .stand_in(&mount.id)
+                    .map(|to| to.id.to_string()),
                 ..row(mount, &base, elsewhere(&control, mount))
             })
             .collect(),
@@ -132,6 +140,8 @@ fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
         offset: ring.end(),
         bitrate: mount.bitrate(),
         fallback: None,
+        hears: None,
+        silent: mount.is_silent(),
         description: said(&content, "name").unwrap_or_default(),
         url: listen_url(base, &mount.id),
         since: feeder

@@ -12,12 +12,12 @@ by_both! {
 }
 
 /// Three tones that never have a frame in common.
-const OURS: u32 = 0;
-const THEIRS: u32 = 1 << 24;
-const AGAIN: u32 = 2 << 24;
+pub(super) const OURS: u32 = 0;
+pub(super) const THEIRS: u32 = 1 << 24;
+pub(super) const AGAIN: u32 = 2 << 24;
 
 /// The frames `from..from + count` of a tone; a frame's number keeps seven bits of each byte.
-fn tone(of: u32, from: u32, count: u32) -> Vec<u8> {
+pub(super) fn tone(of: u32, from: u32, count: u32) -> Vec<u8> {
     let number = |n: u32| of + (n / 128) * 256 + n % 128;
     (from..from + count)
         .flat_map(|n| frames(number(n), 1))
@@ -25,7 +25,7 @@ fn tone(of: u32, from: u32, count: u32) -> Vec<u8> {
 }
 
 /// `audio` as runs of whole frames without a gap: tone, first frame, frames.
-fn runs(audio: &[u8]) -> Vec<(u32, u32, u32)> {
+pub(super) fn runs(audio: &[u8]) -> Vec<(u32, u32, u32)> {
     let mut runs: Vec<(u32, u32, u32)> = Vec::new();
     for frame in audio.chunks(FRAME) {
         let number = u32::from_be_bytes(frame[4..8].try_into().unwrap());
@@ -40,12 +40,12 @@ fn runs(audio: &[u8]) -> Vec<(u32, u32, u32)> {
     runs
 }
 
-fn id(path: &str) -> MountId {
+pub(super) fn id(path: &str) -> MountId {
     MountId::new(path).unwrap()
 }
 
 /// A mount's settings: its fallback, and whether its listeners come back.
-fn to(mount: &str, fallback: &str, returns: bool) -> (MountId, Preset) {
+pub(super) fn to(mount: &str, fallback: &str, returns: bool) -> (MountId, Preset) {
     let fallback = Fallback {
         mount: id(fallback),
         returns,
@@ -57,7 +57,7 @@ fn to(mount: &str, fallback: &str, returns: bool) -> (MountId, Preset) {
     (id(mount), preset)
 }
 
-fn engine_of(presets: Vec<(MountId, Preset)>) -> (Arc<Engine>, Ends) {
+pub(super) fn engine_of(presets: Vec<(MountId, Preset)>) -> (Arc<Engine>, Ends) {
     engine_with(Config {
         presets,
         ..config()
@@ -65,12 +65,12 @@ fn engine_of(presets: Vec<(MountId, Preset)>) -> (Arc<Engine>, Ends) {
 }
 
 /// The source is gone, and for longer than the hold.
-fn lose(engine: &Engine, source: Intake) {
+pub(super) fn lose(engine: &Engine, source: Intake) {
     drop(source);
     engine.tick(Instant::now() + Duration::from_secs(46));
 }
 
-fn all_at(engine: &Engine, mount: &str) -> bool {
+pub(super) fn all_at(engine: &Engine, mount: &str) -> bool {
     let states = engine.states();
     !states.is_empty() && states.iter().all(|state| state.mount == id(mount))
 }

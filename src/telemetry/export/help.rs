@@ -20,7 +20,7 @@ pub(super) fn describe_events() {
 }
 
 /// Counters of what happens, that stand at zero until it does.
-pub(super) const HAPPENINGS: [&str; 11] = [
+pub(super) const HAPPENINGS: [&str; 12] = [
     "relayctl_joins_total",
     "relayctl_leaves_total",
     "relayctl_deaths_total",
@@ -31,10 +31,11 @@ pub(super) const HAPPENINGS: [&str; 11] = [
     "relayctl_sources_total",
     "relayctl_sources_lost_total",
     "relayctl_silences_total",
+    "relayctl_bypasses_total",
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 19] = [
+pub(super) const EVENTS: [(&str, &str); 20] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -91,6 +92,10 @@ pub(super) const EVENTS: [(&str, &str); 19] = [
     (
         "relayctl_silences_total",
         "Times that a mount's source was found to send silence, on a primary.",
+    ),
+    (
+        "relayctl_bypasses_total",
+        "Times that listeners were sent from a silent mount to its fallback, on a primary.",
     ),
     (
         "relayctl_epochs_total",
@@ -190,7 +195,7 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 10] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 26] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 27] = [
     (
         "relayctl_engine_up",
         Unit::Count,
@@ -246,6 +251,11 @@ pub(super) const GAUGES: [(&str, Unit, &str); 26] = [
         "relayctl_ring_bytes",
         Unit::Bytes,
         "Audio of the mount that is kept for its listeners, all together.",
+    ),
+    (
+        "relayctl_fallback_playing",
+        Unit::Count,
+        "1 while who asks this node for the mount hears its fallback; only of mounts that have one.",
     ),
     (
         "relayctl_gap_seconds",

@@ -41,6 +41,7 @@ fn sample() -> Scrape {
                     slow_jumps: 2,
                     ..Totals::default()
                 },
+                replaced: Some(false),
                 now: Some(MountNow {
                     up: true,
                     silent: Some(false),
@@ -111,6 +112,7 @@ fn the_page_holds_every_series_and_promtool_likes_it() {
         "relayctl_pick_seconds_bucket{le=\"0.0000025\"} 0",
         "relayctl_access_log_dropped_total 0",
         "relayctl_mounts 1",
+        "relayctl_fallback_playing{mount=\"/a \\\"quoted\\\" é\"} 0",
         "icecast_up 1",
         "icecast_listeners{listenurl=\"http://127.0.0.1:8000/a\",server_type=\"audio/mpeg\"} 3",
         "relayctl_bandwidth_limit_bytes 1000",

@@ -111,6 +111,18 @@ pub enum Happening {
         /// Silence.
         on: bool,
     },
+    /// Listeners of a mount that is silent hear another one meanwhile.
+    Bypassed {
+        /// The silent one.
+        mount: MountId,
+        /// What they hear.
+        to: MountId,
+    },
+    /// That is over: its source sounds again, or it or its fallback has gone.
+    BypassEnded {
+        /// Which.
+        mount: MountId,
+    },
     /// A mount is no more.
     SourceEnded {
         /// Which.
@@ -144,6 +156,7 @@ impl Happening {
             Self::SourceUp { .. } => "relayctl_sources_total",
             Self::SourceLost { .. } => "relayctl_sources_lost_total",
             Self::Silence { on: true, .. } => "relayctl_silences_total",
+            Self::Bypassed { .. } => "relayctl_bypasses_total",
             Self::EpochChanged { .. } => "relayctl_epochs_total",
             _ => return None,
         })

@@ -31,6 +31,9 @@ pub struct MountInfo {
     /// They come back when the source does.
     #[serde(default = "returns")]
     pub fallback_override: bool,
+    /// Its source sends silence, and its listeners are to hear the fallback meanwhile.
+    #[serde(default)]
+    pub bypassed: bool,
 }
 
 fn returns() -> bool {
