@@ -36,6 +36,8 @@ pub(super) struct Stats {
 #[derive(Debug, Clone)]
 struct Source {
     mount: MountId,
+    /// The mount that is heard where this one's source stays away.
+    fallback: String,
     audio_info: Option<String>,
     /// Kilobits a second.
     bitrate: Option<u64>,
@@ -87,7 +89,7 @@ pub(super) fn said(content: &Content, name: &str) -> Option<String> {
 }
 
 impl Source {
-    fn of(mount: &Mount, base: &str) -> Self {
+    fn of(mount: &Mount, base: &str, control: &Control) -> Self {
         let content = mount.content();
         let counters = &mount.counters;
         let feeder = mount.feeder();
@@ -96,6 +98,11 @@ impl Source {
         let or = |name: &str, default: &str| said(&content, name).unwrap_or_else(|| default.into());
         Self {
             mount: mount.id.clone(),
+            fallback: control
+                .engine
+                .fallback_of(&mount.id)
+                .map(|fallback| fallback.mount.to_string())
+                .unwrap_or_default(),
             audio_info: said(&content, "audio-info"),
             bitrate: (kilobits > 0).then_some(kilobits),
             channels: params.as_ref().map(|p| p.channels).filter(|n| *n > 0),
@@ -192,7 +199,10 @@ impl Stats {
             server_id: server_id(control),
             started_unix_millis: control.telemetry.started_unix_millis,
             sessions: counters.iter().map(|(_, c)| c.sessions()).sum(),
-            sources: mounts.iter().map(|m| Source::of(m, base)).collect(),
+            sources: mounts
+                .iter()
+                .map(|m| Source::of(m, base, control))
+                .collect(),
         }
     }
 
@@ -268,7 +278,7 @@ impl Stats {
                 let name = source.mount.to_string();
                 let connected = now_unix_millis.saturating_sub(source.since_unix_millis) / 1000;
                 xml.element("source", &[("mount", &name)], |xml| {
-                    xml.text("fallback", "");
+                    xml.text("fallback", &source.fallback);
                     xml.text("listeners", source.listeners);
                     xml.text("Connected", connected);
                     xml.text("content-type", &source.content_type);

@@ -47,6 +47,11 @@ impl Signpost {
         }
     }
 
+    /// The mount that they asked for.
+    pub fn id(&self) -> &MountId {
+        &self.id
+    }
+
     /// The mount to read; `None` where there is no detour and no way on.
     pub fn goal(&self) -> Option<Arc<Mount>> {
         self.lock().upgrade()

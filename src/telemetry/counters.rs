@@ -19,6 +19,8 @@ pub struct MountCounters {
     slow_jumps: AtomicU64,
     slow_closes: AtomicU64,
     stalls: AtomicU64,
+    fallback_moves: AtomicU64,
+    fallback_returns: AtomicU64,
 }
 
 macro_rules! counter {
@@ -57,6 +59,10 @@ impl MountCounters {
         slow_closes, add_slow_closes;
         /// Listeners closed because their socket took nothing for too long.
         stalls, add_stalls;
+        /// Listeners that went on at the mount's fallback.
+        fallback_moves, add_fallback_moves;
+        /// Listeners that came back from a fallback.
+        fallback_returns, add_fallback_returns;
     }
 
     /// Listeners now.

@@ -135,6 +135,10 @@ pub struct Totals {
     pub slow_closes: u64,
     /// See [`MountCounters::stalls`].
     pub stalls: u64,
+    /// See [`MountCounters::fallback_moves`].
+    pub fallback_moves: u64,
+    /// See [`MountCounters::fallback_returns`].
+    pub fallback_returns: u64,
 }
 
 impl From<&MountCounters> for Totals {
@@ -150,6 +154,8 @@ impl From<&MountCounters> for Totals {
             slow_jumps: counters.slow_jumps(),
             slow_closes: counters.slow_closes(),
             stalls: counters.stalls(),
+            fallback_moves: counters.fallback_moves(),
+            fallback_returns: counters.fallback_returns(),
         }
     }
 }
@@ -288,6 +294,13 @@ fn set_mount(sample: &MountSample) {
         ("stalled", totals.stalls),
     ] {
         let name = "relayctl_slow_listeners_total";
+        counter!(name, "mount" => mount(), "action" => action).absolute(value);
+    }
+    for (action, value) in [
+        ("away", totals.fallback_moves),
+        ("back", totals.fallback_returns),
+    ] {
+        let name = "relayctl_fallback_moves_total";
         counter!(name, "mount" => mount(), "action" => action).absolute(value);
     }
     let lost = float(totals.gap_micros) / 1e6;

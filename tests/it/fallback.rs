@@ -3,9 +3,9 @@
 
 use crate::harness::cluster::api;
 use crate::harness::eventually;
-use crate::harness::node::Plan;
+use crate::harness::node::{Node, Plan};
 use crate::harness::peer::Peer;
-use crate::harness::source::{Source, listen, listen_with, on_air, set_title, strip};
+use crate::harness::source::{Source, listen, listen_with, login, on_air, set_title, strip};
 use crate::harness::tone::{self, FRAME};
 
 const MOUNT: &str = "/live.mp3";
@@ -76,6 +76,20 @@ impl Ear {
     }
 }
 
+/// Waits until the nodes have counted one and two listeners that were moved.
+async fn moved(nodes: [&Node; 2], action: &str) {
+    let labels = format!("action=\"{action}\"");
+    let name = "relayctl_fallback_moves_total";
+    eventually("the moves are counted", async || {
+        let counts = (
+            nodes[0].metric(name, &labels).await,
+            nodes[1].metric(name, &labels).await,
+        );
+        (counts.0 >= 1.0 && counts.1 >= 2.0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
     let yaml = format!(
@@ -121,11 +135,23 @@ async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
         (own["listeners"] == 3 && other["listeners"] == 0).then_some(())
     })
     .await;
+    moved([&primary, &relay], "away").await;
+    // Icecast's own list names it too, where the mount is there.
+    let login = login("admin", &primary.secret("admin-password"));
+    let list = async || {
+        let request = format!("GET /admin/listmounts HTTP/1.0\r\n{login}\r\n");
+        let mut peer = Peer::connect(primary.port).await;
+        let (head, body) = peer.ask(request).await;
+        assert_eq!(head.status, 200);
+        body
+    };
     // Who comes to the relay now hears it from the start.
     let (mut late, head) = listen(relay.port, MOUNT).await;
     assert_eq!(head.get("content-type"), Some("audio/mpeg"));
     assert!(tone::run(&late.exact(50 * FRAME).await).first >= THEIRS);
     let _source = Source::start_at(&primary, MOUNT, AGAIN).await;
+    let named = format!("<fallback>{JINGLE}</fallback>");
+    assert!(list().await.contains(&named), "{}", list().await);
     set_title(primary.port, MOUNT, &password, "again").await;
     for ear in &mut ears {
         ear.until(AGAIN).await;
@@ -142,4 +168,5 @@ async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
         }
         println!("runs of frames: {runs:?}, titles: {titles:?}");
     }
+    moved([&primary, &relay], "back").await;
 }

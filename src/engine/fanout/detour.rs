@@ -113,6 +113,12 @@ fn enter(entry: &mut Entry, goal: Arc<Mount>) -> bool {
     entry.offset = edge;
     entry.title_seen = OTHERS_TITLE;
     entry.leaving = false;
+    let home = entry.side.home.id();
+    if goal.id == *home {
+        goal.counters.add_fallback_returns(1);
+    } else if entry.side.mount.id == *home {
+        entry.side.mount.counters.add_fallback_moves(1);
+    }
     entry.side.mount = goal;
     restart_section(entry);
     true

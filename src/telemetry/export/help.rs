@@ -142,7 +142,7 @@ pub(super) fn describe_state() {
     }
 }
 
-pub(super) const COUNTERS: [(&str, Unit, &str); 10] = [
+pub(super) const COUNTERS: [(&str, Unit, &str); 11] = [
     (
         "relayctl_engine_restarts_total",
         Unit::Count,
@@ -192,6 +192,11 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 10] = [
         "relayctl_slow_listeners_total",
         Unit::Count,
         "Listeners that did not keep up: jump to the live edge, closed as slow, or stalled.",
+    ),
+    (
+        "relayctl_fallback_moves_total",
+        Unit::Count,
+        "Listeners of a mount that went away to its fallback, or came back.",
     ),
 ];
 
