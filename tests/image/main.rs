@@ -15,10 +15,13 @@
 mod harness;
 
 mod artefact;
+mod debian;
 mod docker;
 mod files;
 mod place;
 
+mod bare;
 mod compose;
+mod package;
 mod scratch;
 mod station;
