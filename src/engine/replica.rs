@@ -1,4 +1,7 @@
 //! The way in on a relay: bytes that already have their addresses are stored under the same ones.
+//!
+//! A parent's connection can break within a frame. Listeners who go elsewhere then, to a fallback, must have had whole
+//! frames alone; so the start of a frame is kept back until its rest has come, and is asked for again where it does not.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,9 +9,9 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::format::Section;
+use super::format::{Codec, Section, whole};
 use super::mount::{Content, Mount};
-use super::ring::{TimeMark, Writer};
+use super::ring::{Ring, TimeMark, Writer};
 use crate::base::ids::{Epoch, Position};
 
 /// A relay's hold on a mount that it carries; dropping it gives the mount back, and its listeners are held.
@@ -20,7 +23,14 @@ pub struct Replica {
     evicted: CancellationToken,
     /// Bytes lost since this mark; the next mark says how much time that was.
     lost: Option<(u64, TimeMark)>,
+    /// True while the ring is known to end at an edge. Else all is stored as it comes, until the next mark.
+    at_edge: bool,
+    /// The start of a frame, after the ring's end: less than a frame or page.
+    begun: Vec<u8>,
 }
+
+/// Bytes after the last mark in which edges are looked for; marks are 250 ms apart.
+const LOOKED_THROUGH: u64 = 1024 * 1024;
 
 impl Replica {
     pub(super) fn new(engine: Arc<Engine>, mount: Arc<Mount>, taken: super::mount::Taken) -> Self {
@@ -31,6 +41,8 @@ impl Replica {
             generation: taken.generation,
             evicted: taken.evicted,
             lost: None,
+            at_edge: false,
+            begun: Vec::new(),
         }
     }
 
@@ -44,12 +56,13 @@ impl Replica {
         &self.evicted
     }
 
-    /// The next byte wanted: where the ring ends. `None` before the first one.
+    /// The next byte that this parent is to send: where the ring and what is kept back end. `None` before the first
+    /// one.
     pub fn position(&self) -> Option<Position> {
         let ring = self.mount.ring();
         (ring.epoch() != Epoch(0)).then(|| Position {
             epoch: ring.epoch(),
-            offset: ring.end(),
+            offset: ring.end() + self.begun.len() as u64,
         })
     }
 
@@ -66,12 +79,17 @@ impl Replica {
         self.mount.set_content(content);
         if !goes_on {
             self.writer = Some(self.mount.start_epoch(epoch, start));
+            self.at_edge = false;
+            self.begun.clear();
+        } else if !self.at_edge {
+            self.at_edge = ends_at_edge(&self.mount.ring());
         }
         self.engine.announce();
     }
 
     /// A section begins (or began, before the window) at `offset`.
     pub fn section(&mut self, offset: u64, section: Section) {
+        self.edge(offset);
         let Some(writer) = &mut self.writer else {
             return;
         };
@@ -105,6 +123,7 @@ impl Replica {
 
     /// An edge with its time.
     pub fn time(&mut self, mark: TimeMark) {
+        self.edge(mark.offset);
         if let Some(writer) = &mut self.writer {
             writer.set_media_micros(mark.media_micros);
             writer.time(mark);
@@ -121,9 +140,14 @@ impl Replica {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        let end = writer.ring().end();
+        let stored = writer.ring().end();
+        let was_empty = stored == writer.ring().start();
+        let end = stored + self.begun.len() as u64;
         if offset > end {
-            let gap = offset - end;
+            // What is kept back will never be whole.
+            self.begun.clear();
+            self.at_edge = false;
+            let gap = offset - stored;
             self.mount.counters.add_gap(gap);
             let before = writer.ring().with_indexes(|i| i.times.back().copied());
             let (lost, since) = self
@@ -133,20 +157,77 @@ impl Replica {
             writer.skip_to(offset);
         }
         let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let fresh = if offset > end {
-            bytes
-        } else {
-            bytes.get(known..).unwrap_or(&[])
-        };
-        let was_empty = end == writer.ring().start();
-        writer.append(fresh, 0);
+        let fresh = bytes.get(known..).unwrap_or(&[]);
+        let before = writer.ring().end();
+        self.store(fresh);
+        let came = self.mount.ring().end().saturating_sub(before);
         if was_empty {
             // Those who wait for the mount to play look again.
             self.engine.announce();
         }
-        self.mount.counters.add_received(fresh.len() as u64);
+        self.mount.counters.add_received(came);
         self.mount.note_byte(now);
     }
+
+    /// Stores all of `fresh` but the start of a frame at its end.
+    fn store(&mut self, fresh: &[u8]) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        if !self.at_edge {
+            return writer.append(fresh, 0);
+        }
+        let section = writer.ring().section();
+        let codec = section.map_or(Codec::Opaque, |section| section.params.codec);
+        let mut kept = std::mem::take(&mut self.begun);
+        let all = if kept.is_empty() {
+            fresh
+        } else {
+            kept.extend_from_slice(fresh);
+            &kept
+        };
+        let found = whole(codec, all);
+        self.at_edge = found.is_some();
+        let (now, later) = all
+            .split_at_checked(found.unwrap_or(all.len()))
+            .unwrap_or((all, &[]));
+        writer.append(now, 0);
+        self.begun = later.to_vec();
+    }
+
+    /// The origin says that there is an edge at `offset`.
+    fn edge(&mut self, offset: u64) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        if writer.ring().end() + self.begun.len() as u64 == offset {
+            // It knows better than the headers that were read here.
+            writer.append(&std::mem::take(&mut self.begun), 0);
+            self.at_edge = true;
+        }
+    }
+}
+
+/// True where the frames after the last mark are whole to the last byte.
+fn ends_at_edge(ring: &Ring) -> bool {
+    let end = ring.end();
+    let last = ring.with_indexes(|i| i.times.iter().rev().find(|m| m.offset <= end).copied());
+    let (Some(mark), Some(section)) = (last, ring.section()) else {
+        return false;
+    };
+    if end - mark.offset > LOOKED_THROUGH {
+        return false;
+    }
+    let (chain, mut bytes, mut at) = (ring.pinned(), Vec::new(), mark.offset);
+    while at < end {
+        let slice = chain.slice_at(at);
+        if slice.is_empty() {
+            return false;
+        }
+        bytes.extend_from_slice(slice);
+        at += slice.len() as u64;
+    }
+    whole(section.params.codec, &bytes) == Some(bytes.len())
 }
 
 /// The playing time of `lost` bytes between two marks, by their share of the bytes between them.

@@ -161,7 +161,7 @@ impl<'a> Playing<'a> {
             Frame::Data { offset, bytes } => {
                 if let Some(replica) = &mut self.replica {
                     replica.data(offset, &bytes, now);
-                    let at = replica.position().unwrap_or_default();
+                    let at = self.pull.position().unwrap_or_default();
                     memory.standing.reached(at, self.depth);
                 }
             }

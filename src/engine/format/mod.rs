@@ -14,8 +14,10 @@ pub mod ogg;
 pub mod opaque;
 #[cfg(test)]
 mod testing;
+mod whole;
 
 pub use content_type::{for_content_type, is_ogg_type, normalise_content_type};
+pub use whole::whole;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

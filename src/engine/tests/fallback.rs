@@ -9,6 +9,7 @@ by_both! {
     another_format_is_a_clean_end,
     ogg_gets_the_header_pages_of_the_other_chain,
     a_newcomer_of_a_lost_mount_hears_its_fallback_and_then_its_own,
+    a_feed_that_was_cut_within_a_frame_is_left_at_an_edge,
 }
 
 /// Three tones that never have a frame in common.
@@ -282,6 +283,113 @@ fn a_newcomer_of_a_lost_mount_hears_its_fallback_and_then_its_own() {
     assert_eq!((heard[0].0, heard[0].1), (THEIRS, 0));
     assert_eq!(heard[1..], [(AGAIN, 0, 10)]);
     engine.stop();
+}
+
+/// A relay's mount under `/live.mp3`, from its first byte on.
+fn replica_of(engine: &Arc<Engine>) -> Replica {
+    let parent = Feeder {
+        address: None,
+        agent: "primary".into(),
+        since_unix_millis: 0,
+    };
+    let mut replica = engine.open_replica(&live(), parent).unwrap();
+    let content = Content {
+        content_type: "audio/mpeg".into(),
+        headers: Vec::new(),
+    };
+    replica.begin(Epoch(77), 0, content);
+    replica
+}
+
+/// What the origin says at `offset`, a frame's edge.
+fn marked(replica: &mut Replica, offset: usize) {
+    let mark = ring::TimeMark {
+        offset: offset as u64,
+        media_micros: (offset / FRAME) as u64 * 24_000,
+        wall_millis: 0,
+    };
+    replica.time(mark);
+}
+
+fn mpeg() -> Section {
+    Section {
+        params: Params {
+            codec: Codec::Mp3,
+            sample_rate: 48_000,
+            channels: 1,
+            profile: 0x13,
+        },
+        bitrate: 128_000,
+        header: Bytes::new(),
+    }
+}
+
+fn a_feed_that_was_cut_within_a_frame_is_left_at_an_edge() {
+    let (engine, _) = engine_of(vec![to("/live.mp3", "/b", true)]);
+    let mut other = engine.open_source(&id("/b"), offer()).unwrap();
+    push(&mut other, &tone(THEIRS, 0, 10));
+    let mut own = replica_of(&engine);
+    own.section(0, mpeg());
+    marked(&mut own, 0);
+    let sent = tone(OURS, 0, 20);
+    own.data(0, &sent[..10 * FRAME + 100], Instant::now());
+    let mut client = listen(&engine, &live(), b"", 0);
+    let mut audio = read(&mut client, 10 * FRAME);
+    // The rest of the eleventh comes, and not all of the thirteenth.
+    let more = &sent[10 * FRAME + 100..12 * FRAME + 383];
+    own.data(10 * FRAME as u64 + 100, more, Instant::now());
+    audio.extend(read(&mut client, 2 * FRAME));
+    drop(own);
+    let at = engine.mount(&live()).unwrap().ring().end();
+    assert_eq!(at, 12 * FRAME as u64, "the next parent is asked for it all");
+    engine.tick(Instant::now() + Duration::from_secs(46));
+    eventually("it is at the fallback", || all_at(&engine, "/b"));
+    engine.end(&id("/b"));
+    audio.extend(rest(&mut client));
+    assert_eq!(runs(&audio), [(OURS, 0, 12), (THEIRS, 0, 10)]);
+    engine.stop();
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// Whatever the sizes of what comes and wherever parents are lost, the ring ends at an edge, and none of its
+    /// bytes is lost or stands twice.
+    #[test]
+    fn a_relays_ring_ends_at_an_edge(
+        sizes in proptest::collection::vec(1_usize..2_000, 1..60),
+        lost in proptest::collection::vec(proptest::bool::weighted(0.2), 60),
+    ) {
+        let (engine, _) = engine_of(Vec::new());
+        let sent = tone(OURS, 0, 400);
+        let mut own = replica_of(&engine);
+        own.section(0, mpeg());
+        let mut said = 0;
+        for (size, lost) in sizes.into_iter().zip(lost) {
+            if lost {
+                drop(own);
+                own = replica_of(&engine);
+            }
+            let at = own.position().unwrap().offset as usize;
+            // A parent's frames of audio end at the marks.
+            let mark = (at + 1).next_multiple_of(11 * FRAME);
+            if at.is_multiple_of(11 * FRAME) && said <= at {
+                marked(&mut own, at);
+                said = at + 1;
+            }
+            let to = (at + size).min(mark).min(sent.len());
+            own.data(at as u64, &sent[at..to], Instant::now());
+            let ring = engine.mount(&live()).unwrap().ring();
+            let end = ring.end() as usize;
+            proptest::prop_assert_eq!(end % FRAME, 0);
+            proptest::prop_assert!(end <= to && to - end < FRAME);
+            proptest::prop_assert_eq!(own.position().unwrap().offset as usize, to);
+            let chain = ring.pinned();
+            proptest::prop_assert!(chain.slice_at(0) == &sent[..end.min(64 * 1024)]);
+        }
+        drop(own);
+        engine.stop();
+    }
 }
 
 /// A relay has its fallbacks by the primary's word; its own settings hold before it.

@@ -17,7 +17,7 @@ use super::carry::Carry;
 use super::{Codec, Framer, Params, Piece, Section};
 use bytes::Bytes;
 use logical::Logical;
-use page::{Found, Page};
+pub(super) use page::{Found, Page};
 
 /// The most that the header pages of a section may take.
 const HEADER_LIMIT: usize = 256 * 1024;
