@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::moves::Moves;
 use super::{Control, Role};
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::base::wall::unix_millis;
@@ -49,6 +50,8 @@ struct Inner {
     mounts: HashMap<MountId, (MountState, Epoch)>,
     /// Newcomers sent on since the last look, by reason.
     reflected: HashMap<&'static str, u64>,
+    /// Listeners who went to fallbacks and came back.
+    moves: Moves,
 }
 
 impl Default for Events {
@@ -196,8 +199,8 @@ impl Control {
         *self.events.lock().reflected.entry(reason).or_default() += 1;
     }
 
-    /// Looks at what nobody reports: mounts that came, went or began anew, and the newcomers sent on since the last
-    /// look. To be called a few times a second.
+    /// Looks at what nobody reports: mounts that came, went or began anew, and the newcomers sent on and listeners
+    /// moved since the last look. To be called a few times a second.
     pub(super) fn watch_what_happens(&self, every_second: bool) {
         if self.identity.role == Role::Primary {
             for what in self.mount_changes() {
@@ -214,6 +217,23 @@ impl Control {
                 reason: reason.to_owned(),
             });
         }
+        for what in self.moves() {
+            self.happened(what);
+        }
+    }
+
+    /// Who was moved to a fallback, or came back.
+    fn moves(&self) -> Vec<Happening> {
+        let mut told = Vec::new();
+        for (mount, counters) in self.telemetry.mounts() {
+            let heard = self.engine.stand_in(&mount).map(|to| to.id.clone());
+            // They may be back already.
+            let to = heard.or_else(|| self.engine.fallbacks(&mount).into_iter().next());
+            let (away, back) = (counters.fallback_moves(), counters.fallback_returns());
+            let moves = &mut self.events.lock().moves;
+            told.extend(moves.look(&mount, to.as_ref(), away, back));
+        }
+        told
     }
 
     fn mount_changes(&self) -> Vec<Happening> {

@@ -14,6 +14,7 @@ mod load;
 mod marks;
 mod members;
 mod membership;
+mod moves;
 mod orders;
 mod overload;
 mod placing;

@@ -6,6 +6,7 @@ use crate::harness::eventually;
 use crate::harness::node::{Node, Plan};
 use crate::harness::peer::Peer;
 use crate::harness::source::{Source, listen, listen_with, login, on_air, set_title, strip};
+use crate::harness::tls::Certificate;
 use crate::harness::tone::{self, FRAME};
 
 const MOUNT: &str = "/live.mp3";
@@ -90,12 +91,27 @@ async fn moved(nodes: [&Node; 2], action: &str) {
     .await;
 }
 
+/// Waits until the nodes have told of their listeners; how often they did.
+async fn told(primary: &Node, event: &str) -> usize {
+    eventually("the moves are told", async || {
+        let events = primary.asked(&["get", "events"]).await;
+        let of = |node: &str| {
+            let lines = events.lines().filter(|line| line.contains(node));
+            let told = lines.filter_map(|line| line.split_once(event)?.1.split_once("listeners="));
+            told.map(|(_, count)| count.trim().parse::<u64>().unwrap())
+                .sum::<u64>()
+        };
+        (of(" head ") == 1 && of(" leaf ") >= 2).then(|| events.matches(event).count())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
     let yaml = format!(
         "hold: 1s\nmetaint: {METAINT}\nmax_sources: 4\nmounts:\n  - {{path: {MOUNT}, fallback: {JINGLE}}}"
     );
-    let primary = Plan::primary().yaml(&yaml).start().await;
+    let primary = Plan::primary().name("head").yaml(&yaml).start().await;
     let password = primary.source_password();
     let source = Source::start(&primary, MOUNT).await;
     let _jingle = Source::start_at(&primary, JINGLE, THEIRS).await;
@@ -105,6 +121,7 @@ async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
     let mut ears = vec![Ear::at(primary.port, METAINT).await];
     // The relay knows of the fallback by its primary alone.
     let relay = Plan::relay(&primary)
+        .name("leaf")
         .yaml(&format!("hold: 1s\nmetaint: {METAINT}"))
         .start()
         .await;
@@ -136,6 +153,8 @@ async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
     })
     .await;
     moved([&primary, &relay], "away").await;
+    let event = format!("fallback_moved mount={MOUNT} to={JINGLE}");
+    assert_eq!(told(&primary, &event).await, 2, "once by each node");
     // Icecast's own list names it too, where the mount is there.
     let login = login("admin", &primary.secret("admin-password"));
     let list = async || {
@@ -151,7 +170,10 @@ async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
     assert!(tone::run(&late.exact(50 * FRAME).await).first >= THEIRS);
     let _source = Source::start_at(&primary, MOUNT, AGAIN).await;
     let named = format!("<fallback>{JINGLE}</fallback>");
-    assert!(list().await.contains(&named), "{}", list().await);
+    eventually("the list names it", async || {
+        list().await.contains(&named).then_some(())
+    })
+    .await;
     set_title(primary.port, MOUNT, &password, "again").await;
     for ear in &mut ears {
         ear.until(AGAIN).await;
@@ -169,4 +191,70 @@ async fn listeners_hear_the_fallback_and_come_back_in_the_same_connection() {
         println!("runs of frames: {runs:?}, titles: {titles:?}");
     }
     moved([&primary, &relay], "back").await;
+    drop(late);
+    // Those whose bytes are read late come back late.
+    told(&primary, &format!("fallback_returned mount={MOUNT}")).await;
+}
+
+/// What goes on for `ear` when the source is lost and when it is back: three runs of whole frames in one connection.
+async fn there_and_back(primary: &Node, source: Source, ear: &mut Ear) {
+    ear.until(0).await;
+    let (_, next) = source.finish().await;
+    ear.until(THEIRS).await;
+    let _source = Source::start_at(primary, MOUNT, AGAIN).await;
+    ear.until(AGAIN).await;
+    let runs = ear.runs();
+    assert_eq!(runs.len(), 3, "{runs:?}");
+    assert_eq!(runs[0].1, next, "the source's last frame");
+    assert!(runs[1].0 >= THEIRS && runs[1].1 < AGAIN, "{runs:?}");
+    assert_eq!(runs[2].0, AGAIN, "the first frame of the one that is back");
+    println!("runs of frames: {runs:?}");
+}
+
+#[tokio::test]
+async fn a_listener_by_tls_hears_the_fallback_and_comes_back() {
+    let certificate = Certificate::new();
+    let yaml = format!(
+        "{}\nhold: 1s\nmetaint: {METAINT}\nmounts:\n  - {{path: {MOUNT}, fallback: {JINGLE}}}",
+        certificate.yaml()
+    );
+    let primary = Plan::primary().yaml(&yaml).start().await;
+    let source = Source::start(&primary, MOUNT).await;
+    let _jingle = Source::start_at(&primary, JINGLE, THEIRS).await;
+    on_air(primary.port, MOUNT).await;
+    on_air(primary.port, JINGLE).await;
+    let tunnel = certificate.tunnel(primary.port).await;
+    let mut ear = Ear::at(tunnel, METAINT).await;
+    there_and_back(&primary, source, &mut ear).await;
+    let moves = async |action: &str| {
+        let labels = format!("action=\"{action}\"");
+        let name = "relayctl_fallback_moves_total";
+        primary.metric(name, &labels).await
+    };
+    assert_eq!((moves("away").await, moves("back").await), (1.0, 1.0));
+}
+
+/// The relay has the fallback only while somebody has to hear it, and then in time.
+#[tokio::test]
+async fn a_fallback_is_fetched_on_demand() {
+    let yaml = format!("hold: 5s\nmounts:\n  - {{path: {MOUNT}, fallback: {JINGLE}}}");
+    let primary = Plan::primary().yaml(&yaml).start().await;
+    let source = Source::start(&primary, MOUNT).await;
+    let _jingle = Source::start_at(&primary, JINGLE, THEIRS).await;
+    let relay = Plan::relay(&primary)
+        .yaml("hold: 5s\npull:\n  on_demand: true")
+        .start()
+        .await;
+    on_air(relay.port, MOUNT).await;
+    on_air(primary.port, JINGLE).await;
+    let mut ear = Ear::at(relay.port, 0).await;
+    ear.until(0).await;
+    let has = async |mount: &str| {
+        let rows = api(&relay, "mounts").await;
+        let is_live = |row: &serde_json::Value| row["name"] == mount && row["state"] == "live";
+        rows.iter().any(is_live)
+    };
+    assert!(has(MOUNT).await && !has(JINGLE).await, "fetched for nobody");
+    there_and_back(&primary, source, &mut ear).await;
+    assert!(has(JINGLE).await, "it was never here");
 }

@@ -123,6 +123,22 @@ pub enum Happening {
         /// Which.
         mount: MountId,
     },
+    /// The source of a mount stays away, or is silent: its listeners on this node went on at its fallback.
+    FallbackMoved {
+        /// The one that they asked for.
+        mount: MountId,
+        /// What they hear.
+        to: MountId,
+        /// How many.
+        listeners: u64,
+    },
+    /// They came back to the mount that they asked for.
+    FallbackReturned {
+        /// Which.
+        mount: MountId,
+        /// How many.
+        listeners: u64,
+    },
     /// A mount is no more.
     SourceEnded {
         /// Which.
