@@ -109,9 +109,14 @@ impl Keeper {
     /// # Errors
     /// A sentence, where an address in the settings cannot be read.
     pub fn station(&self, settings: &Settings) -> Result<Station, String> {
+        let mounts = self.mounts(settings);
+        let engine = &self.control.engine;
+        let told = mounts.iter().flatten();
+        let told = told.filter_map(|id| Some((id.clone(), engine.fallback_of(id)?)));
         let known = Known {
             port: Some(self.port),
-            mounts: self.mounts(settings),
+            fallbacks: told.collect(),
+            mounts,
             nodes: nodes(&self.control.snapshot().nodes),
             passwords: self.passwords(),
         };

@@ -1,12 +1,14 @@
 //! The configuration of other servers from our settings: what `relayctl render` prints, and what a running
 //! node keeps up to date in its data directory.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use url::Url;
 
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
+use crate::engine::Fallback;
 use crate::render::{
     Balancer, Limits, Paths, RenderMount, RenderNode, Role, RunAs, Scheme, Station, Timeouts,
     Upstream,
@@ -20,6 +22,8 @@ pub struct Known {
     pub port: Option<u16>,
     /// On a relay the primary's mounts; none where there is no such list, then the settings' own count.
     pub mounts: Option<Vec<MountId>>,
+    /// On a relay what the primary says of their fallbacks; the settings' own word wins.
+    pub fallbacks: HashMap<MountId, Fallback>,
     /// The nodes of the table; the settings' own list wins.
     pub nodes: Vec<RenderNode>,
     /// The passwords; an empty one is not known.
@@ -121,14 +125,41 @@ fn run_as(settings: &Settings) -> Option<RunAs> {
 }
 
 fn mounts(settings: &Settings, known: &Known) -> Vec<RenderMount> {
-    let own = |id: &MountId| settings.mounts.iter().find(|mount| mount.id == *id);
+    let rendered = |id: &MountId| {
+        let own = settings.mounts.iter().find(|mount| mount.id == *id);
+        let mut rendered = own.map_or_else(|| RenderMount::at(id.path()), mount);
+        if let Some(fallback) = fallback(settings, known, own, id) {
+            rendered.fallback = Some(fallback.mount.path().to_owned());
+            rendered.fallback_override = fallback.returns;
+        }
+        rendered
+    };
     match &known.mounts {
-        Some(list) => list
+        Some(list) => list.iter().map(rendered).collect(),
+        None => settings
+            .mounts
             .iter()
-            .map(|id| own(id).map_or_else(|| RenderMount::at(id.path()), mount))
+            .map(|mount| rendered(&mount.id))
             .collect(),
-        None => settings.mounts.iter().map(mount).collect(),
     }
+}
+
+/// The fallback of a mount as the engine has it (`Engine::fallback_of`): the mount's own, else the primary's word, else
+/// the general one.
+fn fallback(
+    settings: &Settings,
+    known: &Known,
+    own: Option<&Mount>,
+    id: &MountId,
+) -> Option<Fallback> {
+    let of = |to: &MountId, returns: bool| Fallback {
+        mount: to.clone(),
+        returns,
+    };
+    let own = own.and_then(|own| Some(of(own.fallback.as_ref()?, own.fallback_override)));
+    own.or_else(|| known.fallbacks.get(id).cloned())
+        .or_else(|| settings.fallback.as_ref().map(|to| of(to, true)))
+        .filter(|fallback| fallback.mount != *id)
 }
 
 fn mount(mount: &Mount) -> RenderMount {
@@ -137,7 +168,8 @@ fn mount(mount: &Mount) -> RenderMount {
         content_type: mount.content_type.clone(),
         max_listeners: mount.max_listeners,
         max_listener_duration: mount.max_listener_duration,
-        fallback: mount.fallback.as_ref().map(|id| id.path().to_owned()),
+        // See `fallback`.
+        fallback: None,
         fallback_override: mount.fallback_override,
         intro: mount.intro.clone(),
         burst: mount.burst.map(|burst| burst.0),
@@ -305,6 +337,58 @@ mod tests {
             ("head.example", 80)
         );
         assert_eq!((after.port, after.shoutcast_mount), (9100, None));
+    }
+
+    /// What the rendered file says is what the engine does with the same settings.
+    #[test]
+    fn fallbacks_are_those_of_the_engine() {
+        let settings = settings(&[
+            ("RELAYCTL_FALLBACK", "/noise.mp3"),
+            (
+                "RELAYCTL_MOUNTS",
+                "[{path: /live.mp3, fallback: /jingle.mp3, fallback_override: false}, /talk.mp3, /noise.mp3, /far.mp3]",
+            ),
+        ]);
+        let id = |path: &str| path.parse::<MountId>().unwrap();
+        let told = Fallback {
+            mount: id("/told.mp3"),
+            returns: false,
+        };
+        let fallbacks = HashMap::from([
+            (id("/far.mp3"), told.clone()),
+            (id("/live.mp3"), told.clone()),
+        ]);
+        let known = Known {
+            fallbacks: fallbacks.clone(),
+            ..Known::default()
+        };
+        let telemetry = crate::telemetry::Telemetry::new(Box::new(|_, _| {}));
+        let engine =
+            crate::engine::Engine::start(super::super::configs::engine(&settings), telemetry);
+        let engine = engine.unwrap();
+        engine.tell_fallbacks(fallbacks);
+        let made = station(&settings, Role::Primary, None, Path::new("/x"), &known).unwrap();
+        let rendered: Vec<_> = made
+            .mounts
+            .iter()
+            .map(|mount| (mount.fallback.as_deref(), mount.fallback_override))
+            .collect();
+        assert_eq!(
+            rendered,
+            [
+                (Some("/jingle.mp3"), false),
+                (Some("/noise.mp3"), true),
+                (None, true),
+                (Some("/told.mp3"), false)
+            ]
+        );
+        for mount in &made.mounts {
+            let played = engine.fallback_of(&id(&mount.path));
+            let played = played.map(|to| (to.mount.path().to_owned(), to.returns));
+            let said = mount.fallback.clone();
+            assert_eq!(played, said.map(|to| (to, mount.fallback_override)));
+        }
+        engine.stop();
     }
 
     #[test]
