@@ -43,4 +43,5 @@ mod sources;
 mod starting;
 mod storm;
 mod tls;
+mod tokens;
 mod tree;
