@@ -75,6 +75,12 @@ async fn whoever_lost_its_relay_passes_before_those_who_wait() {
     let after = answered.load(Ordering::SeqCst);
     println!("of {HERD} {before} had an answer when it came back, {after} when it had its own");
     assert_eq!(head.status, 302, "{head:?}");
+    // The same token at the relay that is left, while others wait for it: it plays at once.
+    let old = &target;
+    let left = cluster.relays[0].port;
+    let (mut direct, answer) = ask(2, left, old).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    tone::run(&direct.exact(FRAME).await);
     let (relay, target) = place_of(&head);
     let (mut peer, head) = ask(1, relay, &target).await;
     assert_eq!(head.status, 200, "{head:?}");
