@@ -59,7 +59,11 @@ impl AskError {
 
 impl Client {
     pub fn new(config: &Config, connector: &Connector) -> anyhow::Result<Self> {
-        let mut http = crate::discovery::http_client()
+        // The connector's trust, whatever the scheme: the next primary's may be another.
+        let tls = connector.tls_config();
+        let tls = tls.context("cannot check the primary's certificate")?;
+        let http = crate::discovery::http_client()
+            .tls_backend_preconfigured((*tls).clone())
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
@@ -69,11 +73,6 @@ impl Client {
                 " (Icecast relay)"
             ))
             .dns_resolver(std::sync::Arc::new(connector.resolver().clone()));
-        if config.primary.scheme() == "https" {
-            let tls = connector.tls_config();
-            let tls = tls.context("cannot check the primary's certificate")?;
-            http = http.tls_backend_preconfigured((*tls).clone());
-        }
         let http = http.build().context("cannot build the HTTP client")?;
         Ok(Self {
             http,

@@ -87,7 +87,7 @@ impl Connector {
     /// How TLS servers are checked; made at the first call.
     ///
     /// # Errors
-    /// Where the system's certificates cannot be read.
+    /// Where the provider of ciphers has none for any version of TLS.
     pub fn tls_config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));

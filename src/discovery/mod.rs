@@ -8,11 +8,12 @@ mod connect;
 mod http;
 mod order;
 mod resolver;
+mod system;
 mod trust;
 
 pub use address::{DEFAULT_PORT, PrimaryAddress, PrimaryAddressError};
 pub use connect::{CONNECT_TIMEOUT, Connector, Stream};
-pub use http::http_client;
+pub use http::{http_client, http_client_trusting};
 pub use order::{Service, Target};
 pub use resolver::{DiscoveryError, Resolver};
 pub use trust::{Pin, Trust, TrustError};

@@ -9,10 +9,13 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use rustls_platform_verifier::Verifier;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use super::system::System;
 
 /// A server's key, named by its digest: SHA-256 of the certificate's `SubjectPublicKeyInfo`, as in RFC 7469.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,9 @@ impl Trust {
         let found = CertificateDer::pem_file_iter(path).map_err(|e| unreadable(e.to_string()))?;
         for certificate in found {
             let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
+            // The same check as before a handshake, where it would come too late for whoever typed the path.
+            let usable = RootCertStore::empty().add(certificate.clone());
+            usable.map_err(|error| unreadable(error.to_string()))?;
             self.authorities.push(certificate);
         }
         if self.authorities.is_empty() {
@@ -85,18 +91,13 @@ impl Trust {
         self
     }
 
-    /// For a connection.
+    /// For a connection. The system's authorities are read when a server shows its certificate.
     ///
     /// # Errors
-    /// Where the system's certificates cannot be read, or one that was given is none.
+    /// Where the provider of ciphers has none for any version of TLS.
     pub(super) fn client_config(&self) -> Result<ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let chain = match self.authorities.is_empty() {
-            true => Verifier::new(Arc::clone(&provider)),
-            false => {
-                Verifier::new_with_extra_roots(self.authorities.clone(), Arc::clone(&provider))
-            }
-        }?;
+        let chain = System::new(self.authorities.clone(), Arc::clone(&provider));
         let verifier: Arc<dyn ServerCertVerifier> = match &self.pin {
             None => Arc::new(chain),
             Some(pin) => Arc::new(Pinned {
@@ -117,7 +118,7 @@ impl Trust {
 #[derive(Debug)]
 struct Pinned {
     pin: Pin,
-    chain: Verifier,
+    chain: System,
     provider: Arc<CryptoProvider>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::discovery::http_client;
+use crate::discovery::{http_client, http_client_trusting};
 
 /// Where the platform mounts a pod's service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -102,13 +102,16 @@ impl Api {
             path: account.join("ca.crt"),
             why,
         };
-        let mut client = http_client().timeout(PATIENCE).no_proxy();
-        if let Some(pem) = authority {
-            let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-            client = client.tls_certs_only(bundle.map_err(|error| broken(error.to_string()))?);
-        }
+        let client = match authority {
+            Some(pem) => {
+                let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+                http_client_trusting(bundle.map_err(|error| broken(error.to_string()))?)
+            }
+            None => http_client(),
+        };
+        let client = client.timeout(PATIENCE).no_proxy().build();
         Ok(Self {
-            client: client.build().map_err(|error| broken(error.to_string()))?,
+            client: client.map_err(|error| broken(error.to_string()))?,
             base,
             namespace: read(&account.join("namespace"))?.trim().to_owned(),
             token: account.join("token"),

@@ -94,8 +94,9 @@ where
     Ok((subscriber, Log { change }))
 }
 
-/// The decoder complains of each frame that it is given out of its row, and we give it a few a second: no news.
-const QUIET: &str = "symphonia=off";
+/// The decoder complains of each frame that it is given out of its row, and we give it a few a second: no news. What is wrong
+/// with a certificate is said once, where the connection was wanted.
+const QUIET: &str = "symphonia=off,rustls_platform_verifier=off";
 
 /// A bare level is ours; libraries stay at `warn`, since below it they show what passes through them.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {

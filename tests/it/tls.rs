@@ -204,3 +204,65 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_and_said() {
         assert!(program.stderr().contains(said), "{}", program.stderr());
     }
 }
+
+/// As in a root that is empty but for the program: what needs no certificate works, and what needs one says what to install.
+#[tokio::test]
+async fn authorities_of_the_system_are_missed_by_https_alone() {
+    let bare = |plan: Plan| {
+        let plan = plan.variable("SSL_CERT_FILE", "/nowhere.pem");
+        plan.variable("SSL_CERT_DIR", "/nowhere")
+    };
+    let primary = bare(Plan::primary().name("head")).start().await;
+    let _source = Source::start(&primary, MOUNT).await;
+    let token = primary.secret("join-token");
+    let relay = bare(Plan::joining(primary.port, &token).name("clear"));
+    let relay = relay.start().await;
+    on_air(relay.port, MOUNT).await;
+    eventually("the primary has asked the relay's URL", async || {
+        let rows = nodes_of(&primary).await;
+        rows.iter()
+            .any(|row| row["name"] == "clear" && row["state"] == "ready")
+            .then_some(())
+    })
+    .await;
+    for node in [&primary, &relay] {
+        let log = node.log();
+        assert!(!log.to_lowercase().contains("certificate"), "{log}");
+    }
+
+    let certificates = Certificates::make().await;
+    let (port, _haproxy) = front(&primary, &certificates).await;
+    // A key or an authority that was named is enough.
+    let pinned = format!("{token}.{}", certificates.pin().await);
+    let authority = shown(&certificates.file("ca.pem"));
+    for plan in [
+        joining(port, &pinned, "pinned"),
+        joining(port, &token, "named").flag("--primary-ca", &authority),
+    ] {
+        let relay = bare(plan).start().await;
+        on_air(relay.port, MOUNT).await;
+    }
+    let stranger = bare(joining(port, &token, "stranger")).start().await;
+    eventually("the relay says what is missing", async || {
+        let log = stranger.log();
+        let line = log.lines().find(|line| line.contains("not joined yet"))?;
+        assert!(line.contains("install `ca-certificates`"), "{line}");
+        assert!(line.contains("--primary-ca"), "{line}");
+        Some(())
+    })
+    .await;
+    // A client's question, with and without TLS.
+    let client = |address: String| {
+        let mut command = primary.words(&["status", "--addr", &address]);
+        command.env("RELAYCTL_API_TOKEN", primary.secret("admin-password"));
+        command.env("SSL_CERT_FILE", "/nowhere.pem");
+        command.env_remove("RELAYCTL_DATA_DIR");
+        Program::start(command)
+    };
+    let mut clear = client(primary.url());
+    assert!(clear.ended().await.success(), "{}", clear.stderr());
+    let mut asking = client(format!("https://localhost:{port}"));
+    assert_eq!(asking.ended().await.code(), Some(3), "{}", asking.stderr());
+    let said = asking.stderr();
+    assert!(said.contains("install `ca-certificates`"), "{said}");
+}
