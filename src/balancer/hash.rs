@@ -2,7 +2,7 @@
 //!
 //! A multiplication folded upon itself, eight bytes at a time, under a seed that nobody outside knows: several
 //! times cheaper than the standard library's, which defends against those who choose the keys; here they are
-//! ids of nodes that were let in, or hashes already.
+//! ids of nodes that were let in, descriptors, or hashes already.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -60,6 +60,10 @@ impl Hasher for Folded {
 
     fn write_u64(&mut self, word: u64) {
         self.fold(word);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.fold(word as u64);
     }
 
     fn finish(&self) -> u64 {

@@ -71,8 +71,8 @@ impl Tally {
 #[derive(Debug)]
 pub struct Reservations {
     /// In the order of their sequences, which have no gaps: a place is empty where one was closed, the first one
-    /// never.
-    line: VecDeque<Option<Reservation>>,
+    /// never. Each with the place of its node's tally, which stays as long as it does.
+    line: VecDeque<Option<(Reservation, usize)>>,
     /// Sequence of the first in the line.
     first: u64,
     open: usize,
@@ -137,14 +137,15 @@ impl Reservations {
             self.give_up_oldest();
         }
         let sequence = self.first.wrapping_add(self.line.len() as u64);
-        if let Some(tally) = self.tally_mut(&reservation.node) {
+        let tally = self.place(&reservation.node);
+        if let Some(tally) = self.tallies.get_mut(tally) {
             tally.reserved += 1;
             tally.bits = tally.bits.saturating_add(reservation.bits);
         }
         if !self.was_found(reservation.client, reservation.issued) {
             self.again.insert(reservation.client, sequence);
         }
-        self.line.push_back(Some(reservation));
+        self.line.push_back(Some((reservation, tally)));
         self.open += 1;
         sequence
     }
@@ -174,9 +175,10 @@ impl Reservations {
         let mut listeners = Vec::new();
         for sequence in sequences {
             let is_its_own = self.get(*sequence).is_some_and(|r| r.node == *node);
-            if let Some(reservation) = is_its_own.then(|| self.close(*sequence)).flatten() {
+            if let Some((reservation, tally)) = is_its_own.then(|| self.close(*sequence)).flatten()
+            {
                 listeners.push(reservation.listener);
-                if let Some(tally) = self.tally_mut(node) {
+                if let Some(tally) = self.tallies.get_mut(tally) {
                     tally.ended(true);
                 }
             }
@@ -202,7 +204,7 @@ impl Reservations {
             .line
             .front()
             .and_then(Option::as_ref)
-            .is_some_and(is_over)
+            .is_some_and(|(reservation, _)| is_over(reservation))
         {
             self.give_up_oldest();
         }
@@ -217,7 +219,8 @@ impl Reservations {
     }
 
     fn get(&self, sequence: u64) -> Option<&Reservation> {
-        self.line.get(self.place_in_line(sequence)?)?.as_ref()
+        let (reservation, _) = self.line.get(self.place_in_line(sequence)?)?.as_ref()?;
+        Some(reservation)
     }
 
     fn place_in_line(&self, sequence: u64) -> Option<usize> {
@@ -226,7 +229,7 @@ impl Reservations {
 
     fn close_all(&mut self, wanted: impl Fn(&Reservation) -> bool) {
         let places = (self.first..).zip(&self.line);
-        let ours = places.filter(|(_, place)| place.as_ref().is_some_and(&wanted));
+        let ours = places.filter(|(_, place)| place.as_ref().is_some_and(|(one, _)| wanted(one)));
         let ours: Vec<u64> = ours.map(|(sequence, _)| sequence).collect();
         for sequence in ours {
             self.close(sequence);
@@ -235,34 +238,29 @@ impl Reservations {
 
     fn give_up_oldest(&mut self) {
         let closed = self.close(self.first);
-        if let Some(reservation) = closed.filter(|reservation| reservation.confirms)
-            && let Some(tally) = self.tally_mut(&reservation.node)
+        if let Some((_, tally)) = closed.filter(|(reservation, _)| reservation.confirms)
+            && let Some(tally) = self.tallies.get_mut(tally)
         {
             tally.ended(false);
         }
     }
 
-    fn close(&mut self, sequence: u64) -> Option<Reservation> {
+    fn close(&mut self, sequence: u64) -> Option<(Reservation, usize)> {
         let place = self.place_in_line(sequence)?;
-        let reservation = self.line.get_mut(place)?.take()?;
+        let (reservation, tally) = self.line.get_mut(place)?.take()?;
         self.open -= 1;
         while let Some(None) = self.line.front() {
             self.line.pop_front();
             self.first = self.first.wrapping_add(1);
         }
-        if let Some(tally) = self.tally_mut(&reservation.node) {
+        if let Some(tally) = self.tallies.get_mut(tally) {
             tally.reserved = tally.reserved.saturating_sub(1);
             tally.bits = tally.bits.saturating_sub(reservation.bits);
         }
         if self.again.get(&reservation.client) == Some(&sequence) {
             self.again.remove(&reservation.client);
         }
-        Some(reservation)
-    }
-
-    fn tally_mut(&mut self, node: &NodeId) -> Option<&mut Tally> {
-        let place = self.place(node);
-        self.tallies.get_mut(place)
+        Some((reservation, tally))
     }
 }
 

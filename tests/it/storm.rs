@@ -85,6 +85,42 @@ async fn a_connection_asks_again_after_a_redirect_and_after_an_answer_of_the_api
     }
 }
 
+/// Answers of one round leave together: each reaches the one who asked for it, round after round.
+#[tokio::test]
+async fn in_a_storm_on_kept_connections_each_gets_its_own_answers() {
+    const PEERS: u16 = 100;
+    let cluster = Cluster::start(2).await;
+    let _source = Source::start(&cluster.primary, "/live.mp3").await;
+    cluster.on_air("/live.mp3").await;
+    let mut all = JoinSet::new();
+    for n in 0..PEERS {
+        let port = cluster.primary.port;
+        all.spawn(async move {
+            let mut peer = Peer::connect_from(address(n), port).await;
+            for round in 0..20 {
+                let who = format!("?who={n}-{round}&");
+                let more = format!("User-Agent: player {n}\r\n");
+                let target = format!("/live.mp3{}", who.trim_end_matches('&'));
+                peer.send(get(&target, "HTTP/1.1", &more)).await;
+                let (head, _) = peer.ask("").await;
+                assert_eq!(head.get("connection"), Some("keep-alive"));
+                let location = head.get("location").unwrap_or_default();
+                assert!(location.contains(&who), "{n}, {round}: {}", head.status);
+            }
+            // The last one ends the connection, behind all that was answered.
+            let last = get("/live.mp3?who=last", "HTTP/1.1", "Connection: close\r\n");
+            let (head, _) = peer.ask(last).await;
+            assert!(
+                head.get("location")
+                    .unwrap_or_default()
+                    .contains("?who=last&")
+            );
+            assert!(peer.rest().await.is_empty());
+        });
+    }
+    all.join_all().await;
+}
+
 #[tokio::test]
 async fn one_who_stood_in_line_keeps_its_connection() {
     // A relay of 400 places is given 20 newcomers at once and 20 a second from then on.

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use slab::Slab;
 
 use super::IDLE;
+use crate::balancer::hash::Table;
 use crate::edge::connection::Conn;
 use crate::edge::gate::{GRACE, Gate};
 use crate::edge::stream::Stream;
@@ -53,8 +54,8 @@ pub(super) struct Guest {
     pub answered: u32,
     /// It has closed its side.
     pub hung_up: bool,
-    /// The place under which the readiness queue knows it.
-    watched: Option<usize>,
+    /// The readiness queue knows it.
+    watched: bool,
     generation: u32,
 }
 
@@ -80,7 +81,7 @@ impl Guest {
             since: now,
             answered: 0,
             hung_up: false,
-            watched: None,
+            watched: false,
             generation: 0,
         }
     }
@@ -98,14 +99,20 @@ impl Guest {
             since: conn.accepted,
             answered: conn.answered,
             hung_up: false,
-            watched: None,
+            watched: false,
             generation: 0,
         })
     }
 
+    /// Its descriptor, under which the readiness queue knows it for as long as it lives: a place of our own would be
+    /// another one after each answer, and that is a system call.
+    fn key(&self) -> usize {
+        usize::try_from(self.stream.as_raw_fd()).unwrap_or(usize::MAX)
+    }
+
     /// The socket alone, no more watched here.
     pub fn into_socket(mut self, registry: &Registry) -> io::Result<StdStream> {
-        if self.watched.is_some() {
+        if self.watched {
             registry.deregister(&mut self.stream)?;
         }
         Ok(self.stream.into())
@@ -148,7 +155,8 @@ impl Leaving {
 /// All of them.
 #[derive(Default)]
 pub(super) struct Guests {
-    seats: Slab<Guest>,
+    /// By descriptor.
+    seats: Table<usize, Guest>,
     /// Those without a byte yet, oldest first; who left by itself is skipped.
     unheard: VecDeque<(usize, u32)>,
     unheard_count: usize,
@@ -172,14 +180,11 @@ impl Guests {
     /// # Errors
     /// Where the system does not watch it; the guest is closed then.
     pub fn seat(&mut self, mut guest: Guest, registry: &Registry, gate: &Gate) -> io::Result<()> {
-        let place = self.seats.vacant_entry();
-        let key = place.key();
-        match guest.watched {
-            Some(known) if known == key => {}
-            Some(_) => registry.reregister(&mut guest.stream, Token(key), Interest::READABLE)?,
-            None => registry.register(&mut guest.stream, Token(key), Interest::READABLE)?,
+        let key = guest.key();
+        if !guest.watched {
+            registry.register(&mut guest.stream, Token(key), Interest::READABLE)?;
+            guest.watched = true;
         }
-        guest.watched = Some(key);
         match guest.waits {
             Waits::First => {
                 self.generation = self.generation.wrapping_add(1);
@@ -191,7 +196,7 @@ impl Guests {
             Waits::Next => self.idle += 1,
             Waits::Farewell => {}
         }
-        place.insert(guest);
+        self.seats.insert(key, guest);
         if self.unheard.len() > 2 * self.unheard_count + 64 {
             let seats = &self.seats;
             self.unheard.retain(|place| is_unheard(seats, *place));
@@ -199,9 +204,9 @@ impl Guests {
         Ok(())
     }
 
-    /// The guest of a place, which is free then.
+    /// The guest of a descriptor, which waits no more then.
     pub fn take(&mut self, key: usize, gate: &Gate) -> Option<Guest> {
-        let guest = self.seats.try_remove(key)?;
+        let guest = self.seats.remove(&key)?;
         match guest.waits {
             Waits::First => {
                 self.unheard_count -= 1;
@@ -237,15 +242,15 @@ impl Guests {
 
     fn take_all(&mut self, gate: &Gate, wanted: impl Fn(&Guest) -> bool) -> Vec<Guest> {
         let all = self.seats.iter().filter(|(_, guest)| wanted(guest));
-        let keys: Vec<usize> = all.map(|(key, _)| key).collect();
+        let keys: Vec<usize> = all.map(|(key, _)| *key).collect();
         keys.into_iter()
             .filter_map(|key| self.take(key, gate))
             .collect()
     }
 }
 
-fn is_unheard(seats: &Slab<Guest>, (key, generation): (usize, u32)) -> bool {
+fn is_unheard(seats: &Table<usize, Guest>, (key, generation): (usize, u32)) -> bool {
     seats
-        .get(key)
+        .get(&key)
         .is_some_and(|guest| guest.waits == Waits::First && guest.generation == generation)
 }

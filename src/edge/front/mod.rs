@@ -43,6 +43,7 @@ use crate::base::ids::MountId;
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
 use guest::{Guest, Guests, Waits};
+use reply::Outbox;
 use rest::Rest;
 
 /// A connection that is kept alive is closed when nothing comes for this long.
@@ -82,6 +83,7 @@ pub(super) struct Front {
     request: Request,
     /// What was answered last.
     answer: Vec<u8>,
+    outbox: Outbox,
     /// The path and the mount that were asked for last: in a storm all ask for the same.
     known: Option<(String, MountId)>,
 }
@@ -139,6 +141,7 @@ impl Front {
             heard: vec![0; READ],
             request: Request::new(Method::Get, "/", Version::Http11),
             answer: Vec::new(),
+            outbox: Outbox::default(),
             known: None,
         };
         Ok((front, Bell { waker, returns }))
@@ -184,7 +187,9 @@ impl Front {
                 }
             }
         }
-        heard + self.accept(now)
+        heard += self.accept(now);
+        self.send_out(now);
+        heard
     }
 
     /// How long nothing can happen without an event.
@@ -198,7 +203,7 @@ impl Front {
     }
 
     fn on_ready(&mut self, key: usize, event: &Event, now: Instant) {
-        // The place may have been given up and taken again by the same round of events.
+        // It may have gone by the same round of events.
         let Some(mut guest) = self.guests.take(key, &self.edge.gate) else {
             return;
         };
@@ -230,6 +235,9 @@ impl Front {
         self.heard = heard;
         if let Some(guest) = stays {
             self.seat(guest);
+        }
+        if self.outbox.is_full() {
+            self.send_out(now);
         }
     }
 

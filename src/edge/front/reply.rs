@@ -14,10 +14,36 @@ use crate::edge::serve::{Served, Settled};
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
 
+/// Answers that leave together at most: the first of them waits for the decisions of all.
+const MOST_AT_ONCE: usize = 64;
+
 /// What becomes of a guest that was answered.
 enum Next {
     Keep(Guest),
     Gone,
+}
+
+/// Answers of one round, which leave one after the other at its end.
+///
+/// The one who asked is woken by the first and still awake when the next ones come; with a decision between two
+/// answers it would be woken for each, and the sender pays for that.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Each guest, where its answer ends in `bytes`, and whether the connection is kept.
+    guests: Vec<(Guest, usize, bool)>,
+    bytes: Vec<u8>,
+}
+
+impl Outbox {
+    fn put(&mut self, guest: Guest, answer: &[u8], keep: bool) {
+        self.bytes.extend_from_slice(answer);
+        self.guests.push((guest, self.bytes.len(), keep));
+    }
+
+    /// So many wait that they should leave now.
+    pub fn is_full(&self) -> bool {
+        self.guests.len() >= MOST_AT_ONCE
+    }
 }
 
 impl Front {
@@ -57,12 +83,21 @@ impl Front {
         let keep = self.may_keep(&guest, &request);
         let edge = Arc::clone(&self.edge);
         let buffer = std::mem::take(&mut self.answer);
+        // Closing over bytes that were not read would take the answer back.
+        let all_read = after.is_empty() && !request.has_body();
         let next = match self.route_of(&request) {
             Route::Listen(mount) => {
                 let settled = edge.settle(&request, &mount, guest.client.ip(), keep, buffer, now);
                 match settled {
                     Settled::Answer { bytes, keep } => {
-                        self.send(guest, &request, bytes, keep, after)
+                        let next = if all_read {
+                            self.outbox.put(guest, &bytes, keep);
+                            Next::Gone
+                        } else {
+                            self.send(guest, &bytes, keep, false)
+                        };
+                        self.answer = bytes;
+                        next
                     }
                     Settled::Serve(served) => {
                         return self.serve(guest, request, mount, served);
@@ -75,7 +110,11 @@ impl Front {
                 }
             }
             route => match edge.at_once(&request, &route, keep) {
-                Some(bytes) => self.send(guest, &request, bytes, keep, after),
+                Some(bytes) => {
+                    let next = self.send(guest, &bytes, keep, !keep && all_read);
+                    self.answer = bytes;
+                    next
+                }
                 None => {
                     self.hand(guest, before);
                     Next::Gone
@@ -114,19 +153,28 @@ impl Front {
             && self.guests.idle() < self.edge.idle_room()
     }
 
-    /// One send; what a socket does not take of it at once is left to a task.
-    fn send(
-        &mut self,
-        mut guest: Guest,
-        request: &Request,
-        bytes: Vec<u8>,
-        keep: bool,
-        after: &[u8],
-    ) -> Next {
-        // Closing over bytes that were not read would take the answer back.
-        let last = !keep && after.is_empty() && !request.has_body();
+    /// Sends what the round has answered.
+    pub(super) fn send_out(&mut self, now: Instant) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut begin = 0;
+        for (guest, end, keep) in outbox.guests.drain(..) {
+            let bytes = outbox.bytes.get(begin..end).unwrap_or_default();
+            begin = end;
+            if let Next::Keep(mut guest) = self.send(guest, bytes, keep, !keep) {
+                guest.waits = Waits::Next;
+                guest.since = now;
+                self.seat(guest);
+            }
+        }
+        outbox.bytes.clear();
+        self.outbox = outbox;
+    }
+
+    /// One send; what a socket does not take of it at once is left to a task. `last` says that all was read which
+    /// the guest sent, and that the connection ends with this.
+    fn send(&mut self, mut guest: Guest, bytes: &[u8], keep: bool, last: bool) -> Next {
         let sent = loop {
-            match send(&mut guest.stream, &bytes, last) {
+            match send(&mut guest.stream, bytes, last) {
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
@@ -136,7 +184,6 @@ impl Front {
         guest.answered += 1;
         let unsent = bytes.get(sent..).unwrap_or_default();
         if unsent.is_empty() && keep {
-            self.answer = bytes;
             return Next::Keep(guest);
         }
         if !unsent.is_empty() || !last {
@@ -150,7 +197,6 @@ impl Front {
                 self.edge.tasks.spawn_on(task, &self.runtime);
             }
         }
-        self.answer = bytes;
         Next::Gone
     }
 
@@ -166,7 +212,7 @@ impl Front {
                     Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
                 },
                 Err(bytes) => {
-                    self.send(guest, &request, bytes, false, &[]);
+                    self.send(guest, &bytes, false, !request.has_body());
                 }
             }
             self.request = request;
