@@ -392,6 +392,45 @@ proptest::proptest! {
     }
 }
 
+/// The same for pages, which are of any length, with every byte a place to be cut at.
+#[test]
+fn a_relays_ring_of_ogg_ends_at_a_page() {
+    const OGG: &[u8] = include_bytes!("../../../tests/fixtures/vorbis.ogg");
+    let (engine, _) = engine_of(Vec::new());
+    let mut own = replica_of(&engine);
+    let mut section = mpeg();
+    section.params.codec = Codec::Vorbis;
+    own.section(0, section);
+    marked(&mut own, 0);
+    let (mut sizes, mut torn) = ([1, 13, 700, 4_001, 9].into_iter().cycle(), 0);
+    loop {
+        let at = own.position().unwrap().offset as usize;
+        let to = (at + sizes.next().unwrap()).min(OGG.len());
+        own.data(at as u64, &OGG[at..to], Instant::now());
+        let end = engine.mount(&live()).unwrap().ring().end() as usize;
+        assert!(end == to || OGG[end..].starts_with(b"OggS"), "{end}");
+        assert_eq!(format::whole(Codec::Vorbis, &OGG[..to]), Some(end));
+        if to == OGG.len() {
+            break;
+        }
+        if to > end {
+            torn += 1;
+            if torn % 7 == 0 {
+                // The parent is lost: another one is asked from the page's first byte on.
+                drop(own);
+                own = replica_of(&engine);
+                assert_eq!(own.position().unwrap().offset as usize, end);
+            }
+        }
+    }
+    assert!(torn > 7, "{torn}");
+    let ring = engine.mount(&live()).unwrap().ring();
+    assert_eq!(ring.end() as usize, OGG.len());
+    assert!(ring.pinned().slice_at(0) == &OGG[..OGG.len().min(64 * 1024)]);
+    drop(own);
+    engine.stop();
+}
+
 /// A relay has its fallbacks by the primary's word; its own settings hold before it.
 #[test]
 fn the_primarys_word_is_taken_where_there_is_none_of_our_own() {
