@@ -41,7 +41,7 @@ async fn an_unknown_name_is_refused_with_the_nearest_known_one() {
 
 #[tokio::test]
 async fn what_is_not_built_yet_is_refused_with_that_reason() {
-    let (code, said) = refused(&Plan::primary().flag("--engine", "icecast")).await;
+    let (code, said) = refused(&Plan::primary().yaml("admin_bind: 127.0.0.1:0")).await;
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("not built yet"), "{said}");
 }
