@@ -20,8 +20,14 @@ pub(super) fn get(flags: &GetFlags) -> Outcome {
         let answer = client.ask(Verb::Get, PATH, None)?;
         return match flags.output {
             Form::Json => print::json(&answer),
-            _ => print::text(&listed(&answer)),
+            _ => {
+                say_whose(&client);
+                print::text(&listed(&answer))
+            }
         };
+    }
+    if flags.output != Form::Json {
+        say_whose(&client);
     }
     follow(&client, PATH, |pushed| {
         let event: Value = serde_json::from_str(&pushed.data).map_err(|error| {
@@ -34,6 +40,36 @@ pub(super) fn get(flags: &GetFlags) -> Outcome {
         })
     })?;
     Ok(Exit::Fine)
+}
+
+/// A relay knows what happened on itself: whoever asks it is told where the whole cluster's list is. What cannot be
+/// found out is not said.
+fn say_whose(client: &Client) {
+    let ask = |path| client.ask(Verb::Get, path, None).ok();
+    let Some(status) = ask("/api/v1/status") else {
+        return;
+    };
+    let nodes = match status.get("role").and_then(Value::as_str) {
+        Some("relay") => ask("/api/v1/nodes").unwrap_or_default(),
+        _ => return,
+    };
+    eprintln!("relayctl: {}", whose(&status, &nodes));
+}
+
+fn whose(status: &Value, nodes: &Value) -> String {
+    let name = status.get("name").and_then(Value::as_str);
+    let name = table::clean(name.unwrap_or("-"));
+    let rows = nodes.get("nodes").and_then(Value::as_array);
+    let mut rows = rows.into_iter().flatten();
+    let primary = rows.find(|row| row.get("role").is_some_and(|role| role == "primary"));
+    let url = primary.and_then(|row| row.get("public_url")?.as_str());
+    let there = match url.filter(|url| !url.is_empty()) {
+        Some(url) => format!("`relayctl get events --addr {}`", table::clean(url)),
+        None => "`relayctl get events` there".to_owned(),
+    };
+    format!(
+        "what happened on the relay `{name}` alone; its primary has what happened in the cluster: {there}"
+    )
 }
 
 fn events(answer: &Value) -> impl Iterator<Item = &Value> {
@@ -89,6 +125,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_relay_says_whose_events_these_are() {
+        let status = json!({"name": "edge-1", "role": "relay"});
+        let head = json!({"name": "head", "role": "primary", "public_url": "http://h:8000"});
+        assert_eq!(
+            whose(&status, &json!({"nodes": [status, head]})),
+            "what happened on the relay `edge-1` alone; its primary has what happened in the cluster: \
+             `relayctl get events --addr http://h:8000`"
+        );
+        let unknown = whose(&status, &json!({"nodes": []}));
+        assert!(
+            unknown.ends_with("cluster: `relayctl get events` there"),
+            "{unknown}"
+        );
+    }
 
     #[test]
     fn a_line_for_each() {

@@ -42,6 +42,8 @@ pub(super) struct Sample {
     pub max_listeners: u64,
     /// Bits a second that listeners are owed.
     pub bits: u64,
+    /// What the next one would be owed at least.
+    pub next_bits: u64,
     pub max_bits: u64,
     /// Share of the processors in use, 0 to 1.
     pub cpu: f64,
@@ -69,7 +71,16 @@ impl Sample {
     }
 
     fn is_over_bandwidth(&self) -> bool {
-        self.max_bits > 0 && self.bits >= self.max_bits
+        let with_next = self.bits.saturating_add(self.next_bits.max(1));
+        self.max_bits > 0 && with_next > self.max_bits
+    }
+
+    /// Well below the limit again. Alone, every place is given: there is nobody to send newcomers to.
+    fn is_calm_in_bandwidth(&self) -> bool {
+        match self.alone {
+            true => !self.is_over_bandwidth(),
+            false => (self.bits as f64) < self.max_bits as f64 * CALM,
+        }
     }
 }
 
@@ -90,8 +101,8 @@ impl Latch {
         let soft = sample.soft_listeners();
         let calm = sample.listeners < soft.saturating_sub(soft / 50).max(1);
         self.listeners = sample.is_full() || (self.listeners && !calm);
-        let calm = (sample.bits as f64) < sample.max_bits as f64 * CALM;
-        self.bandwidth = sample.is_over_bandwidth() || (self.bandwidth && !calm);
+        self.bandwidth =
+            sample.is_over_bandwidth() || (self.bandwidth && !sample.is_calm_in_bandwidth());
         if sample.max_cpu <= 0.0 {
             (self.cpu, self.against) = (false, 0);
             return;
@@ -200,17 +211,25 @@ impl Control {
         })
     }
 
+    /// Bits a second of the leanest mount here.
+    fn leanest_bits(&self) -> u64 {
+        let rates = self.engine.mounts().into_iter();
+        let known = rates.map(|mount| mount.bitrate()).filter(|bits| *bits > 0);
+        known.min().unwrap_or(0)
+    }
+
     fn sample(&self, cpu: f64) -> Sample {
         let config = self.config.load();
         // Asked for every newcomer: what no limit needs is not summed up.
-        let bits = match config.max_bandwidth {
-            0 => 0,
-            _ => self.committed_bits(),
+        let (bits, next_bits) = match config.max_bandwidth {
+            0 => (0, 0),
+            _ => (self.committed_bits(), self.leanest_bits()),
         };
         Sample {
             listeners: self.telemetry.listeners(),
             max_listeners: config.max_listeners,
             bits,
+            next_bits,
             max_bits: config.max_bandwidth,
             cpu,
             max_cpu: f64::from(config.max_cpu) / 1_000.0,
@@ -276,6 +295,41 @@ mod tests {
         assert_eq!(with(0, 9_100), Some(Limit::Bandwidth));
         assert_eq!(with(0, 8_999), Some(Limit::Bandwidth));
         assert_eq!(with(0, 8_999), None);
+    }
+
+    #[test]
+    fn bandwidth_is_over_where_not_one_more_fits() {
+        let with = |bits, alone| Sample {
+            max_listeners: 1_000,
+            bits,
+            next_bits: 128,
+            max_bits: 1_000,
+            alone,
+            ..Sample::default()
+        };
+        let over = |latch, bits, alone| {
+            verdict(latch, Reflect::Auto, &with(bits, alone)) == Some(Limit::Bandwidth)
+        };
+        let fresh = Latch::default();
+        assert!(!over(fresh, 6 * 128, false));
+        assert!(over(fresh, 7 * 128, false), "896 and 128 are 1024");
+        for (alone, still) in [(false, true), (true, false)] {
+            let mut latch = fresh;
+            latch.take(&with(950, alone));
+            assert!(latch.bandwidth);
+            // A bit below nine tenths is calm; alone, one place that is free is one to give.
+            latch.take(&with(900, alone));
+            assert!(latch.bandwidth);
+            latch.take(&with(6 * 128 + 100, alone));
+            assert!(!over(latch, 6 * 128, alone));
+            let mut latch = fresh;
+            latch.take(&with(950, alone));
+            latch.take(&Sample {
+                next_bits: 50,
+                ..with(920, alone)
+            });
+            assert_eq!(latch.bandwidth, still, "alone: {alone}");
+        }
     }
 
     #[test]

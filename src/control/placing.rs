@@ -183,7 +183,7 @@ impl Control {
                 self.tallies
                     .count(node.unwrap_or(&self.identity.name), mode);
                 if node.is_some() && self.identity.role == Role::Relay {
-                    self.reflected(self.why_reflected());
+                    self.reflected(self.why_reflected(own.full));
                 }
             }
         })
@@ -199,11 +199,14 @@ impl Control {
         self.identity.role == Role::Relay && self.is_orphan(now)
     }
 
-    fn why_reflected(&self) -> &'static str {
+    /// `full` where there was no place here for this mount.
+    fn why_reflected(&self, full: bool) -> &'static str {
         if self.is_draining() {
             return "draining";
         }
-        self.over_limit().map_or("no_mount", Limit::as_str)
+        // A mount may need more bits than are left where a leaner one would fit.
+        let fat = full.then_some(Limit::Bandwidth);
+        self.over_limit().or(fat).map_or("no_mount", Limit::as_str)
     }
 
     fn own_state(&self, can_serve: bool, bitrate: u64, now: Instant) -> OwnState {
