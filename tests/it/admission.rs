@@ -173,6 +173,64 @@ async fn auto_holds_who_does_not_follow() {
     }
 }
 
+/// Somebody comes to the primary and goes where it is sent: why there, the port, and its connection.
+async fn come(cluster: &Cluster, n: u16) -> (String, u16, Peer) {
+    let own = cluster.primary.port;
+    let mut peer = Peer::connect_from(address(n), own).await;
+    peer.send(format!("GET {MOUNT} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .await;
+    let head = peer.head().await;
+    let reason = head.get("x-relayctl-reason").unwrap().to_owned();
+    if head.status != 302 {
+        assert_eq!(head.status, 200, "{head:?}");
+        return (reason, own, peer);
+    }
+    let location = head.get("location").unwrap();
+    let rest = location.strip_prefix("http://127.0.0.1:").unwrap();
+    let (digits, path) = rest.split_once('/').unwrap();
+    let port = digits.parse().unwrap();
+    let mut peer = Peer::connect_from(address(n), port).await;
+    peer.send(format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .await;
+    let head = peer.head().await;
+    assert_eq!(head.status, 200, "{reason}: {head:?}");
+    (reason, port, peer)
+}
+
+/// A relay of twenty places: nineteen, then the one that it keeps, then the primary itself.
+#[tokio::test]
+async fn the_last_places_then_the_primary() {
+    let cluster = Cluster::start_with(1, "", "max_listeners: 20").await;
+    let _source = Source::start(&cluster.primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    let (relay, mut seated) = (cluster.relays[0].port, Vec::new());
+    let has = async |listeners: u64| {
+        eventually(&format!("the table says {listeners}"), async || {
+            let rows = cluster.table().await;
+            let row = rows.iter().find(|row| row["role"] == "relay")?;
+            (row["listeners"] == listeners && row["full"] == true).then_some(())
+        })
+        .await;
+    };
+    for n in 0..19 {
+        let (reason, port, peer) = come(&cluster, n).await;
+        assert_eq!(port, relay, "{reason}");
+        assert_ne!(reason, "soft-cap");
+        seated.push(peer);
+    }
+    has(19).await;
+    let (reason, port, peer) = come(&cluster, 19).await;
+    assert_eq!((reason.as_str(), port), ("soft-cap", relay));
+    seated.push(peer);
+    has(20).await;
+    let (reason, port, mut peer) = come(&cluster, 20).await;
+    assert_eq!(
+        (reason.as_str(), port),
+        ("primary-serves", cluster.primary.port)
+    );
+    tone::run(&peer.exact(50 * FRAME).await);
+}
+
 #[tokio::test]
 async fn whoever_finds_no_place_goes_to_the_overflow() {
     let settings = "serve: never\noverflow_url: http://elsewhere.example/live";

@@ -1,18 +1,14 @@
 //! Proxy mode: a node in front holds the listeners, and the relay behind it may die, or be drained.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
+use crate::harness::audience::Audience;
 use crate::harness::cluster::{Cluster, api};
 use crate::harness::eventually;
 use crate::harness::node::{Node, Plan, relayctl};
-use crate::harness::peer::Peer;
-use crate::harness::source::{Source, listen_with, on_air, strip};
-use crate::harness::tone::{self, FRAME};
+use crate::harness::source::{Source, listen_with, on_air};
 
 const MOUNT: &str = "/live.mp3";
 
@@ -41,62 +37,21 @@ async fn behind(front: &Node) -> String {
     .await
 }
 
-/// A listener that reads until it is told to stop.
-struct Ear {
-    metaint: Option<usize>,
-    task: JoinHandle<(Vec<u8>, Duration)>,
-}
-
-struct Audience {
-    ears: Vec<Ear>,
-    enough: Arc<AtomicBool>,
-}
-
-impl Audience {
-    async fn at(front: &Node) -> Self {
-        let enough = Arc::new(AtomicBool::new(false));
-        let mut ears = Vec::new();
-        for n in 0..LISTENERS {
-            let more = if n % 2 == 0 {
-                ""
-            } else {
-                "Icy-MetaData: 1\r\n"
-            };
-            let (peer, head) = listen_with(front.port, MOUNT, more).await;
-            assert_eq!(head.get("x-relayctl-reason"), Some("proxy"));
-            let metaint = head.get("icy-metaint").map(|text| text.parse().unwrap());
-            let task = tokio::spawn(hear(peer, Arc::clone(&enough)));
-            ears.push(Ear { metaint, task });
-        }
-        Self { ears, enough }
+/// Two hundred at the front, half of them with metadata.
+async fn audience_at(front: &Node) -> Audience {
+    let mut audience = Audience::default();
+    for n in 0..LISTENERS {
+        let more = if n % 2 == 0 {
+            ""
+        } else {
+            "Icy-MetaData: 1\r\n"
+        };
+        let (peer, head) = listen_with(front.port, MOUNT, more).await;
+        assert_eq!(head.get("x-relayctl-reason"), Some("proxy"));
+        assert_eq!(head.get("icy-metaint").is_some(), n % 2 == 1);
+        audience.seat(peer, &head);
     }
-
-    /// Everybody is still there, and heard one run; the longest pause of any.
-    async fn all_contiguous(self) -> Duration {
-        self.enough.store(true, Ordering::Relaxed);
-        let mut longest = Duration::ZERO;
-        for ear in self.ears {
-            let (bytes, pause) = ear.task.await.expect("a listener was lost");
-            let audio = match ear.metaint {
-                Some(metaint) => strip(&bytes, metaint).0,
-                None => bytes,
-            };
-            tone::run(&audio);
-            longest = longest.max(pause);
-        }
-        longest
-    }
-}
-
-async fn hear(mut peer: Peer, enough: Arc<AtomicBool>) -> (Vec<u8>, Duration) {
-    let (mut bytes, mut pause) = (Vec::new(), Duration::ZERO);
-    while !enough.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        // Fails where the node closes.
-        bytes.extend(peer.exact(4 * FRAME).await);
-        pause = pause.max(began.elapsed());
-    }
-    (bytes, pause)
+    audience
 }
 
 async fn failovers(cluster: &Cluster, from: &str) -> Vec<Value> {
@@ -111,7 +66,7 @@ async fn the_relay_behind_is_killed_and_nobody_of_two_hundred_notices() {
     let _source = Source::start(&cluster.primary, MOUNT).await;
     cluster.on_air(MOUNT).await;
     let front = front(&cluster).await;
-    let audience = Audience::at(&front).await;
+    let audience = audience_at(&front).await;
     let before = behind(&front).await;
     let index: usize = before.strip_prefix("relay-").unwrap().parse().unwrap();
     let begin = Instant::now();
@@ -130,11 +85,13 @@ async fn the_relay_behind_is_killed_and_nobody_of_two_hundred_notices() {
         told.iter().all(|event| event["lost_bytes"] == 0),
         "{told:?}"
     );
-    let longest = audience.all_contiguous().await;
+    let heard = audience.all_contiguous().await;
     println!(
-        "{LISTENERS} listeners, half with metadata, all contiguous {:.2} s after the kill; longest pause {:.3} s",
+        "{LISTENERS} listeners, half with metadata, all contiguous {:.2} s after the kill; longest pause {:.3} s, \
+         with metadata {:.3} s",
         begin.elapsed().as_secs_f64(),
-        longest.as_secs_f64()
+        heard.longest.as_secs_f64(),
+        heard.longest_with_metadata.as_secs_f64()
     );
     assert_eq!(front.metric("relayctl_gap_bytes_total", "").await, 0.0);
     assert!(front.metric("relayctl_failovers_total", "").await >= 1.0);
@@ -146,7 +103,7 @@ async fn ten_drains_behind_a_front_lose_nobody() {
     let _source = Source::start(&cluster.primary, MOUNT).await;
     cluster.on_air(MOUNT).await;
     let front = front(&cluster).await;
-    let audience = Audience::at(&front).await;
+    let audience = audience_at(&front).await;
     for turn in 0..10 {
         let before = behind(&front).await;
         order(&cluster.primary, &["drain", &before, "--detach"]).await;
@@ -167,10 +124,13 @@ async fn ten_drains_behind_a_front_lose_nobody() {
         })
         .await;
     }
-    let longest = audience.all_contiguous().await;
+    let heard = audience.all_contiguous().await;
     println!(
-        "ten drains, {LISTENERS} listeners, none lost; longest pause {:.3} s",
-        longest.as_secs_f64()
+        "ten drains and resumes, {LISTENERS} listeners, none lost, {} frames without a gap; longest pause {:.3} s, with \
+         metadata {:.3} s",
+        heard.frames,
+        heard.longest.as_secs_f64(),
+        heard.longest_with_metadata.as_secs_f64()
     );
 }
 

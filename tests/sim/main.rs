@@ -12,6 +12,7 @@ mod faults;
 mod herd;
 mod newcomers;
 mod pull;
+mod sizes;
 mod world;
 
 use check::Violation;
@@ -81,7 +82,8 @@ fn faults_drawn_by_seed() {
 fn five_hundred_nodes_and_half_of_them_die_at_once() {
     for seed in seeds(51..=51) {
         let half = (1..=250).map(|node| (20_000, Fault::Kill(node * 2 - 1)));
-        run(seed, 500, &half.collect());
+        let world = run(seed, 500, &half.collect());
+        assert_eq!(world.lost, 0, "nobody hears a relay die");
     }
 }
 

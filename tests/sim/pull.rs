@@ -118,7 +118,10 @@ impl World {
         node.standing.reached(node.position(), node.path.len());
         let room = if slow { STEP / 2 } else { 10_000 };
         if node.edge + RING < edge {
-            self.lost += edge - RING - node.edge;
+            // A new process has nothing to go on from.
+            if node.edge > 0 {
+                self.lost += edge - RING - node.edge;
+            }
             node.edge = edge - RING;
         }
         node.edge = node.edge.max(edge.min(node.edge + room));

@@ -58,7 +58,8 @@ while True:
         while True:
             try:
                 frame, source = wire.recvfrom(65536)
-            except BlockingIOError:
+            except OSError:
+                # Nothing there, or an interface that was down for a while.
                 break
             # 4 is PACKET_OUTGOING: what this program sent itself.
             if source[2] == 4 or chance.random() < loss:

@@ -4,7 +4,9 @@
 //! namespaces that it made, or end a process that it did not start.
 //! Everything waits for a condition with a deadline ten times what is expected, and says how long it took.
 
+pub mod audience;
 pub mod cluster;
+pub mod group;
 pub mod icecast;
 #[path = "../../../src/discovery/testing.rs"]
 pub mod names;
@@ -13,6 +15,7 @@ pub mod node;
 pub mod peer;
 pub mod program;
 pub mod source;
+pub mod station;
 pub mod tls;
 pub mod tone;
 

@@ -51,13 +51,20 @@ fn ip(words: &str) -> std::process::Output {
     command.output().unwrap()
 }
 
-/// `link.py` in a namespace.
-fn link(space: &str) -> Command {
+/// `link.py`, here.
+fn link_here() -> Command {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/link.py");
-    let python = tool("python3", "python3");
+    let mut python = tool("python3", "python3");
+    python.arg(script);
+    python
+}
+
+/// The same in a namespace.
+fn link(space: &str) -> Command {
+    let here = link_here();
     let mut command = tool("ip", "iproute2");
     command.args(["netns", "exec", space]);
-    command.arg(python.get_program()).arg(script);
+    command.arg(here.get_program()).args(here.get_args());
     command
 }
 
@@ -96,6 +103,9 @@ impl Net {
         must(&format!("-n {switch} link set dev host master br0 up"));
         must(&format!("addr add {}/24 dev {tag}h", net.address(1)));
         must(&format!("link set {tag}h up"));
+        // Else a slow link would carry our frames with checksums that somebody was still to fill in.
+        let plain = link_here().arg(format!("{tag}h")).status();
+        assert!(plain.unwrap().success());
         net
     }
 
@@ -133,7 +143,12 @@ impl Net {
             format!("r-{name}"),
             format!("p-{name}"),
         );
-        let place = self.unplugged(name, &near);
+        let mut place = self.unplugged(name, &near);
+        // What is pulled or taken from the switch is the far end: the wire in between goes on.
+        place.port.clone_from(&port);
+        if let Some(known) = self.places.last_mut() {
+            known.port.clone_from(&port);
+        }
         let switch = &place.switch;
         must(&format!(
             "-n {switch} link add {far} type veth peer name {port}"
@@ -222,6 +237,22 @@ impl Place {
     /// And put back.
     pub fn mend(&self) {
         must(&format!("-n {} link set {} up", self.switch, self.port));
+    }
+
+    /// Nothing of this place reaches that one any more; all others are reached as ever.
+    pub fn lose(&self, other: &Self) {
+        must(&format!(
+            "-n {} route add blackhole {}/32",
+            self.space, other.address
+        ));
+    }
+
+    /// And again.
+    pub fn regain(&self, other: &Self) {
+        must(&format!(
+            "-n {} route del blackhole {}/32",
+            self.space, other.address
+        ));
     }
 
     /// Frames vanish both ways, and no interface says so.

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::eventually;
+use super::group::Group;
 use super::net::Place;
 use super::peer::{Head, Peer};
 use super::program::{Program, output_of, tool};
@@ -24,6 +25,7 @@ pub struct Plan {
     resolv_conf: Option<PathBuf>,
     folder: Arc<TempDir>,
     place: Option<Place>,
+    group: Option<Arc<Group>>,
 }
 
 /// A node that runs until the end of its test.
@@ -47,6 +49,7 @@ impl Plan {
             resolv_conf: None,
             folder: Arc::new(tempfile::tempdir().unwrap()),
             place: None,
+            group: None,
         }
     }
 
@@ -113,6 +116,12 @@ impl Plan {
         self
     }
 
+    /// In a control group of its own.
+    pub fn within(mut self, group: &Arc<Group>) -> Self {
+        self.group = Some(Arc::clone(group));
+        self
+    }
+
     /// In a place of its own.
     pub fn at(mut self, place: &Place) -> Self {
         self.place = Some(place.clone());
@@ -150,8 +159,12 @@ impl Plan {
             Some(place) => place.inside(&command),
             None => command,
         };
-        match &self.resolv_conf {
+        let command = match &self.resolv_conf {
             Some(file) => with_resolv_conf(&command, file),
+            None => command,
+        };
+        match &self.group {
+            Some(group) => group.inside(&command),
             None => command,
         }
     }
