@@ -7,6 +7,8 @@ mod api;
 mod cost;
 mod secret;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use api::{Api, ApiError};

@@ -1,77 +1,27 @@
-//! Against a stand-in for the API server, since no kube-apiserver can run here: it keeps Secrets and pods as
-//! the real one does (RFC 7396 patches, 404, 409, 403) and refuses a wrong token or media type.
+//! Against the stand-in for the API server in `testing`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path as Segments, Request, State};
-use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use axum::{Json, Router};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::testing::{ApiServer, Question};
 use super::*;
 use crate::base::secret::Secret;
 
-type Objects = Arc<Mutex<BTreeMap<String, Value>>>;
-
-async fn object(
-    State(objects): State<Objects>,
-    Segments((kind, name)): Segments<(String, String)>,
-    request: Request,
-) -> Response {
-    if request.headers().get("authorization").map(|v| v.as_bytes()) != Some(b"Bearer t0ken") {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    let key = format!("{kind}/{name}");
-    if key == "secrets/forbidden" {
-        return StatusCode::FORBIDDEN.into_response();
-    }
-    let is_patch = request.method() == Method::PATCH;
-    let media = request.headers().get("content-type").cloned();
-    let bytes = axum::body::to_bytes(request.into_body(), 1 << 20)
-        .await
-        .unwrap();
-    let mut objects = objects.lock().unwrap();
-    let Some(object) = objects.get_mut(&key) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    if is_patch {
-        assert_eq!(media.unwrap(), "application/merge-patch+json");
-        merge(object, &serde_json::from_slice(&bytes).unwrap());
-    }
-    Json(object.clone()).into_response()
-}
-
-async fn create(State(objects): State<Objects>, Json(object): Json<Value>) -> Response {
-    let name = object["metadata"]["name"].as_str().unwrap();
-    let mut objects = objects.lock().unwrap();
-    if objects.contains_key(&format!("secrets/{name}")) {
-        return StatusCode::CONFLICT.into_response();
-    }
-    objects.insert(format!("secrets/{name}"), object.clone());
-    (StatusCode::CREATED, Json(object)).into_response()
-}
-
-/// RFC 7396, without removal.
-fn merge(target: &mut Value, change: &Value) {
-    let Value::Object(change) = change else {
-        *target = change.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in change {
-        merge(&mut target[key], value);
+/// One account, and one Secret that is not its.
+fn rule(question: &Question) -> StatusCode {
+    match (question.token.as_str(), question.name.as_str()) {
+        ("t0ken", "forbidden") => StatusCode::FORBIDDEN,
+        ("t0ken", _) => StatusCode::OK,
+        _ => StatusCode::UNAUTHORIZED,
     }
 }
 
 struct Scene {
     api: Api,
-    objects: Objects,
+    server: ApiServer,
     _account: tempfile::TempDir,
 }
 
@@ -80,21 +30,18 @@ async fn scene(objects: Value) -> Scene {
     let write = |name: &str, text: &str| std::fs::write(account.path().join(name), text).unwrap();
     write("token", "t0ken\n");
     write("namespace", "radio");
+    let server = ApiServer::new(rule);
     let objects: BTreeMap<String, Value> = serde_json::from_value(objects).unwrap();
-    let objects = Arc::new(Mutex::new(objects));
-    let router = Router::new()
-        .route(
-            "/api/v1/namespaces/radio/secrets",
-            axum::routing::post(create),
-        )
-        .route("/api/v1/namespaces/radio/{kind}/{name}", any(object))
-        .with_state(Arc::clone(&objects));
+    for (what, object) in objects {
+        server.set("radio", &what, object);
+    }
+    let router = server.router();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     Scene {
         api: Api::at(base, account.path(), None).unwrap(),
-        objects,
+        server,
         _account: account,
     }
 }
@@ -115,7 +62,7 @@ async fn made_then_read_then_left_alone() {
     assert!(keep(&scene.api, "station", &ours()).await.unwrap());
     assert_eq!(read(&scene.api, "station").await.unwrap(), Some(ours()));
     assert!(!keep(&scene.api, "station", &ours()).await.unwrap());
-    let made = scene.objects.lock().unwrap()["secrets/station"].clone();
+    let made = scene.server.object("radio", "secrets/station").unwrap();
     assert_eq!(made["type"], "Opaque");
 }
 
@@ -137,7 +84,7 @@ async fn a_pod_gets_its_cost_and_a_missing_one_does_not() {
         scene(json!({ "pods/relay-1": { "metadata": { "annotations": { "a": "b" } } } })).await;
     assert!(patch(&scene.api, "relay-1", 42).await.unwrap());
     assert!(!patch(&scene.api, "relay-2", 1).await.unwrap());
-    let pod = scene.objects.lock().unwrap()["pods/relay-1"].clone();
+    let pod = scene.server.object("radio", "pods/relay-1").unwrap();
     let written = json!({ "a": "b", "controller.kubernetes.io/pod-deletion-cost": "42" });
     assert_eq!(pod["metadata"]["annotations"], written);
 }

@@ -6,5 +6,6 @@
 mod manifests;
 mod monitoring;
 mod policy;
+mod rendered;
 mod settings;
 mod systemd;

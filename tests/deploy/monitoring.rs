@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::manifests::{all, root};
+use super::rendered::{all, root};
 
 /// How the kustomize component begins; the rules follow, two spaces in.
 const HEAD: &str = "\

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::manifests::{Manifests, all};
+use super::rendered::{Manifests, all};
 
 /// The one container of a workload's pods.
 fn container(workload: &Value) -> &Value {

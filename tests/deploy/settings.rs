@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::manifests::all;
+use super::rendered::all;
 
 /// The container's environment and files, as the platform would give them, in a folder.
 #[test]

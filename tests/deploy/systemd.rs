@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::manifests::root;
+use super::rendered::root;
 
 /// A child that is ended by its own id, whatever happens.
 struct Running(Child);

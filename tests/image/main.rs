@@ -1,4 +1,5 @@
-//! What is shipped, started: the image built by a real `dockerd`, containers of it on private networks, the compose file.
+//! What is shipped, started: the image built by a real `dockerd`, containers of it on private networks, the compose file, every
+//! container of the manifests.
 //!
 //! No registry is reached, so every other image is made here, under the name that our files ask for, out of Debian's
 //! packages as they are installed on this machine. Two differences from the world follow, and the scenes say so where they
@@ -13,6 +14,9 @@
 #[path = "../it/harness/mod.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "../deploy/rendered.rs"]
+#[allow(dead_code)]
+mod rendered;
 
 mod artefact;
 mod debian;
@@ -23,5 +27,6 @@ mod place;
 mod bare;
 mod compose;
 mod package;
+mod pods;
 mod scratch;
 mod station;

@@ -34,8 +34,13 @@ fn node(docker: &Docker, name: &str, words: &[&str]) {
 
 /// A source from this side of the network, on air when this returns.
 pub async fn source(to: SocketAddr, password: &str) -> Source {
+    source_at(to, MOUNT, password).await
+}
+
+/// The same for any mount.
+pub async fn source_at(to: SocketAddr, mount: &str, password: &str) -> Source {
     let mut peer = Peer::connect_to(to).await;
-    let line = format!("PUT {MOUNT} HTTP/1.1");
+    let line = format!("PUT {mount} HTTP/1.1");
     peer.send(source_head(&line, password, "")).await;
     let head = peer.head().await;
     assert_eq!(head.status, 200, "{head:?}");
