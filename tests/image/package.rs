@@ -37,7 +37,7 @@ fn unit(key: &str) -> String {
     value.unwrap_or_else(|| panic!("no {key}")).to_owned()
 }
 
-/// The unit's command in that root, as its user and with its state directory; not by systemd, which is not there.
+/// The unit's command in that root, as its user and with its state directory; not by systemd, which `service` does.
 fn start(debian: &Debian) -> Program {
     let line = unit("ExecStart=");
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -54,12 +54,26 @@ fn owner_and_mode(path: &Path) -> (u32, u32, u32) {
     (meta.uid(), meta.gid(), meta.mode() & 0o7777)
 }
 
+/// The names of the manual's pages: one of each command that help shows, inner ones as `relayctl-token-create`.
+fn manual_pages(command: &clap::Command, name: &str, found: &mut Vec<String>) {
+    found.push(name.to_owned());
+    let shown = |inner: &&clap::Command| !inner.is_hide_set() && inner.get_name() != "help";
+    for inner in command.get_subcommands().filter(shown) {
+        manual_pages(inner, &format!("{name}-{}", inner.get_name()), found);
+    }
+}
+
 fn holds_what_belongs_in_it(deb: &Path) {
     let mut list = tool("dpkg-deb", "dpkg");
     let contents = said_by(list.arg("--contents").arg(deb));
-    for path in [
+    let mut pages = Vec::new();
+    manual_pages(&relayctl::cli::command(), "relayctl", &mut pages);
+    assert!(pages.len() > 20, "{pages:?}");
+    let pages = pages
+        .iter()
+        .map(|name| format!("./usr/share/man/man1/{name}.1.gz"));
+    let files = [
         "./usr/bin/relayctl",
-        "./usr/share/man/man1/relayctl.1.gz",
         "./usr/share/bash-completion/completions/relayctl",
         "./usr/share/zsh/vendor-completions/_relayctl",
         "./usr/share/fish/vendor_completions.d/relayctl.fish",
@@ -69,7 +83,8 @@ fn holds_what_belongs_in_it(deb: &Path) {
         "./usr/lib/systemd/system/relayctl-relay.socket",
         "./usr/share/doc/relayctl/copyright",
         "./usr/share/doc/relayctl/docs/settings.md",
-    ] {
+    ];
+    for path in files.map(str::to_owned).into_iter().chain(pages) {
         let there = contents
             .lines()
             .any(|line| line.ends_with(&format!(" {path}")));
@@ -107,8 +122,21 @@ fn is_installed(debian: &Debian) {
     let script = format!("source {completions} && complete -p relayctl");
     let complete = debian.run(&["bash", "-c", &script]);
     assert!(complete.contains("_relayctl"), "{complete}");
-    let manual = ["gzip", "-dc", "/usr/share/man/man1/relayctl.1.gz"];
-    assert!(debian.run(&manual).contains(".TH relayctl 1"));
+    for (file, first) in [
+        ("zsh/vendor-completions/_relayctl", "#compdef relayctl"),
+        (
+            "fish/vendor_completions.d/relayctl.fish",
+            "complete -c relayctl",
+        ),
+    ] {
+        let script = debian.run(&["cat", &format!("/usr/share/{file}")]);
+        assert!(script.contains(first) && script.contains("drain"), "{file}");
+    }
+    for name in ["relayctl", "relayctl-join", "relayctl-token-create"] {
+        let file = format!("/usr/share/man/man1/{name}.1.gz");
+        let page = debian.run(&["gzip", "-dc", &file]);
+        assert!(page.contains(&format!(".TH {name} 1")), "{page}");
+    }
 }
 
 #[test]
