@@ -12,8 +12,8 @@ use crate::artefact::root;
 use crate::docker::{Docker, said_by};
 use crate::harness::program::tool;
 
-/// What the documents tell people to install beside the program, and what the package depends on.
-const PACKAGES: &str = "adduser,ca-certificates,curl,ffmpeg";
+/// What the documents tell people to install beside the program, what the package depends on, and what starts its units.
+const PACKAGES: &str = "adduser,ca-certificates,curl,ffmpeg,systemd";
 
 /// A root file system, until it is dropped.
 pub struct Debian(TempDir);
@@ -71,14 +71,19 @@ impl Debian {
     }
 }
 
-/// The package, made by `deploy/debian/build` of the binary that is in the image.
-pub fn package(docker: &Docker, image: &str) -> PathBuf {
-    let folder = docker.folder();
-    let binary = folder.join("relayctl");
+/// The binary that is in the image, as a file.
+pub fn binary(docker: &Docker, image: &str) -> PathBuf {
+    let binary = docker.folder().join("relayctl");
     let container = docker.run(&["create", image]);
     let from = format!("{container}:/relayctl");
     docker.run(&["cp", &from, binary.to_str().unwrap()]);
-    let target = folder.join("target");
+    binary
+}
+
+/// The package, made by `deploy/debian/build` of the binary that is in the image.
+pub fn package(docker: &Docker, image: &str) -> PathBuf {
+    let binary = binary(docker, image);
+    let target = docker.folder().join("target");
     let mut build = Command::new(root().join("deploy/debian/build"));
     build.arg(&binary).env("CARGO_TARGET_DIR", &target);
     build.env("CARGO_NET_OFFLINE", "true");

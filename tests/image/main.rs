@@ -19,6 +19,7 @@ mod harness;
 mod rendered;
 
 mod artefact;
+mod booted;
 mod debian;
 mod docker;
 mod files;
@@ -29,4 +30,5 @@ mod compose;
 mod package;
 mod pods;
 mod scratch;
+mod service;
 mod station;
