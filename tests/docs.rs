@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 
+#[path = "docs/blocks.rs"]
+mod blocks;
+
 /// README and everything under `docs/`.
 fn documents() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
