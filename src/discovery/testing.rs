@@ -16,7 +16,8 @@ struct State {
     zone: HashMap<(String, RecordType), Vec<RData>>,
     /// Answers nothing but `SERVFAIL`.
     down: bool,
-    asked: usize,
+    /// How often each was asked for.
+    asked: HashMap<(String, RecordType), usize>,
 }
 
 /// A name server for one zone, until it is dropped.
@@ -78,9 +79,11 @@ impl NameServer {
         self.set(name, RecordType::AAAA, six.into_iter().map(data).collect());
     }
 
-    /// Knows nothing any more.
+    /// Knows nothing any more, and of no question.
     pub fn clear(&self) {
-        self.state().zone.clear();
+        let mut state = self.state();
+        state.zone.clear();
+        state.asked.clear();
     }
 
     /// Fails from now on, or no more.
@@ -90,15 +93,21 @@ impl NameServer {
 
     /// Questions so far.
     pub fn asked(&self) -> usize {
-        self.state().asked
+        self.state().asked.values().sum()
+    }
+
+    /// Questions so far for one name (with its last dot) and kind.
+    pub fn asked_for(&self, name: &str, kind: RecordType) -> usize {
+        let key = (name.to_owned(), kind);
+        self.state().asked.get(&key).copied().unwrap_or_default()
     }
 }
 
 impl State {
     fn answer(&mut self, mut message: Message, ttl: u32) -> Vec<u8> {
-        self.asked += 1;
         let query = message.queries[0].clone();
         let key = (query.name().to_utf8().to_lowercase(), query.query_type());
+        *self.asked.entry(key.clone()).or_default() += 1;
         message.metadata.message_type = MessageType::Response;
         message.metadata.recursion_available = true;
         message.additionals.clear();

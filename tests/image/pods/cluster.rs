@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use hickory_resolver::proto::rr::RecordType;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -221,8 +222,10 @@ impl<'a> Cluster<'a> {
         Some(String::from_utf8(bytes.unwrap()).unwrap())
     }
 
-    /// Questions to the name server so far.
-    pub fn asked(&self) -> usize {
-        self.machine.names.asked()
+    /// How often the name server was asked for the port of a headless Service, by its whole name.
+    pub fn asked_for_service(&self, name: &str) -> usize {
+        let namespace = &self.arrangement.namespace;
+        let name = format!("_relayctl._tcp.{name}.{namespace}.svc.cluster.local.");
+        self.machine.names.asked_for(&name, RecordType::SRV)
     }
 }

@@ -67,11 +67,9 @@ impl<'a> Station<'a> {
         // A form of the chart names a Secret that an operator made, with one of its keys: the primary adds the others.
         if cluster.arrangement.name.contains("secret=mine") {
             let object = json!({"data": {"source-password": BASE64_STANDARD.encode(OPERATORS)}});
-            let namespace = cluster.arrangement.namespace.clone();
-            cluster
-                .control
-                .server
-                .set(&namespace, "secrets/mine", object);
+            let namespace = &cluster.arrangement.namespace;
+            let server = &cluster.control.server;
+            server.set(namespace, "secrets/mine", object);
         }
         cluster.start().await;
         let mount = cluster.arrangement.mount();
@@ -80,13 +78,17 @@ impl<'a> Station<'a> {
         if secret == "mine" {
             assert_eq!(password.as_deref(), Some(OPERATORS));
         }
+        let relay = cluster.pods.last().unwrap();
+        let primary = variable(relay, "RELAYCTL_PRIMARY").unwrap();
+        let primary = primary.strip_prefix("http://").unwrap();
+        // Without a port the name is a Service's, which names one.
+        assert!(primary.contains(':') || cluster.asked_for_service(primary) > 0);
         let way_in = service(&cluster, |name, _| name.ends_with("-source"));
         let (_, to) = cluster.endpoints(&way_in, "relayctl").remove(0);
         let source = source_at(to, &mount, &password.unwrap()).await;
         let way_out = service(&cluster, |_, port| port == "http");
-        let last = cluster.pods.last().unwrap();
         // Who comes to the primary goes on where a relay has an address of its own.
-        let sent_on = variable(last, "RELAYCTL_PUBLIC_URL").is_some_and(|url| url != "none");
+        let sent_on = variable(relay, "RELAYCTL_PUBLIC_URL").is_some_and(|url| url != "none");
         let answer = if sent_on { 302 } else { 200 };
         let mut listeners = Vec::new();
         for (pod, at) in cluster.endpoints(&way_out, "http") {
@@ -125,7 +127,6 @@ impl<'a> Station<'a> {
             pod.leaves().ends().await;
         }
         assert_eq!(cluster.control.server.refused(), []);
-        assert!(cluster.asked() > 0);
     }
 }
 
