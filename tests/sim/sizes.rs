@@ -26,7 +26,7 @@ fn kind(fault: &Fault) -> &'static str {
 }
 
 /// A tenth of the nodes has each of the lesser faults, then half of all die at once, then the primary is away (for two
-/// minutes, with hundreds of nodes for one), and a tenth dies or is cut off meanwhile.
+/// minutes, with hundreds of nodes for half of one), and a tenth dies or is cut off meanwhile.
 fn all_kinds(seed: u64, nodes: usize) -> Plan {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut order: Vec<usize> = (1..=nodes).collect();
@@ -35,7 +35,8 @@ fn all_kinds(seed: u64, nodes: usize) -> Plan {
     }
     let tenth = nodes.div_ceil(10);
     let group = |number: usize| order.iter().skip(number * tenth).take(tenth).copied();
-    let back = if nodes < 200 { 225_000 } else { 170_000 };
+    let back = if nodes < 200 { 225_000 } else { 135_000 };
+    let mended = (back - 5_000).min(165_000);
     let mut plan = Plan::new();
     for node in group(0) {
         plan.extend([(20_000, Fault::Kill(node)), (38_000, Fault::Restart(node))]);
@@ -77,7 +78,7 @@ fn all_kinds(seed: u64, nodes: usize) -> Plan {
         ]);
     }
     for node in group(7) {
-        plan.extend([(125_000, Fault::Cut(node)), (165_000, Fault::Mend(node))]);
+        plan.extend([(125_000, Fault::Cut(node)), (mended, Fault::Mend(node))]);
     }
     plan.sort_by_key(|(at, _)| *at);
     plan
