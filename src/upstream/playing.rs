@@ -65,7 +65,8 @@ impl<'a> Playing<'a> {
         }
     }
 
-    /// Why another parent should be tried, if there is a reason. The rule may know a better one, or that this one is on its way out.
+    /// Why another parent should be tried, if there is a reason. The operator may have named one, or the rule know a
+    /// better one, or that this one is on its way out.
     pub(super) fn doubt(&self, parents: &Parents, memory: &Memory, now: Instant) -> Option<Doubt> {
         let silence = self.pull.pace.silence;
         // Who just came is given the time to catch up.
@@ -78,6 +79,12 @@ impl<'a> Playing<'a> {
         }
         if settled && memory.freshness.lag(now) >= silence {
             return Some(Doubt::Late);
+        }
+        if parents
+            .ordered()
+            .is_some_and(|first| first.node != self.parent.node)
+        {
+            return Some(Doubt::Ordered);
         }
         let better = parents.better.as_ref();
         let other = better.is_some_and(|node| *node != self.parent.node);

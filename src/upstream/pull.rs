@@ -25,7 +25,7 @@ use crate::engine::{Engine, MountState};
 use crate::wire::head::{Method, Request, Version};
 pub(super) use memory::Memory;
 pub use parent::{Parent, Parents};
-use parent::{Turn, any_change, grown, reassigned};
+use parent::{Turn, any_change, dropped, grown};
 pub(super) use trial::{Doubt, Opened, Ours};
 use trial::{Trials, is_worth};
 
@@ -78,8 +78,8 @@ pub(super) enum Left {
     },
     #[error("parent `{node}` takes no child now: {why}")]
     Refused { node: String, why: String },
-    #[error("the parents have changed")]
-    Reassigned,
+    #[error("the parent is in the list no more")]
+    Dropped,
     #[error("the mount goes on under another epoch")]
     EpochChanged,
     #[error("the parent has not got the position any more")]
@@ -121,8 +121,9 @@ enum Outcome {
 
 impl Pull {
     /// Pulls until told to stop, until the mount has ended at its origin, or until somebody else feeds it here.
-    /// Parents are tried in order; one that is taken from the list, or passed over by the operator's word, is
-    /// left. Another one is tried beside a parent that falls behind, and the pull moves there if it is ahead.
+    /// Parents are tried in order; one that is taken from the list is left. Another one is tried beside a parent that
+    /// falls behind, and the pull moves there if it is ahead; so is the one that the operator has named, until it takes
+    /// this node.
     pub async fn run(
         self,
         mut parents: watch::Receiver<Parents>,
@@ -147,7 +148,7 @@ impl Pull {
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Finished::Cancelled,
-                () = reassigned(&mut parents, &parent) => Outcome::Left(Left::Reassigned),
+                () = dropped(&mut parents, &parent) => Outcome::Left(Left::Dropped),
                 outcome = self.follow(&parent, opened, ask, &known, &mut memory) => outcome,
             };
             let left = match outcome {
@@ -350,6 +351,7 @@ impl Doubt {
             Self::Starved => "was starved while another was ahead",
             Self::Late => "was behind another",
             Self::Better => "was farther from the origin than another",
+            Self::Ordered => "was left by the operator's word",
         }
     }
 }

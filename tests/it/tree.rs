@@ -42,9 +42,16 @@ async fn deep() -> (Station, Encoder, SlowLink) {
     station
         .wait_for("everybody is fed", |parents| parents.len() == 8)
         .await;
-    station.reparent(&[("n1", "m1"), ("n2", "m2")]).await;
+    // Whoever is full of leaves takes a node as soon as those have gone down.
     station
-        .reparent(&[("l1", "n1"), ("l2", "n1"), ("l3", "n2"), ("l4", "n2")])
+        .reparent(&[
+            ("n1", "m1"),
+            ("n2", "m2"),
+            ("l1", "n1"),
+            ("l2", "n1"),
+            ("l3", "n2"),
+            ("l4", "n2"),
+        ])
         .await;
     let rows = nodes_of(station.head()).await;
     let deepest = rows.iter().filter_map(|row| row["depth"].as_u64()).max();

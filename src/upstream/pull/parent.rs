@@ -28,12 +28,19 @@ pub struct Parent {
 pub struct Parents {
     /// In order.
     pub list: Vec<Parent>,
-    /// The first one is the operator's word: another is left for it.
+    /// The first one is the operator's word: another is left for it, once it answers.
     pub assigned: bool,
     /// This node is worth a move, if it takes us: it is tried while the parent still feeds.
     pub better: Option<String>,
     /// The parent is on its way out: the move is not to wait.
     pub leaving: bool,
+}
+
+impl Parents {
+    /// Whom the operator has named.
+    pub(in crate::upstream) fn ordered(&self) -> Option<&Parent> {
+        self.list.first().filter(|_| self.assigned)
+    }
 }
 
 impl From<Vec<Parent>> for Parents {
@@ -95,7 +102,7 @@ impl Turn {
             self.backoff.reset();
         }
         match left {
-            Left::Reassigned => {
+            Left::Dropped => {
                 self.tried.clear();
                 return None;
             }
@@ -121,19 +128,13 @@ pub(super) async fn any_change(parents: &mut watch::Receiver<Parents>) {
     }
 }
 
-/// Completes when `current` is in the list no more, or the operator has put another before it.
-pub(super) async fn reassigned(parents: &mut watch::Receiver<Parents>, current: &Parent) {
-    let ordered = |now: &Parents| now.assigned.then(|| now.list.first().cloned()).flatten();
-    let mut before = ordered(&parents.borrow());
+/// Completes when `current` is in the list no more.
+pub(super) async fn dropped(parents: &mut watch::Receiver<Parents>, current: &Parent) {
     loop {
         any_change(parents).await;
-        let now = parents.borrow_and_update();
-        let first = ordered(&now);
-        let passed_over = first.is_some() && first != before && first.as_ref() != Some(current);
-        if passed_over || !now.list.contains(current) {
+        if !parents.borrow_and_update().list.contains(current) {
             return;
         }
-        before = first;
     }
 }
 
@@ -191,38 +192,29 @@ mod tests {
         assert_eq!(after(Left::EpochChanged), None);
         assert!(after(Left::EpochChanged).is_some());
         assert!(after(Left::Gone).is_some());
-        assert_eq!(after(Left::Reassigned), None);
+        assert_eq!(after(Left::Dropped), None);
         assert!(turn.fresh);
         assert_eq!(turn.next(&list).unwrap().node, "a");
     }
 
     #[tokio::test]
-    async fn only_the_operators_word_and_a_shorter_list_take_a_parent_away() {
+    async fn only_a_shorter_list_takes_a_parent_away() {
         use futures_util::FutureExt as _;
         let list =
             |names: &[&str]| Parents::from(names.iter().map(|n| parent(n)).collect::<Vec<_>>());
         let (sender, mut receiver) = watch::channel(list(&["a", "b"]));
         let b = parent("b");
+        // The one whom the operator names is tried first, beside the one that feeds.
+        let ordered = Parents {
+            assigned: true,
+            ..list(&["a", "b"])
+        };
         for (next, leaves) in [
             (list(&["c", "a", "b"]), false),
-            (
-                Parents {
-                    assigned: true,
-                    ..list(&["b", "a"])
-                },
-                false,
-            ),
-            (
-                Parents {
-                    assigned: true,
-                    ..list(&["a", "b"])
-                },
-                true,
-            ),
-            (list(&["a", "b"]), false),
+            (ordered, false),
             (list(&["a"]), true),
         ] {
-            let mut waiting = Box::pin(reassigned(&mut receiver, &b));
+            let mut waiting = Box::pin(dropped(&mut receiver, &b));
             assert!((&mut waiting).now_or_never().is_none());
             sender.send_replace(next.clone());
             assert_eq!(waiting.now_or_never().is_some(), leaves, "{next:?}");

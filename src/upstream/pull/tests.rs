@@ -283,6 +283,38 @@ async fn silent_looping_and_refusing_parents_are_left_for_the_next() {
 }
 
 #[tokio::test]
+async fn the_operators_word_stands_until_that_parent_takes_us() {
+    let origin = engine();
+    let mut intake = source(&origin);
+    push(&mut intake, &mp3(0, 20));
+    let good = Peer::start("good", &origin).await;
+    let later = Peer::start("later", &engine()).await;
+    let relay = Relay::start_as("relay", &[&good], Duration::from_millis(900));
+    relay.has(&origin).await;
+    relay.parents.send_replace(Parents {
+        assigned: true,
+        ..vec![later.parent(), good.parent()].into()
+    });
+    // Who refuses is asked again, and nobody is left meanwhile.
+    eventually("it is asked again", || later.requests().len() > 1).await;
+    assert_eq!(relay.parent().as_deref(), Some("good"));
+    assert_eq!(good.requests().len(), 1);
+    *later.engine.lock().unwrap() = Arc::clone(&origin);
+    let mut numbers = 20..;
+    eventually("moved", || {
+        // Where the source stalls nobody moves.
+        push(&mut intake, &mp3(numbers.next().unwrap(), 1));
+        relay.parent().as_deref() == Some("later")
+    })
+    .await;
+    relay.has(&origin).await;
+    assert_eq!((good.requests().len(), relay.gap()), (1, 0));
+    let failovers = relay.pulls.take_failovers();
+    assert_eq!(failovers.len(), 1, "{failovers:?}");
+    assert_eq!(failovers[0].why, "was left by the operator's word");
+}
+
+#[tokio::test]
 async fn a_list_that_grows_behind_the_parent_disturbs_nothing() {
     let origin = engine();
     let mut intake = source(&origin);

@@ -37,6 +37,8 @@ pub(in crate::upstream) enum Doubt {
     Late,
     /// The rule knows one that is nearer to the origin.
     Better,
+    /// The operator has named another.
+    Ordered,
 }
 
 /// What a trial is judged by.
@@ -60,6 +62,8 @@ pub(super) fn is_worth(doubt: Doubt, ours: &Ours, theirs: Position) -> bool {
         Doubt::Starved => theirs.offset > ours.at.offset,
         Doubt::Late => theirs.offset > ours.at.offset + bytes(ours.behind),
         Doubt::Better => theirs.offset + bytes(ours.behind) / 2 >= ours.at.offset,
+        // No farther behind than a parent that would be left at once.
+        Doubt::Ordered => theirs.offset + bytes(ours.behind) >= ours.at.offset,
     }
 }
 
@@ -105,6 +109,7 @@ impl<'a> Trials<'a> {
             Doubt::Better => others
                 .clone()
                 .find(|one| parents.better.as_ref() == Some(&one.node)),
+            Doubt::Ordered => others.clone().next(),
             Doubt::Starved | Doubt::Late => {
                 let count = others.clone().count().max(1);
                 others.clone().nth(self.round % count)
@@ -230,6 +235,8 @@ mod tests {
             (Doubt::Late, at(5, 148_001), true),
             (Doubt::Better, at(5, 76_000), true),
             (Doubt::Better, at(5, 75_999), false),
+            (Doubt::Ordered, at(5, 52_000), true),
+            (Doubt::Ordered, at(5, 51_999), false),
             (Doubt::Late, at(6, 0), true),
             (Doubt::Starved, at(4, 900_000), false),
             (Doubt::Starved, at(0, 0), false),
