@@ -21,6 +21,9 @@ use crate::wire::proxy_protocol;
 use crate::wire::response::Answer;
 use crate::wire::sniff::{self, Sniff};
 
+/// Bytes that are still read of a client which was answered for good.
+const MOST_DRAINED: usize = 256 * 1024;
+
 /// What a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -85,11 +88,12 @@ impl Conn {
     /// connection and take the answer with it.
     async fn drain(&mut self) {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
-        for _ in 0..256 {
+        let mut read = 0;
+        while read < MOST_DRAINED {
             // Into the buffer rather than an array: what stands in a future is paid by every connection.
             self.buffer.clear();
             match tokio::time::timeout_at(until, self.fill()).await {
-                Ok(Ok(true)) => {}
+                Ok(Ok(true)) => read += self.buffer.len(),
                 _ => return,
             }
         }
