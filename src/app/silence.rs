@@ -18,8 +18,14 @@ use crate::wire::message::Happening;
 /// Between two rounds.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Silent mounts whose listeners hear another one, with that one.
-type Bypassed = BTreeMap<MountId, MountId>;
+/// What was done about silence, as it was told.
+#[derive(Debug, Default)]
+struct Done {
+    /// Silent mounts whose listeners hear another one, with that one.
+    bypassed: BTreeMap<MountId, MountId>,
+    /// Silent mounts whose listeners stay, and why.
+    left: BTreeMap<MountId, &'static str>,
+}
 
 /// Reports what became silent, and what sounds again, until the shutdown; sends listeners to the fallback and takes
 /// them back where the settings say so.
@@ -29,7 +35,7 @@ pub(super) async fn watch(
     shutdown: CancellationToken,
 ) {
     let mut meter = Meter::default();
-    let mut bypassed = Bypassed::new();
+    let mut done = Done::default();
     let mut rounds = tokio::time::interval(PACE);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -69,7 +75,7 @@ pub(super) async fn watch(
                 silent = found;
             }
         }
-        act(&control, silent, &mut bypassed);
+        act(&control, silent, &mut done);
     }
 }
 
@@ -89,15 +95,24 @@ fn note(meter: &Meter, mounts: &[Arc<Mount>]) -> HashSet<MountId> {
 }
 
 /// Has the listeners of `silent` mounts hear their fallbacks, and tells what that changed for them.
-fn act(control: &Control, silent: HashSet<MountId>, bypassed: &mut Bypassed) {
+fn act(control: &Control, silent: HashSet<MountId>, done: &mut Done) {
     let engine = &control.engine;
     engine.set_silent(silent.clone());
-    let now: Bypassed = silent
-        .into_iter()
-        .filter_map(|id| heard(engine, id))
-        .collect();
-    for (mount, to) in &now {
-        if bypassed.get(mount) != Some(to) {
+    let there = silent.into_iter().filter(|id| engine.mount(id).is_some());
+    let mut now = Done::default();
+    for mount in there {
+        match engine.stand_in(&mount) {
+            Some(to) => {
+                now.bypassed.insert(mount, to.id.clone());
+            }
+            None => {
+                let why = engine.why_unreplaced(&mount).unwrap_or_default();
+                now.left.insert(mount, why);
+            }
+        }
+    }
+    for (mount, to) in &now.bypassed {
+        if done.bypassed.get(mount) != Some(to) {
             tracing::warn!(%mount, fallback = %to, "the source is silent: its listeners hear the fallback");
             control.happened(Happening::Bypassed {
                 mount: mount.clone(),
@@ -105,18 +120,17 @@ fn act(control: &Control, silent: HashSet<MountId>, bypassed: &mut Bypassed) {
             });
         }
     }
-    for mount in bypassed.keys().filter(|mount| !now.contains_key(*mount)) {
+    for (mount, why) in &now.left {
+        if done.left.get(mount) != Some(why) {
+            tracing::warn!(%mount, why, "the source is silent, and its listeners stay");
+        }
+    }
+    let ended = |mount: &&MountId| !now.bypassed.contains_key(*mount);
+    for mount in done.bypassed.keys().filter(ended) {
         tracing::info!(%mount, "this mount is not bypassed any more");
         control.happened(Happening::BypassEnded {
             mount: mount.clone(),
         });
     }
-    *bypassed = now;
-}
-
-/// A silent mount that is there, and what stands in for it.
-fn heard(engine: &Engine, id: MountId) -> Option<(MountId, MountId)> {
-    engine.mount(&id)?;
-    let to = engine.stand_in(&id)?.id.clone();
-    Some((id, to))
+    *done = now;
 }

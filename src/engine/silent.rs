@@ -39,6 +39,22 @@ impl Engine {
         (!self.is_bypassed(&there.id) && misfit_between(own, &there).is_none()).then_some(there)
     }
 
+    /// Why nobody hears a fallback of `id`, which is silent; `None` where they do.
+    pub fn why_unreplaced(&self, id: &MountId) -> Option<&'static str> {
+        if self.stand_in(id).is_some() {
+            return None;
+        }
+        let there = self.first_live(&self.fallbacks(id));
+        Some(match (self.mount(id), there) {
+            (_, None) => "no fallback of it is live",
+            (_, Some(there)) if self.is_bypassed(&there.id) => "its fallback is silent too",
+            (Some(own), Some(there)) => {
+                misfit_between(&own, &there).unwrap_or("it has no fallback")
+            }
+            (None, _) => "it is not there",
+        })
+    }
+
     /// Whether listeners that hear `fallback` come back while it plays. From the fallback of a silent mount they are
     /// moved to and fro in any case until the sound is back.
     pub(super) fn is_followed(&self, id: &MountId, fallback: Option<&Fallback>) -> bool {

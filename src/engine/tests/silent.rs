@@ -78,10 +78,13 @@ fn a_silent_mount_is_better_than_a_silent_fallback_or_one_of_another_format() {
     let _client = listen(&engine, &live(), b"", 0);
     silent(&engine, &["/live.mp3", "/b"]);
     assert!(engine.stand_in(&live()).is_none(), "both are silent");
+    let why = |engine: &Engine| engine.why_unreplaced(&live());
+    assert_eq!(why(&engine), Some("its fallback is silent too"));
     // A third one that sounds is heard before a second one that does not.
     let mut third = engine.open_source(&id("/c"), offer()).unwrap();
     push(&mut third, &tone(THEIRS, 0, 10));
     assert_eq!(engine.stand_in(&live()).unwrap().id, id("/c"));
+    assert_eq!(why(&engine), None);
     let mut next = 10;
     eventually("it is at the third", || {
         push(&mut own, &tone(OURS, next, 1));
@@ -101,6 +104,7 @@ fn a_silent_mount_is_better_than_a_silent_fallback_or_one_of_another_format() {
     push(&mut low, &padded);
     assert!(engine.mount(&id("/c")).unwrap().is_playable());
     assert!(engine.stand_in(&live()).is_none());
+    assert!(why(&engine).unwrap().contains("sample rate"));
     assert!(all_at(&engine, "/live.mp3"));
     engine.stop();
 }
