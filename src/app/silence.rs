@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::ids::MountId;
 use crate::control::Control;
-use crate::engine::{Engine, Mount};
+use crate::engine::Mount;
 use crate::settings::choices::SilenceAction;
 use crate::settings::types::Settings;
 use crate::silence::{Config, Meter};
