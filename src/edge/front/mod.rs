@@ -11,10 +11,10 @@
 //!   not whole, sources, TLS, PROXY headers, the API, a listener who must wait for a place or a mount.
 //!
 //! `door` accepts and knows what to do when the descriptors run out, `guest` is a connection that waits here
-//! for its first or its next request and who leaves when, `reply` does what one request asks, `rest` lets requests
-//! gather in a storm. What is true of a
-//! request (`edge::route`, `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is
-//! one set of rules and two who carry them out.
+//! for its first or its next request and who leaves when, `round` hears a handful and then answers it, `reply` does
+//! what one request asks, `rest` lets requests gather in a storm. What is true of a request (`edge::route`,
+//! `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is one set of rules and two
+//! who carry them out.
 //!
 //! Bounded: a connection without a byte stays [`GRACE`](super::gate::GRACE) and counts among the unfinished
 //! heads; one that is kept alive stays [`IDLE`] and answers [`MAX_REQUESTS`]; there are no more of those than
@@ -26,8 +26,9 @@ mod door;
 mod guest;
 mod reply;
 mod rest;
+mod round;
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -43,8 +44,8 @@ use crate::base::ids::MountId;
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
 use guest::{Guest, Guests, Waits};
-use reply::Outbox;
 use rest::Rest;
+use round::{Inbox, Outbox};
 
 /// A connection that is kept alive is closed when nothing comes for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(5);
@@ -54,9 +55,6 @@ pub(super) const MAX_REQUESTS: u32 = 1000;
 
 /// Connections kept alive at once, however many descriptors there are.
 pub(super) const MAX_IDLE: usize = 4096;
-
-/// What is read at once: a head that is longer than this takes the long way.
-const READ: usize = 8 * 1024;
 
 /// How often those who wait are looked at.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -77,8 +75,7 @@ pub(super) struct Front {
     guests: Guests,
     returned: Receiver<Guest>,
     swept: Instant,
-    /// What was read last.
-    heard: Vec<u8>,
+    inbox: Inbox,
     /// What was asked last.
     request: Request,
     /// What was answered last.
@@ -138,7 +135,7 @@ impl Front {
             guests: Guests::default(),
             returned,
             swept: Instant::now(),
-            heard: vec![0; READ],
+            inbox: Inbox::new(),
             request: Request::new(Method::Get, "/", Version::Http11),
             answer: Vec::new(),
             outbox: Outbox::default(),
@@ -188,7 +185,7 @@ impl Front {
             }
         }
         heard += self.accept(now);
-        self.send_out(now);
+        self.answer_all(now);
         heard
     }
 
@@ -209,36 +206,6 @@ impl Front {
         };
         guest.hung_up |= event.is_read_closed() || event.is_error();
         self.hear(guest, now);
-    }
-
-    /// Reads once and does what is asked; who has not asked anything yet waits on.
-    fn hear(&mut self, mut guest: Guest, now: Instant) {
-        let mut heard = std::mem::take(&mut self.heard);
-        let got = loop {
-            match guest.stream.read(&mut heard) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let stays = match got {
-            // Nothing, or no more than a check's connect and close, which may be a reset.
-            Ok(0) => None,
-            Ok(count) => {
-                if guest.waits == Waits::Next {
-                    guest.since = now;
-                }
-                self.reply(guest, heard.get(..count).unwrap_or(&[]), now)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !guest.hung_up => Some(guest),
-            Err(_) => None,
-        };
-        self.heard = heard;
-        if let Some(guest) = stays {
-            self.seat(guest);
-        }
-        if self.outbox.is_full() {
-            self.send_out(now);
-        }
     }
 
     fn seat(&mut self, guest: Guest) {

@@ -14,36 +14,10 @@ use crate::edge::serve::{Served, Settled};
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
 
-/// Answers that leave together at most: the first of them waits for the decisions of all.
-const MOST_AT_ONCE: usize = 64;
-
 /// What becomes of a guest that was answered.
-enum Next {
+pub(super) enum Next {
     Keep(Guest),
     Gone,
-}
-
-/// Answers of one round, which leave one after the other at its end.
-///
-/// The one who asked is woken by the first and still awake when the next ones come; with a decision between two
-/// answers it would be woken for each, and the sender pays for that.
-#[derive(Default)]
-pub(super) struct Outbox {
-    /// Each guest, where its answer ends in `bytes`, and whether the connection is kept.
-    guests: Vec<(Guest, usize, bool)>,
-    bytes: Vec<u8>,
-}
-
-impl Outbox {
-    fn put(&mut self, guest: Guest, answer: &[u8], keep: bool) {
-        self.bytes.extend_from_slice(answer);
-        self.guests.push((guest, self.bytes.len(), keep));
-    }
-
-    /// So many wait that they should leave now.
-    pub fn is_full(&self) -> bool {
-        self.guests.len() >= MOST_AT_ONCE
-    }
 }
 
 impl Front {
@@ -153,26 +127,9 @@ impl Front {
             && self.guests.idle() < self.edge.idle_room()
     }
 
-    /// Sends what the round has answered.
-    pub(super) fn send_out(&mut self, now: Instant) {
-        let mut outbox = std::mem::take(&mut self.outbox);
-        let mut begin = 0;
-        for (guest, end, keep) in outbox.guests.drain(..) {
-            let bytes = outbox.bytes.get(begin..end).unwrap_or_default();
-            begin = end;
-            if let Next::Keep(mut guest) = self.send(guest, bytes, keep, !keep) {
-                guest.waits = Waits::Next;
-                guest.since = now;
-                self.seat(guest);
-            }
-        }
-        outbox.bytes.clear();
-        self.outbox = outbox;
-    }
-
     /// One send; what a socket does not take of it at once is left to a task. `last` says that all was read which
     /// the guest sent, and that the connection ends with this.
-    fn send(&mut self, mut guest: Guest, bytes: &[u8], keep: bool, last: bool) -> Next {
+    pub(super) fn send(&mut self, mut guest: Guest, bytes: &[u8], keep: bool, last: bool) -> Next {
         let sent = loop {
             match send(&mut guest.stream, bytes, last) {
                 Ok(count) => break count,
