@@ -1,8 +1,8 @@
 //! Which node takes a listener: a pure decision with its reason.
 //!
 //! `decision` is the question and the answer, `rules` the way from one to the other; `pool` says who is
-//! able (`rows` has what it needs of each node at hand), `strategy` picks one of them, `reservations` counts redirects in flight, `bucket` paces newcomers,
-//! `token` and `location` make the address, `memory` knows who never arrived.
+//! able (`rows` has what it needs of each node at hand, `standing` the pool of the last pick), `strategy` picks one of
+//! them, `reservations` counts redirects in flight, `bucket` paces newcomers, `token` and `location` make the address, `memory` knows who never arrived.
 //!
 //! Must never: open a socket, wait, read a clock or draw randomness. Neighbours: `cluster` (the snapshot
 //! and the keys), `edge` (asks and carries out), `admin` (lists the picks), `app` (passes beats and ticks).
@@ -10,6 +10,7 @@
 mod bucket;
 pub mod decision;
 pub mod hash;
+mod lately;
 pub mod location;
 mod memory;
 pub mod players;
@@ -18,6 +19,7 @@ pub mod reservations;
 mod returning;
 mod rows;
 mod rules;
+mod standing;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use decision::{Ask, Decision, Mode, Overflow, OwnState, Pick, Reason, Serve};
 pub use strategy::Strategy;
@@ -42,6 +44,9 @@ use pool::Ledger;
 use reservations::{Reservations, Tally};
 use strategy::Turns;
 use token::{Used, node_hash};
+
+/// What keeps the hash of a session apart from that of an agent; any number.
+const SESSION: u64 = 0x7365_7373_696f_6e00;
 
 /// Picks that are remembered.
 pub const MAX_PICKS: usize = 1_000;
@@ -80,6 +85,7 @@ pub struct Balancer {
     ring: KeyRing,
     ledger: Ledger,
     prepared: rows::Prepared,
+    standing: standing::Standing,
     open: Reservations,
     memory: Memory,
     used: Used,
@@ -99,6 +105,7 @@ impl Balancer {
             ring: KeyRing::default(),
             ledger: Ledger::default(),
             prepared: rows::Prepared::default(),
+            standing: standing::Standing::default(),
             open: Reservations::new(incarnation),
             memory: Memory::default(),
             used: Used::default(),
@@ -233,49 +240,23 @@ impl Balancer {
 
 /// A listener, by address and agent.
 fn listener_hash(address: IpAddr, agent: &str) -> u64 {
-    hash_of(&[&address_bytes(address), agent.as_bytes()])
-}
-
-/// Who asks for which mount: by the player's own session if it names one.
-fn client_hash(ask: &Ask<'_>) -> u64 {
-    let (service, path) = (ask.mount.service(), ask.mount.path());
-    let mount = [service.as_bytes(), path.as_bytes()];
-    match ask.session {
-        Some(session) => hash_of(&[b"session", session.as_bytes(), mount[0], mount[1]]),
-        None => {
-            let address = address_bytes(ask.address);
-            hash_of(&[&address, ask.agent.as_bytes(), mount[0], mount[1]])
-        }
-    }
-}
-
-fn address_bytes(address: IpAddr) -> [u8; 16] {
-    match address {
+    let address = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
-    }
+    };
+    hash_on(xxh3_64(&address), agent)
 }
 
-fn hash_of(parts: &[&[u8]]) -> u64 {
-    // The hash that takes parts one by one has half a kilobyte of state to set up: what is short is put together first.
-    let mut room = [0; 512];
-    let mut used = 0;
-    let mut put = |bytes: &[u8]| {
-        let place = room.get_mut(used..used + bytes.len())?;
-        place.copy_from_slice(bytes);
-        used += bytes.len();
-        Some(())
+/// Who asks for which mount: by the player's own session if it names one, else by `listener`.
+fn client_hash(ask: &Ask<'_>, listener: u64) -> u64 {
+    let who = match ask.session {
+        Some(session) => hash_on(SESSION, session),
+        None => listener,
     };
-    let all_fit = parts
-        .iter()
-        .all(|part| put(&(part.len() as u64).to_be_bytes()).is_some() && put(part).is_some());
-    if let Some(text) = room.get(..used).filter(|_| all_fit) {
-        return xxh3_64(text);
-    }
-    let mut hash = Xxh3::new();
-    for part in parts {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.digest()
+    hash_on(hash_on(who, ask.mount.service()), ask.mount.path())
+}
+
+/// The hash of what came before, and of `text`, whose length counts.
+fn hash_on(before: u64, text: &str) -> u64 {
+    xxh3_64_with_seed(text.as_bytes(), before)
 }

@@ -1,5 +1,6 @@
 //! Who is able to take this listener: state, mount, scheme, capacity, bucket; and with what weight.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -25,10 +26,10 @@ const SLOWEST: f64 = 0.1;
 const TYPICAL_BITRATE: u64 = 128_000;
 
 /// A node that may be chosen.
-#[derive(Debug, Clone)]
-pub struct Candidate<'n> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
     /// Which.
-    pub node: &'n NodeView,
+    pub node: Arc<NodeView>,
     /// Listeners, by its own report.
     pub listeners: u64,
     /// Listeners and reservations.
@@ -43,11 +44,12 @@ pub struct Candidate<'n> {
     pub full_weight: f64,
     /// Its weight now, slow start included.
     pub weight: f64,
-    /// Where its account stands in the ledger.
+    /// Where its account stands in the ledger, and its tally among the reservations.
     pub(super) account: usize,
+    pub(super) tally: usize,
 }
 
-impl Candidate<'_> {
+impl Candidate {
     /// What its load would be, for its weight.
     pub fn score(&self) -> f64 {
         (self.load + 1) as f64 / self.weight
@@ -56,6 +58,19 @@ impl Candidate<'_> {
     /// What its bits would be, for its weight.
     pub fn bandwidth_score(&self) -> f64 {
         self.bits.saturating_add(self.newcomer) as f64 / self.weight
+    }
+
+    /// A reservation more leads to it; false if it has no room for another.
+    pub(super) fn has_got_one(&mut self) -> bool {
+        self.load += 1;
+        self.bits = self.bits.saturating_add(self.newcomer);
+        self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        let limit = self.node.limits.max_bandwidth;
+        self.load < self.capacity
+            && (limit == 0 || self.bits.saturating_add(self.newcomer) <= limit)
     }
 }
 
@@ -97,10 +112,10 @@ pub struct Want<'a> {
 }
 
 /// Those who are able, and what kept the others back.
-#[derive(Debug, Default)]
-pub struct Pool<'n> {
+#[derive(Debug, Default, PartialEq)]
+pub struct Pool {
     /// Able.
-    pub able: Vec<Candidate<'n>>,
+    pub able: Vec<Candidate>,
     /// Some only have to wait, until then at least.
     pub wait: Option<Instant>,
     /// Some have no URL of the scheme.
@@ -128,6 +143,7 @@ struct Account {
 pub struct Ledger {
     places: Table<NodeId, usize>,
     accounts: Slab<Account>,
+    changes: u64,
 }
 
 impl Ledger {
@@ -144,6 +160,7 @@ impl Ledger {
     /// A node reports. From then on its counts here are believed, not those in the snapshot: they fit the
     /// reservations that were confirmed with them.
     pub fn report(&mut self, node: &NodeId, listeners: u64, bits: u64) {
+        self.changes += 1;
         let place = self.place(node);
         if let Some(account) = self.accounts.get_mut(place) {
             account.count = Some(Count { listeners, bits });
@@ -152,14 +169,27 @@ impl Ledger {
 
     /// A newcomer goes to the node whose account stands there.
     pub(super) fn take(&mut self, place: usize, now: Instant) {
+        self.changes += 1;
         let account = self.accounts.get_mut(place);
         if let Some(bucket) = account.and_then(|account| account.bucket.as_mut()) {
             bucket.take(now);
         }
     }
 
+    /// Grows with everything that changes who is able.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// True if another newcomer may go there now.
+    pub(super) fn has_tokens(&self, place: usize, now: Instant) -> bool {
+        let bucket = self.accounts.get(place).and_then(|one| one.bucket.as_ref());
+        bucket.is_some_and(|bucket| bucket.has(now))
+    }
+
     /// The node is no more.
     pub fn forget(&mut self, node: &NodeId) {
+        self.changes += 1;
         if let Some(place) = self.places.remove(node) {
             self.accounts.try_remove(place);
         }
@@ -167,14 +197,14 @@ impl Ledger {
 
     /// Everybody of `tier` who is able. `warm` is false while this node itself is too young to know who
     /// else is.
-    pub(super) fn pool<'n>(
+    pub(super) fn pool(
         &mut self,
-        rows: &'n [Row],
+        rows: &[Row],
         tier: Tier,
         want: &Want<'_>,
         open: &Reservations,
         warm: bool,
-    ) -> Pool<'n> {
+    ) -> Pool {
         let mut pool = Pool {
             able: Vec::with_capacity(rows.len()),
             ..Pool::default()
@@ -215,13 +245,13 @@ impl Ledger {
 }
 
 /// The candidate, unless it is full.
-fn room<'n>(
-    row: &'n Row,
+fn room(
+    row: &Row,
     count: Option<Count>,
     want: &Want<'_>,
     open: &Reservations,
-) -> Option<Candidate<'n>> {
-    let node = &*row.node;
+) -> Option<Candidate> {
+    let node = &row.node;
     let tally = open.tally_at(row.tally);
     let count = count.unwrap_or(Count {
         listeners: node.listeners,
@@ -234,13 +264,9 @@ fn room<'n>(
     let load = count.listeners + tally.reserved;
     let bits = count.bits.saturating_add(tally.bits);
     let capacity = capacity(node, count.listeners, newcomer);
-    let limit = node.limits.max_bandwidth;
-    if load >= capacity || (limit > 0 && bits.saturating_add(newcomer) > limit) {
-        return None;
-    }
     let full_weight = f64::from(node.weight.max(1));
-    Some(Candidate {
-        node,
+    let candidate = Candidate {
+        node: Arc::clone(node),
         listeners: count.listeners,
         load,
         capacity,
@@ -249,7 +275,9 @@ fn room<'n>(
         full_weight,
         weight: full_weight,
         account: row.account,
-    })
+        tally: row.tally,
+    };
+    candidate.has_room().then_some(candidate)
 }
 
 /// C = min(max_listeners, descriptors - 512, max_bandwidth / the mount's rate). Free descriptors are what
@@ -305,8 +333,8 @@ pub(super) fn belongs(node: &NodeView, tier: Tier, panic: bool, mount: &MountId)
 }
 
 /// Newcomers among the relays warm up, where there is anybody warm to take their share meanwhile.
-fn slow_start(able: &mut [Candidate<'_>], now: Instant) {
-    let is_warm = |one: &Candidate<'_>| one.listeners > 0 && one.node.uptime_at(now) >= SLOW_START;
+fn slow_start(able: &mut [Candidate], now: Instant) {
+    let is_warm = |one: &Candidate| one.listeners > 0 && one.node.uptime_at(now) >= SLOW_START;
     if !able.iter().any(is_warm) {
         return;
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::hash::Table;
+use super::lately::Lately;
 use crate::base::ids::NodeId;
 
 /// A listener that has not come by then does not come.
@@ -28,8 +29,8 @@ const NO_SHOW_SHARE: f64 = 0.1;
 /// One redirect in flight.
 #[derive(Debug, Clone)]
 pub struct Reservation {
-    /// Where it leads.
-    pub node: NodeId,
+    /// Where the tally of the node stands that it leads to.
+    pub(super) tally: usize,
     /// When it was made.
     pub issued: Instant,
     /// Unix seconds, as in its token.
@@ -71,16 +72,18 @@ impl Tally {
 #[derive(Debug)]
 pub struct Reservations {
     /// In the order of their sequences, which have no gaps: a place is empty where one was closed, the first one
-    /// never. Each with the place of its node's tally, which stays as long as it does.
-    line: VecDeque<Option<(Reservation, usize)>>,
+    /// never. The tally of each stays as long as it does.
+    line: VecDeque<Option<Reservation>>,
     /// Sequence of the first in the line.
     first: u64,
     open: usize,
-    again: Table<u64, u64>,
+    /// What each client reserved last.
+    again: Lately,
     /// Clients that were taken for one that comes again, and when; those of the last [`AGAIN`].
     found: Table<u64, Instant>,
     places: Table<NodeId, usize>,
-    tallies: Slab<Tally>,
+    tallies: Slab<(NodeId, Tally)>,
+    closed: u64,
 }
 
 /// Places in the line, those of closed reservations among them.
@@ -93,11 +96,17 @@ impl Reservations {
             line: VecDeque::new(),
             first: (incarnation << 20) | 1,
             open: 0,
-            again: Table::default(),
+            again: Lately::new(AGAIN),
             found: Table::default(),
             places: Table::default(),
             tallies: Slab::new(),
+            closed: 0,
         }
+    }
+
+    /// How many have ended.
+    pub(super) fn closed(&self) -> u64 {
+        self.closed
     }
 
     /// In flight to `node`.
@@ -111,14 +120,15 @@ impl Reservations {
         if let Some(place) = self.places.get(node) {
             return *place;
         }
-        let place = self.tallies.insert(Tally::default());
+        let place = self.tallies.insert((node.clone(), Tally::default()));
         self.places.insert(node.clone(), place);
         place
     }
 
     /// In flight to the node whose tally stands there.
     pub(super) fn tally_at(&self, place: usize) -> Tally {
-        self.tallies.get(place).copied().unwrap_or_default()
+        let known = self.tallies.get(place);
+        known.map_or_else(Tally::default, |(_, tally)| *tally)
     }
 
     /// How many are in flight.
@@ -137,29 +147,29 @@ impl Reservations {
             self.give_up_oldest();
         }
         let sequence = self.first.wrapping_add(self.line.len() as u64);
-        let tally = self.place(&reservation.node);
-        if let Some(tally) = self.tallies.get_mut(tally) {
+        if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
             tally.reserved += 1;
             tally.bits = tally.bits.saturating_add(reservation.bits);
         }
         if !self.was_found(reservation.client, reservation.issued) {
-            self.again.insert(reservation.client, sequence);
+            self.again.put(reservation.client, sequence);
         }
-        self.line.push_back(Some((reservation, tally)));
+        self.line.push_back(Some(reservation));
         self.open += 1;
         sequence
     }
 
-    /// The reservation that this client made a moment ago. It is found once, and no other one of the same client
-    /// for as long.
-    pub fn find_again(&mut self, client: u64, now: Instant) -> Option<(u64, Reservation)> {
-        let sequence = self.again.remove(&client)?;
+    /// The reservation that this client made a moment ago, and the node that it leads to. It is found once, and no
+    /// other one of the same client for as long.
+    pub fn find_again(&mut self, client: u64, now: Instant) -> Option<(u64, NodeId, Reservation)> {
+        let sequence = self.again.take(client)?;
         let found = self.get(sequence)?;
         let young = now.saturating_duration_since(found.issued) < AGAIN;
         if !young {
             return None;
         }
-        let found = (sequence, found.clone());
+        let (node, _) = self.tallies.get(found.tally)?;
+        let found = (sequence, node.clone(), found.clone());
         // Only makers of reservations get in here: no more than those of two seconds.
         self.found.insert(client, now);
         Some(found)
@@ -173,14 +183,14 @@ impl Reservations {
     /// `node` says that these came. Those of other nodes it has no say in. Returns who asked.
     pub fn confirm(&mut self, node: &NodeId, sequences: &[u64]) -> Vec<u64> {
         let mut listeners = Vec::new();
+        let Some(place) = self.places.get(node).copied() else {
+            return listeners;
+        };
         for sequence in sequences {
-            let is_its_own = self.get(*sequence).is_some_and(|r| r.node == *node);
-            if let Some((reservation, tally)) = is_its_own.then(|| self.close(*sequence)).flatten()
-            {
+            let is_its_own = self.get(*sequence).is_some_and(|r| r.tally == place);
+            if let Some(reservation) = is_its_own.then(|| self.close(*sequence)).flatten() {
                 listeners.push(reservation.listener);
-                if let Some(tally) = self.tallies.get_mut(tally) {
-                    tally.ended(true);
-                }
+                self.ended(&reservation, true);
             }
         }
         listeners
@@ -189,14 +199,20 @@ impl Reservations {
     /// `reported` gives the moment of a node's last report, for nodes that do not confirm: what is older
     /// than it by a second is in its counts.
     pub fn settle(&mut self, reported: impl Fn(&NodeId) -> Option<Instant>) {
+        let all = self.tallies.iter();
+        let reports: Table<usize, Instant> = all
+            .filter_map(|(place, (node, _))| Some((place, reported(node)?)))
+            .collect();
         let is_settled = |r: &Reservation| {
-            !r.confirms && reported(&r.node).is_some_and(|at| r.issued + SETTLED <= at)
+            let at = reports.get(&r.tally);
+            !r.confirms && at.is_some_and(|at| r.issued + SETTLED <= *at)
         };
         self.close_all(is_settled);
     }
 
     /// Gives up those nobody came for.
     pub fn expire(&mut self, now: Instant) {
+        self.again.expire(now);
         self.found
             .retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
         let is_over = |r: &Reservation| now.saturating_duration_since(r.issued) >= TTL;
@@ -204,7 +220,7 @@ impl Reservations {
             .line
             .front()
             .and_then(Option::as_ref)
-            .is_some_and(|(reservation, _)| is_over(reservation))
+            .is_some_and(is_over)
         {
             self.give_up_oldest();
         }
@@ -212,15 +228,14 @@ impl Reservations {
 
     /// The node is dead: nobody arrives there any more.
     pub fn drop_node(&mut self, node: &NodeId) {
-        self.close_all(|r| r.node == *node);
         if let Some(place) = self.places.remove(node) {
+            self.close_all(|r| r.tally == place);
             self.tallies.try_remove(place);
         }
     }
 
     fn get(&self, sequence: u64) -> Option<&Reservation> {
-        let (reservation, _) = self.line.get(self.place_in_line(sequence)?)?.as_ref()?;
-        Some(reservation)
+        self.line.get(self.place_in_line(sequence)?)?.as_ref()
     }
 
     fn place_in_line(&self, sequence: u64) -> Option<usize> {
@@ -229,7 +244,7 @@ impl Reservations {
 
     fn close_all(&mut self, wanted: impl Fn(&Reservation) -> bool) {
         let places = (self.first..).zip(&self.line);
-        let ours = places.filter(|(_, place)| place.as_ref().is_some_and(|(one, _)| wanted(one)));
+        let ours = places.filter(|(_, place)| place.as_ref().is_some_and(&wanted));
         let ours: Vec<u64> = ours.map(|(sequence, _)| sequence).collect();
         for sequence in ours {
             self.close(sequence);
@@ -238,29 +253,31 @@ impl Reservations {
 
     fn give_up_oldest(&mut self) {
         let closed = self.close(self.first);
-        if let Some((_, tally)) = closed.filter(|(reservation, _)| reservation.confirms)
-            && let Some(tally) = self.tallies.get_mut(tally)
-        {
-            tally.ended(false);
+        if let Some(reservation) = closed.filter(|reservation| reservation.confirms) {
+            self.ended(&reservation, false);
         }
     }
 
-    fn close(&mut self, sequence: u64) -> Option<(Reservation, usize)> {
+    fn ended(&mut self, reservation: &Reservation, came: bool) {
+        if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
+            tally.ended(came);
+        }
+    }
+
+    fn close(&mut self, sequence: u64) -> Option<Reservation> {
         let place = self.place_in_line(sequence)?;
-        let (reservation, tally) = self.line.get_mut(place)?.take()?;
+        let reservation = self.line.get_mut(place)?.take()?;
         self.open -= 1;
+        self.closed += 1;
         while let Some(None) = self.line.front() {
             self.line.pop_front();
             self.first = self.first.wrapping_add(1);
         }
-        if let Some(tally) = self.tallies.get_mut(tally) {
+        if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
             tally.reserved = tally.reserved.saturating_sub(1);
             tally.bits = tally.bits.saturating_sub(reservation.bits);
         }
-        if self.again.get(&reservation.client) == Some(&sequence) {
-            self.again.remove(&reservation.client);
-        }
-        Some((reservation, tally))
+        Some(reservation)
     }
 }
 
@@ -268,9 +285,9 @@ impl Reservations {
 mod tests {
     use super::*;
 
-    fn to(node: &str, client: u64, issued: Instant) -> Reservation {
+    fn to(all: &mut Reservations, node: &str, client: u64, issued: Instant) -> Reservation {
         Reservation {
-            node: node.parse().unwrap(),
+            tally: all.place(&node.parse().unwrap()),
             issued,
             expires: 0,
             hops: 1,
@@ -281,6 +298,11 @@ mod tests {
         }
     }
 
+    fn reserve(all: &mut Reservations, node: &str, client: u64, issued: Instant) -> u64 {
+        let one = to(all, node, client, issued);
+        all.reserve(one)
+    }
+
     fn reserved(all: &Reservations, node: &str) -> u64 {
         all.tally(&node.parse().unwrap()).reserved
     }
@@ -289,8 +311,8 @@ mod tests {
     fn they_count_until_confirmed_by_their_own_relay() {
         let now = Instant::now();
         let mut all = Reservations::new(1_000);
-        let first = all.reserve(to("a", 1, now));
-        let second = all.reserve(to("a", 2, now));
+        let first = reserve(&mut all, "a", 1, now);
+        let second = reserve(&mut all, "a", 2, now);
         assert_eq!((reserved(&all, "a"), second - first), (2, 1));
         let stranger: NodeId = "b".parse().unwrap();
         assert!(all.confirm(&stranger, &[first, second]).is_empty());
@@ -305,7 +327,7 @@ mod tests {
         let now = Instant::now();
         let mut all = Reservations::new(1_000);
         for client in 0..20 {
-            all.reserve(to("a", client, now));
+            reserve(&mut all, "a", client, now);
         }
         all.expire(now + Duration::from_millis(9_999));
         assert_eq!(reserved(&all, "a"), 20);
@@ -313,20 +335,20 @@ mod tests {
         let tally = all.tally(&"a".parse().unwrap());
         assert_eq!((tally.reserved, tally.bits, tally.ended), (0, 0, 20));
         assert!(tally.no_show > 0.8, "{tally:?}");
-        assert!(all.line.is_empty() && all.again.is_empty());
+        assert!(all.line.is_empty());
     }
 
     #[test]
     fn found_again_once_and_not_for_long() {
         let now = Instant::now();
         let mut all = Reservations::new(1_000);
-        let first = all.reserve(to("a", 7, now));
+        let first = reserve(&mut all, "a", 7, now);
         let soon = now + Duration::from_millis(1_900);
-        assert_eq!(all.find_again(7, soon).map(|(s, _)| s), Some(first));
+        assert_eq!(all.find_again(7, soon).map(|(s, ..)| s), Some(first));
         assert!(all.find_again(7, soon).is_none());
-        all.reserve(to("a", 8, now));
+        reserve(&mut all, "a", 8, now);
         assert!(all.find_again(8, now + AGAIN).is_none());
-        let third = all.reserve(to("a", 9, now));
+        let third = reserve(&mut all, "a", 9, now);
         all.confirm(&"a".parse().unwrap(), &[third]);
         assert!(all.find_again(9, now).is_none());
     }
@@ -343,7 +365,7 @@ mod tests {
             match all.find_again(7, now) {
                 Some(_) => found.push(n),
                 None => {
-                    let sequence = all.reserve(to("a", 7, now));
+                    let sequence = reserve(&mut all, "a", 7, now);
                     // Half of them are confirmed at once: that makes no difference.
                     if n % 2 == 0 && n > 0 {
                         all.confirm(&"a".parse().unwrap(), &[sequence]);
@@ -358,7 +380,7 @@ mod tests {
             "{found:?}"
         );
         all.expire(start + Duration::from_secs(60));
-        assert!(all.found.is_empty() && all.again.is_empty());
+        assert!(all.found.is_empty());
     }
 
     #[test]
@@ -367,9 +389,10 @@ mod tests {
         let mut all = Reservations::new(1_000);
         for (client, after) in [(1, 0), (2, 500)] {
             let issued = now + Duration::from_millis(after);
+            let one = to(&mut all, "a", client, issued);
             all.reserve(Reservation {
                 confirms: false,
-                ..to("a", client, issued)
+                ..one
             });
         }
         let node: NodeId = "a".parse().unwrap();
@@ -387,17 +410,17 @@ mod tests {
         let now = Instant::now();
         let mut all = Reservations::new(1_000);
         for client in 0..MAX_OPEN as u64 + 5 {
-            all.reserve(to("a", client, now));
+            reserve(&mut all, "a", client, now);
         }
         assert_eq!((all.len(), all.line.len()), (MAX_OPEN, MAX_OPEN));
         assert_eq!(reserved(&all, "a"), MAX_OPEN as u64);
         all.drop_node(&"a".parse().unwrap());
         assert!(all.is_empty() && all.line.is_empty());
         // The line is bounded too, where the oldest of all stays and those behind it come and go.
-        let stays = all.reserve(to("a", 1, now));
+        let stays = reserve(&mut all, "a", 1, now);
         let own: NodeId = "b".parse().unwrap();
         for client in 0..MAX_LINE as u64 + 5 {
-            let sequence = all.reserve(to("b", client, now));
+            let sequence = reserve(&mut all, "b", client, now);
             all.confirm(&own, &[sequence]);
         }
         assert!(all.line.len() <= MAX_LINE && all.get(stays).is_none());

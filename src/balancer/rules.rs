@@ -3,6 +3,7 @@
 //! A place that was promised is kept. A primary sends away whom it can and serves whom it must; a relay
 //! serves whom it can and sends away whom it must. Three redirects, then somebody serves or says no.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::decision::{Ask, Decision, Mode, OwnState, Reason, Serve};
@@ -11,6 +12,7 @@ use super::players::cannot_follow;
 use super::pool::{Candidate, Pool, SLOW_START, Tier, belongs};
 use super::reservations::{Reservation, TTL};
 use super::rows::Rows;
+use super::standing::Key;
 use super::strategy::{Draw, Strategy, pick};
 use super::token::{MAX_HOPS, Token, node_hash};
 use super::turn::Turn;
@@ -44,6 +46,7 @@ impl Balancer {
             snapshot,
             own,
             hops,
+            listener: 0,
             client: 0,
             draw: Draw::new(ask.random),
         };
@@ -81,7 +84,8 @@ impl Balancer {
     /// Another node, this one for want of others, or nobody.
     fn elsewhere(&mut self, turn: &mut Turn<'_>) -> Decision {
         if turn.ask.reserves {
-            turn.client = client_hash(turn.ask);
+            turn.listener = listener_hash(turn.ask.address, turn.ask.agent);
+            turn.client = client_hash(turn.ask, turn.listener);
         }
         if let Some(again) = self.again(turn) {
             return again;
@@ -104,7 +108,13 @@ impl Balancer {
             };
         }
         if let Some(chosen) = self.pick(strategy, &healthy, turn) {
-            return self.redirect(&chosen, strategy.reason(), turn);
+            let (key, account) = (self.key(turn, &rows), chosen.account);
+            let decision = self.redirect(chosen, strategy.reason(), turn);
+            if let Some(key) = key.filter(|_| turn.ask.reserves) {
+                let (ledger, open) = (&self.ledger, &self.open);
+                self.standing.keep(key, healthy, account, ledger, open);
+            }
+            return decision;
         }
         if let Some(until) = healthy
             .wait
@@ -130,7 +140,7 @@ impl Balancer {
         if turn.own.role == NodeRole::Relay {
             let head = self.pool(Tier::Head, turn, &rows);
             if let Some(chosen) = self.pick(Strategy::P2c, &head, turn) {
-                return self.redirect(&chosen, Reason::P2c, turn);
+                return self.redirect(chosen, Reason::P2c, turn);
             }
         }
         if turn.snapshot.panic {
@@ -148,11 +158,11 @@ impl Balancer {
         &mut self,
         strategy: Strategy,
         turn: &mut Turn<'_>,
-        rows: &Rows,
+        rows: &Arc<Rows>,
     ) -> Option<Decision> {
         let soft = self.pool(Tier::Soft, turn, rows);
         if let Some(chosen) = self.pick(strategy, &soft, turn) {
-            return Some(self.redirect(&chosen, Reason::SoftCap, turn));
+            return Some(self.redirect(chosen, Reason::SoftCap, turn));
         }
         let until = soft.wait?;
         turn.may_wait(self.config.queue_wait)
@@ -194,8 +204,8 @@ impl Balancer {
         if !ask.reserves {
             return None;
         }
-        let (sequence, known) = self.open.find_again(turn.client, ask.now)?;
-        let node = turn.snapshot.find(&known.node)?;
+        let (sequence, node, known) = self.open.find_again(turn.client, ask.now)?;
+        let node = turn.snapshot.find(&node)?;
         let tier = match node.role {
             NodeRole::Primary => Tier::Head,
             NodeRole::Relay => Tier::Healthy,
@@ -216,14 +226,28 @@ impl Balancer {
         self.answer(node, &token, Reason::Again, turn)
     }
 
-    fn pool<'n>(&mut self, tier: Tier, turn: &Turn<'_>, rows: &'n Rows) -> Pool<'n> {
+    fn pool(&mut self, tier: Tier, turn: &Turn<'_>, rows: &Arc<Rows>) -> Pool {
         // Without keys hops cannot be counted: then a relay sends nobody on.
         if turn.own.role == NodeRole::Relay && self.ring.current().is_none() {
             return Pool::default();
         }
-        let warm = turn.own.uptime >= SLOW_START;
-        let open = &self.open;
-        self.ledger.pool(&rows.all, tier, &turn.want(), open, warm)
+        let standing = match tier {
+            Tier::Healthy => self.key(turn, rows),
+            _ => None,
+        };
+        let standing = standing.and_then(|key| self.standing.take(&key));
+        let (want, warm) = (turn.want(), turn.own.uptime >= SLOW_START);
+        let mut found = || self.ledger.pool(&rows.all, tier, &want, &self.open, warm);
+        if cfg!(debug_assertions) && standing.is_some() {
+            assert_eq!(standing, Some(found()), "who stands is who would be found");
+        }
+        standing.unwrap_or_else(found)
+    }
+
+    /// What the pool of healthy relays follows from, for a pick that may leave it standing.
+    fn key(&self, turn: &Turn<'_>, rows: &Arc<Rows>) -> Option<Key> {
+        let (want, warm) = (turn.want(), turn.own.uptime >= SLOW_START);
+        Key::new(rows, &want, warm, &self.ledger, &self.open)
     }
 
     /// The strategy that was set, unless its counts are too old or not ours alone.
@@ -236,12 +260,12 @@ impl Balancer {
         }
     }
 
-    fn pick<'n>(
+    fn pick<'p>(
         &mut self,
         strategy: Strategy,
-        pool: &Pool<'n>,
+        pool: &'p Pool,
         turn: &mut Turn<'_>,
-    ) -> Option<Candidate<'n>> {
+    ) -> Option<&'p Candidate> {
         let ask = turn.ask;
         let (service, turns) = (ask.mount.service(), &mut self.turns);
         pick(
@@ -252,11 +276,10 @@ impl Balancer {
             &mut turn.draw,
             turns,
         )
-        .cloned()
     }
 
-    fn redirect(&mut self, chosen: &Candidate<'_>, reason: Reason, turn: &Turn<'_>) -> Decision {
-        let (ask, node) = (turn.ask, chosen.node);
+    fn redirect(&mut self, chosen: &Candidate, reason: Reason, turn: &Turn<'_>) -> Decision {
+        let (ask, node) = (turn.ask, &chosen.node);
         let expires = (ask.unix_millis + TTL.as_millis() as u64).div_ceil(1_000);
         let expires = u32::try_from(expires).unwrap_or(u32::MAX);
         let mut token = Token {
@@ -267,19 +290,18 @@ impl Balancer {
             expires,
         };
         if ask.reserves {
-            let listener = listener_hash(ask.address, ask.agent);
             self.ledger.take(chosen.account, ask.now);
             // What nobody asks for is not remembered.
             if self.config.mode == Mode::Auto {
-                self.memory.redirected(listener, ask.now);
+                self.memory.redirected(turn.listener, ask.now);
             }
             token.sequence = self.open.reserve(Reservation {
-                node: node.id.clone(),
+                tally: chosen.tally,
                 issued: ask.now,
                 expires,
                 hops: token.hops,
                 client: turn.client,
-                listener,
+                listener: turn.listener,
                 bits: chosen.newcomer,
                 confirms: turn.own.role == NodeRole::Primary && node.capabilities.tokens,
             });

@@ -22,7 +22,8 @@ pub(super) struct Turn<'a> {
     pub snapshot: &'a Snapshot,
     pub own: &'a OwnState,
     pub hops: u8,
-    /// Who asks for which mount, where something is reserved.
+    /// Who asks, and who asks for which mount, hashed, where something is reserved.
+    pub listener: u64,
     pub client: u64,
     pub draw: Draw,
 }
@@ -72,7 +73,7 @@ impl Turn<'_> {
         self.refusal(Reason::HopLimit)
     }
 
-    pub fn refuse(&self, pool: &Pool<'_>) -> Decision {
+    pub fn refuse(&self, pool: &Pool) -> Decision {
         let reason = if pool.wait.is_some() {
             Reason::Pacing
         } else if self.own.draining {

@@ -20,21 +20,21 @@ pub(super) fn key(address: IpAddr, service: &str) -> u64 {
 }
 
 /// The highest score among those below their bound.
-pub(super) fn pick<'c, 'n>(candidates: &'c [Candidate<'n>], key: u64) -> Option<&'c Candidate<'n>> {
+pub(super) fn pick(candidates: &[Candidate], key: u64) -> Option<&Candidate> {
     let total: f64 = candidates.iter().map(|one| one.full_weight).sum();
     let load: u64 = candidates.iter().map(|one| one.load).sum();
-    let has_room = |one: &&Candidate<'_>| {
+    let has_room = |one: &&Candidate| {
         let share = one.full_weight / total;
         (one.load as f64) < (BOUND * (load + 1) as f64 * share).ceil()
     };
-    let by_score = |a: &&Candidate<'_>, b: &&Candidate<'_>| score(a, key).total_cmp(&score(b, key));
+    let by_score = |a: &&Candidate, b: &&Candidate| score(a, key).total_cmp(&score(b, key));
     let below = candidates.iter().filter(has_room).max_by(by_score);
     below.or_else(|| candidates.iter().max_by(by_score))
 }
 
 /// -w / ln(u) with u drawn from the hash of listener and relay. The full weight counts, not that of slow
 /// start: else listeners would wander while a relay warms up.
-fn score(candidate: &Candidate<'_>, key: u64) -> f64 {
+fn score(candidate: &Candidate, key: u64) -> f64 {
     let hash = xxh3_64_with_seed(candidate.node.id.as_str().as_bytes(), key);
     let unit = ((hash >> 11) + 1) as f64 / ((1_u64 << 53) + 1) as f64;
     -candidate.full_weight / unit.ln()

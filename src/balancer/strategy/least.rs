@@ -4,12 +4,12 @@ use super::Draw;
 use crate::balancer::pool::Candidate;
 
 /// The candidate with the lowest `score`.
-pub(super) fn by<'c, 'n>(
-    candidates: &'c [Candidate<'n>],
+pub(super) fn by<'c>(
+    candidates: &'c [Candidate],
     draw: &mut Draw,
-    score: impl Fn(&Candidate<'n>) -> f64,
-) -> Option<&'c Candidate<'n>> {
-    let mut best: Option<(f64, &'c Candidate<'n>)> = None;
+    score: impl Fn(&Candidate) -> f64,
+) -> Option<&'c Candidate> {
+    let mut best: Option<(f64, &'c Candidate)> = None;
     let mut equals = 1;
     for candidate in candidates {
         let now = score(candidate);

@@ -102,14 +102,14 @@ impl Turns {
 }
 
 /// One of `candidates`; `None` only if there is none.
-pub fn pick<'c, 'n>(
+pub fn pick<'c>(
     strategy: Strategy,
-    candidates: &'c [Candidate<'n>],
+    candidates: &'c [Candidate],
     address: IpAddr,
     service: &str,
     draw: &mut Draw,
     turns: &mut Turns,
-) -> Option<&'c Candidate<'n>> {
+) -> Option<&'c Candidate> {
     match strategy {
         Strategy::LeastConn => least::by(candidates, draw, Candidate::score),
         Strategy::LeastBandwidth => least::by(candidates, draw, Candidate::bandwidth_score),

@@ -5,10 +5,7 @@ use super::{Draw, random};
 use crate::balancer::pool::Candidate;
 
 /// The better of two.
-pub(super) fn pick<'c, 'n>(
-    candidates: &'c [Candidate<'n>],
-    draw: &mut Draw,
-) -> Option<&'c Candidate<'n>> {
+pub(super) fn pick<'c>(candidates: &'c [Candidate], draw: &mut Draw) -> Option<&'c Candidate> {
     let first = random::pick(candidates, draw)?;
     let at = candidates.iter().position(|one| std::ptr::eq(one, first));
     let Some(second) = random::pick_but(candidates, at, draw) else {

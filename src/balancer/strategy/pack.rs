@@ -7,10 +7,7 @@ use crate::balancer::pool::Candidate;
 const SOFT_CAP: f64 = 0.9;
 
 /// The fullest below the soft cap; with all above it, the emptiest.
-pub(super) fn pick<'c, 'n>(
-    candidates: &'c [Candidate<'n>],
-    draw: &mut Draw,
-) -> Option<&'c Candidate<'n>> {
+pub(super) fn pick<'c>(candidates: &'c [Candidate], draw: &mut Draw) -> Option<&'c Candidate> {
     least::by(candidates, draw, |candidate| {
         let filled = candidate.load as f64 / candidate.capacity.max(1) as f64;
         if filled < SOFT_CAP { -filled } else { filled }

@@ -4,19 +4,16 @@ use super::Draw;
 use crate::balancer::pool::Candidate;
 
 /// Any of them, the heavier the likelier.
-pub(super) fn pick<'c, 'n>(
-    candidates: &'c [Candidate<'n>],
-    draw: &mut Draw,
-) -> Option<&'c Candidate<'n>> {
+pub(super) fn pick<'c>(candidates: &'c [Candidate], draw: &mut Draw) -> Option<&'c Candidate> {
     pick_but(candidates, None, draw)
 }
 
 /// Any but the one at index `but`.
-pub(super) fn pick_but<'c, 'n>(
-    candidates: &'c [Candidate<'n>],
+pub(super) fn pick_but<'c>(
+    candidates: &'c [Candidate],
     but: Option<usize>,
     draw: &mut Draw,
-) -> Option<&'c Candidate<'n>> {
+) -> Option<&'c Candidate> {
     let others = || {
         let all = candidates.iter().enumerate();
         all.filter(move |(at, _)| Some(*at) != but)

@@ -6,12 +6,12 @@ use crate::balancer::pool::Candidate;
 use crate::base::ids::NodeId;
 
 /// Whose turn it is.
-pub(super) fn pick<'c, 'n>(
-    candidates: &'c [Candidate<'n>],
+pub(super) fn pick<'c>(
+    candidates: &'c [Candidate],
     turns: &mut HashMap<NodeId, f64>,
-) -> Option<&'c Candidate<'n>> {
+) -> Option<&'c Candidate> {
     let mut total = 0.0;
-    let mut best: Option<(f64, &'c Candidate<'n>)> = None;
+    let mut best: Option<(f64, &'c Candidate)> = None;
     for candidate in candidates {
         let credit = turns.entry(candidate.node.id.clone()).or_default();
         *credit += candidate.weight;
