@@ -80,6 +80,41 @@ fn fifty_listeners_hear_every_byte() {
 }
 
 #[test]
+fn redirects_are_asked_for_in_the_same_way_of_all_three() {
+    let home = tempdir().unwrap();
+    let words = [
+        "bench",
+        "--redirects",
+        "--relays=2",
+        "--rate=40",
+        "--connections=4",
+        "--seconds=1",
+        "--against=haproxy,floor",
+        "-o=json",
+    ];
+    let ended = run(home.path(), &[], &words);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    let servers = report["servers"].as_array().unwrap();
+    for (server, (name, places)) in
+        servers
+            .iter()
+            .zip([("relayctl", 2), ("haproxy", 1), ("floor", 1)])
+    {
+        assert_eq!(server["server"], name);
+        for way in ["keep_alive", "one_each"] {
+            let figures = &server[way]["runs"][0];
+            let redirects = figures["redirects"].as_u64().unwrap();
+            assert!(redirects >= 20, "{name} {way}: {figures:#}");
+            for (key, wanted) in [("other_answers", 0), ("errors", 0), ("places", places)] {
+                assert_eq!(figures[key], wanted, "{name} {way} {key}: {figures:#}");
+            }
+        }
+    }
+    assert_eq!(folders(home.path()), 0, "it left files");
+}
+
+#[test]
 fn an_interrupt_ends_it_and_all_that_it_started() {
     let words = ["bench", "--listeners=20", "--seconds=600"];
     let mut running = Running::start(tempdir().unwrap(), &[], &words);

@@ -117,7 +117,7 @@ pub struct RedirectFlags {
 pub enum Rival {
     /// The installed icecast2
     Icecast,
-    /// A bare loop of sends of the same sizes: what no server can undercut
+    /// A bare loop of sends of the same sizes, or of the same answers: what no server can undercut
     Floor,
     /// The installed HAProxy and its `http-request redirect`, with --redirects
     Haproxy,
@@ -143,6 +143,8 @@ pub enum BenchPart {
     Floor,
     /// Requests that are answered by redirects
     Redirects,
+    /// The bare loop of answers
+    Answers,
     /// Another program, ended with the bench
     #[command(trailing_var_arg = true)]
     Keep {
@@ -235,18 +237,13 @@ impl Plan {
             !flags.tls || flags.servers == 1,
             "`--tls` is measured in one process: leave out `--servers`"
         );
-        let haproxy = flags
-            .against
-            .iter()
-            .filter(|rival| **rival == Rival::Haproxy);
-        let fitting = if flags.redirect.redirects {
-            flags.against.len()
-        } else {
-            0
+        let misfit = match flags.redirect.redirects {
+            true => Rival::Icecast,
+            false => Rival::Haproxy,
         };
         ensure!(
-            haproxy.count() == fitting,
-            "`--against` does not fit: redirects are measured against haproxy, audio against icecast and floor"
+            !flags.against.contains(&misfit),
+            "`--against` does not fit: redirects are measured against haproxy and floor, audio against icecast and floor"
         );
         ensure!(
             sane(flags.redirect.rate),

@@ -73,6 +73,7 @@ pub(super) fn part(part: &BenchPart) -> Outcome {
         BenchPart::Load => load::run(),
         BenchPart::Floor => floor::run(),
         BenchPart::Redirects => redirects::driver::run(),
+        BenchPart::Answers => redirects::floor::run(),
         BenchPart::Keep { words } => process::keep(words),
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! The work is real: relays that joined, a reservation, a token and a pick record for each answer, another agent
 //! each time, and another loopback address for each connection. HAProxy's `http-request redirect`, which does none
-//! of it, is asked by the same driver in the same run.
+//! of it, is asked by the same driver in the same run, and so is a bare loop that only answers.
 
 pub(super) mod driver;
+pub(super) mod floor;
 mod haproxy;
 mod report;
 
@@ -16,7 +17,7 @@ use super::args::{BenchForm, Plan, RedirectFlags, Rival};
 use super::clock::{pause, until};
 use super::http;
 use super::process::{Cores, Process};
-use super::server::{PATIENCE, Server};
+use super::server::{MOUNT, PATIENCE, Server};
 use super::source::Source;
 use driver::{Order, Setup, Tally};
 
@@ -77,10 +78,13 @@ pub(super) fn run(
     super::process::pin(cores.load)?;
     let mut servers = vec![Measured::default(); 1 + against.len()];
     for round in 1..=plan.repeat {
+        let mut answer = Vec::new();
         for (place, measured) in servers.iter_mut().enumerate() {
-            let (mut server, source) = match place {
-                0 => ours(plan, cores)?,
-                _ => (haproxy::start(cores)?, None),
+            let rival = place.checked_sub(1).and_then(|place| against.get(place));
+            let (mut server, source) = match rival {
+                None => ours(plan, cores)?,
+                Some(Rival::Floor) => (floor::start(&answer, MOUNT, cores)?, None),
+                Some(_) => (haproxy::start(cores)?, None),
             };
             measured.name = server.name;
             eprintln!(
@@ -91,6 +95,12 @@ pub(super) fn run(
                 .kept
                 .push(window(plan, flags, &mut server, flags.connections)?);
             measured.single.push(window(plan, flags, &mut server, 0)?);
+            if let (None, Some(address)) = (rival, server.listen.first())
+                && against.contains(&Rival::Floor)
+            {
+                // The bare loop says what ours said.
+                answer = floor::answer_of(*address, &server.path)?;
+            }
             drop(source);
             drop(server);
         }
