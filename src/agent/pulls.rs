@@ -70,9 +70,9 @@ async fn gathered(table: &mut watch::Receiver<u64>) -> Result<(), watch::error::
 }
 
 impl Agent {
-    /// The parents of `mount` by the rule, and whether the first one is the operator's word.
+    /// The parents of `mount` by the rule and the operator's word.
     fn parents(&self, mount: &MountId) -> Parents {
-        let (chosen, assigned) = self.control.parents_of(mount);
+        let (chosen, ordered) = self.control.parents_of(mount);
         let snapshot = self.control.snapshot();
         let rows = chosen.order.iter().filter_map(|id| snapshot.find(id));
         let mut list: Vec<Parent> = rows
@@ -92,7 +92,7 @@ impl Agent {
             }
         }
         Parents {
-            assigned,
+            ordered: ordered.map(|id| id.to_string()),
             better: chosen.better.map(|id| id.to_string()),
             leaving: chosen.leaving,
             list,

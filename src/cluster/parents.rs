@@ -95,9 +95,16 @@ pub fn choose(seeker: &Seeker<'_>, snapshot: &Snapshot) -> Parents {
         .filter_map(|node| Some((rank(seeker, snapshot, node)?, &**node)))
         .collect();
     ranked.sort_by(|(a, _), (b, _)| a.order(b));
+    let current = seeker.current.and_then(|id| snapshot.find(id));
+    let leaving = current.is_some_and(|node| node.state == State::Draining);
+    // Who waits for the operator's choice moves meanwhile only where it has to.
+    let may_move = |current: &&NodeId| {
+        let waits = |assigned: &NodeId| leaving && assigned != *current;
+        seeker.assigned.is_none_or(waits)
+    };
     let better = seeker
         .current
-        .filter(|_| seeker.assigned.is_none())
+        .filter(may_move)
         .and_then(|current| better(current, &ranked));
     let mut order: Vec<NodeId> = ranked.iter().map(|(_, node)| node.id.clone()).collect();
     cut(&mut order, &ranked);
@@ -107,11 +114,10 @@ pub fn choose(seeker: &Seeker<'_>, snapshot: &Snapshot) -> Parents {
         .assigned
         .filter(|id| ranked.iter().any(|(_, node)| node.id == **id));
     lead(&mut order, assigned);
-    let current = seeker.current.and_then(|id| snapshot.find(id));
     Parents {
         order,
         better,
-        leaving: current.is_some_and(|node| node.state == State::Draining),
+        leaving,
     }
 }
 

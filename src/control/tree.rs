@@ -56,8 +56,9 @@ impl Tree {
 }
 
 impl Control {
-    /// Whom this node is to pull `mount` from, by the table as it has it.
-    pub fn parents_of(&self, mount: &MountId) -> (Parents, bool) {
+    /// Whom this node is to pull `mount` from, by the table as it has it; and whom the operator has named, where that
+    /// one is able.
+    pub fn parents_of(&self, mount: &MountId) -> (Parents, Option<NodeId>) {
         let state = self.pulls.state(mount);
         let current: Option<NodeId> = state.and_then(|state| state.parent.parse().ok());
         let assigned = self.tree.assigned.borrow().clone();
@@ -71,7 +72,7 @@ impl Control {
             front: config.mode == crate::balancer::Mode::Proxy,
         };
         let chosen = parents::choose(&seeker, &self.snapshot());
-        let ordered = assigned.is_some() && chosen.order.first() == assigned.as_ref();
+        let ordered = assigned.filter(|node| chosen.order.first() == Some(node));
         (chosen, ordered)
     }
 

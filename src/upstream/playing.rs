@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pull::{Doubt, Left, Memory, Ours, Parent, Parents, Pull};
+use super::pull::{Doubt, Left, Memory, Opened, Ours, Parent, Parents, Pull, is_worth};
 use super::pulls::{PullGuard, PullState};
 use super::stream::codec_of;
 use crate::base::ids::{Epoch, Position};
@@ -17,7 +17,7 @@ use crate::base::wall::unix_millis;
 use crate::engine::format::{Params, Section, normalise_content_type};
 use crate::engine::ring::TimeMark;
 use crate::engine::{Content, Feeder, Replica};
-use crate::wire::frame::{EndReason, Frame, Head, SectionFrame};
+use crate::wire::frame::{EndReason, Frame, FrameDecoder, Head, SectionFrame};
 use crate::wire::icy::clean_field;
 
 /// Most nodes that the bytes may have come through.
@@ -80,15 +80,26 @@ impl<'a> Playing<'a> {
         if settled && memory.freshness.lag(now) >= silence {
             return Some(Doubt::Late);
         }
-        if parents
-            .ordered()
-            .is_some_and(|first| first.node != self.parent.node)
-        {
+        let is_other =
+            |node: &Option<String>| node.as_ref().is_some_and(|node| *node != self.parent.node);
+        if settled && is_other(&parents.ordered) {
             return Some(Doubt::Ordered);
         }
-        let better = parents.better.as_ref();
-        let other = better.is_some_and(|node| *node != self.parent.node);
-        (other && (parents.leaving || now >= self.improve_at)).then_some(Doubt::Better)
+        let in_time = parents.leaving || now >= self.improve_at;
+        (in_time && is_other(&parents.better)).then_some(Doubt::Better)
+    }
+
+    /// True if `other`, which was tried, is wanted still and worth the move.
+    pub(super) fn is_left_for(&self, other: &Opened, doubt: Doubt, parents: &Parents) -> bool {
+        let node = &other.parent.node;
+        let is_worth = |ours: Ours| {
+            // Where the source stalls for everybody the operator's word is left.
+            let by_order = parents.wants(Doubt::Ordered, node) && other.edge == ours.at;
+            by_order || is_worth(doubt, &ours, other.edge)
+        };
+        parents.list.contains(&other.parent)
+            && parents.wants(doubt, node)
+            && self.ours().is_none_or(is_worth)
     }
 
     /// What another parent is judged by; `None` before the first byte, when any is better.
@@ -114,6 +125,26 @@ impl<'a> Playing<'a> {
         let silence = self.pull.pace.silence;
         self.behind_since
             .is_some_and(|since| now.saturating_duration_since(since) >= silence)
+    }
+
+    /// Takes the frames that have come; true if there was one.
+    pub(super) fn take_all(
+        &mut self,
+        decoder: &mut FrameDecoder,
+        memory: &mut Memory,
+    ) -> Result<bool, Left> {
+        let mut any = false;
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => self.take(frame, memory)?,
+                Ok(None) => return Ok(any),
+                Err(error) => {
+                    let why = format!("sent what cannot be read: {error}");
+                    return Err(self.parent.failed(why));
+                }
+            }
+            any = true;
+        }
     }
 
     /// Takes one frame.

@@ -26,8 +26,8 @@ use crate::wire::head::{Method, Request, Version};
 pub(super) use memory::Memory;
 pub use parent::{Parent, Parents};
 use parent::{Turn, any_change, dropped, grown};
-pub(super) use trial::{Doubt, Opened, Ours};
-use trial::{Trials, is_worth};
+use trial::Trials;
+pub(super) use trial::{Doubt, Opened, Ours, is_worth};
 
 /// The times of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,8 +122,8 @@ enum Outcome {
 impl Pull {
     /// Pulls until told to stop, until the mount has ended at its origin, or until somebody else feeds it here.
     /// Parents are tried in order; one that is taken from the list is left. Another one is tried beside a parent that
-    /// falls behind, and the pull moves there if it is ahead; so is the one that the operator has named, until it takes
-    /// this node.
+    /// falls behind, and the pull moves there if it is ahead. One that the operator has named is tried in the same way
+    /// until it takes this node.
     pub async fn run(
         self,
         mut parents: watch::Receiver<Parents>,
@@ -154,6 +154,7 @@ impl Pull {
             let left = match outcome {
                 Outcome::Moved(doubt, opened) => {
                     memory.lost(doubt.reason());
+                    memory.opened = None;
                     handed = Some(opened);
                     continue;
                 }
@@ -252,7 +253,7 @@ impl Pull {
         } = opened;
         let failed = |why: String| Outcome::Left(parent.failed(why));
         let mut playing = Playing::new(self, &parent, reply.peer.map(|peer| peer.ip()));
-        let mut trials = Trials::new(self, Instant::now());
+        let mut trials = Trials::new(self);
         let mut bytes = Vec::new();
         let mut deadline = Instant::now() + self.pace.silence;
         memory.opened.get_or_insert(Instant::now());
@@ -262,35 +263,25 @@ impl Pull {
             }
         }
         loop {
-            loop {
-                match decoder.next_frame() {
-                    Ok(Some(frame)) => {
-                        if let Err(left) = playing.take(frame, memory) {
-                            return Outcome::Left(left);
-                        }
-                        deadline = Instant::now() + self.pace.silence;
-                    }
-                    Ok(None) => break,
-                    Err(error) => return failed(format!("sent what cannot be read: {error}")),
-                }
+            match playing.take_all(&mut decoder, memory) {
+                Ok(true) => deadline = Instant::now() + self.pace.silence,
+                Ok(false) => {}
+                Err(left) => return Outcome::Left(left),
             }
             let now = Instant::now();
             if playing.is_outrun(now) {
                 return failed("is behind this node".to_owned());
             }
             let doubt = playing.doubt(&parents.borrow(), memory, now);
-            trials.consider(doubt, &parent, &parents.borrow(), now);
+            trials.consider(doubt, &parent, &parents.borrow(), &mut memory.wish, now);
             bytes.clear();
             let read = tokio::select! {
                 biased;
                 () = playing.evicted() => return Outcome::Left(Left::Evicted),
                 tried = trials.outcome() => {
-                    let worth = |doubt, theirs| playing.ours().is_none_or(|ours| is_worth(doubt, &ours, theirs));
-                    match tried {
-                        Some((doubt, other)) if worth(doubt, other.edge) => {
-                            return Outcome::Moved(doubt, Box::new(other));
-                        }
-                        _ => continue,
+                    match tried.filter(|(doubt, other)| playing.is_left_for(other, *doubt, &parents.borrow())) {
+                        Some((doubt, other)) => return Outcome::Moved(doubt, Box::new(other)),
+                        None => continue,
                     }
                 }
                 read = timeout_at(deadline, reply.read(&mut bytes)) => read,

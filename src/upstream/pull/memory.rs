@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::super::pulls::Failover;
 use super::super::report::Report;
+use super::trial::Wish;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::cluster::parents::Standing;
@@ -19,6 +20,8 @@ pub(in crate::upstream) struct Memory {
     pub standing: Standing,
     /// Since when somebody answers.
     pub opened: Option<Instant>,
+    /// Whom it would rather have, and when that one was asked.
+    pub wish: Wish,
     last: Option<Last>,
 }
 
@@ -36,6 +39,7 @@ impl Memory {
             freshness: Freshness::new(now),
             standing: Standing::default(),
             opened: None,
+            wish: Wish::default(),
             last: None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Left, Pace};
+use super::{Doubt, Left, Pace};
 use crate::base::retry::Backoff;
 use crate::base::secret::Secret;
 
@@ -28,8 +28,8 @@ pub struct Parent {
 pub struct Parents {
     /// In order.
     pub list: Vec<Parent>,
-    /// The first one is the operator's word: another is left for it, once it answers.
-    pub assigned: bool,
+    /// The operator has named this node: another is left for it, once it takes us.
+    pub ordered: Option<String>,
     /// This node is worth a move, if it takes us: it is tried while the parent still feeds.
     pub better: Option<String>,
     /// The parent is on its way out: the move is not to wait.
@@ -37,9 +37,15 @@ pub struct Parents {
 }
 
 impl Parents {
-    /// Whom the operator has named.
-    pub(in crate::upstream) fn ordered(&self) -> Option<&Parent> {
-        self.list.first().filter(|_| self.assigned)
+    /// True if `node` is one to be tried for this reason.
+    pub(in crate::upstream) fn wants(&self, doubt: Doubt, node: &str) -> bool {
+        let is_better = self.better.as_deref() == Some(node);
+        match doubt {
+            Doubt::Starved | Doubt::Late => true,
+            Doubt::Better => is_better,
+            // Where the parent goes, the next best will do as well.
+            Doubt::Ordered => self.ordered.as_deref() == Some(node) || (self.leaving && is_better),
+        }
     }
 }
 
@@ -112,6 +118,7 @@ impl Turn {
                 let calm = last.is_none_or(|last| now.saturating_duration_since(last) >= NEWS);
                 return (!calm).then(|| self.backoff.next_wait());
             }
+            _ if self.tried.contains(&parent.url) => {}
             _ => self.tried.push(parent.url.clone()),
         }
         if list.iter().any(|one| !self.tried.contains(&one.url)) {
@@ -130,11 +137,9 @@ pub(super) async fn any_change(parents: &mut watch::Receiver<Parents>) {
 
 /// Completes when `current` is in the list no more.
 pub(super) async fn dropped(parents: &mut watch::Receiver<Parents>, current: &Parent) {
-    loop {
-        any_change(parents).await;
-        if !parents.borrow_and_update().list.contains(current) {
-            return;
-        }
+    let is_gone = |now: &Parents| !now.list.contains(current);
+    if parents.wait_for(is_gone).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -206,7 +211,7 @@ mod tests {
         let b = parent("b");
         // The one whom the operator names is tried first, beside the one that feeds.
         let ordered = Parents {
-            assigned: true,
+            ordered: Some("a".into()),
             ..list(&["a", "b"])
         };
         for (next, leaves) in [

@@ -275,7 +275,7 @@ async fn silent_looping_and_refusing_parents_are_left_for_the_next() {
     // One that goes silent later is left too.
     mute.mute.store(false, Ordering::SeqCst);
     relay.parents.send_replace(Parents {
-        assigned: true,
+        ordered: Some("mute".into()),
         ..vec![mute.parent(), good.parent()].into()
     });
     eventually("reassigned", || relay.parent().as_deref() == Some("mute")).await;
@@ -292,7 +292,7 @@ async fn the_operators_word_stands_until_that_parent_takes_us() {
     let relay = Relay::start_as("relay", &[&good], Duration::from_millis(900));
     relay.has(&origin).await;
     relay.parents.send_replace(Parents {
-        assigned: true,
+        ordered: Some("later".into()),
         ..vec![later.parent(), good.parent()].into()
     });
     // Who refuses is asked again, and nobody is left meanwhile.
@@ -391,6 +391,29 @@ async fn a_starved_parent_is_left_only_for_one_that_is_ahead() {
         ("between", "origin")
     );
     assert_eq!(failovers[0].lost_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_starved_parent_is_not_gone_back_to_by_order() {
+    let silence = Duration::from_millis(900);
+    let (mut intake, origin, [first, second], [between, child]) = three(silence).await;
+    child.parents.send_replace(Parents {
+        ordered: Some("between".into()),
+        ..vec![second.parent(), first.parent()].into()
+    });
+    between.cancel.cancel();
+    eventually("cut off", || between.pulls.state(&live()).is_none()).await;
+    push(&mut intake, &mp3(20, 60));
+    child.has(&origin).await;
+    let asked = second.requests().len();
+    let mut numbers = 80..;
+    eventually("it is asked again", || {
+        push(&mut intake, &mp3(numbers.next().unwrap(), 1));
+        second.requests().len() > asked + 1
+    })
+    .await;
+    assert_eq!(child.parent().as_deref(), Some("origin"));
+    assert_eq!(child.pulls.take_failovers().len(), 1);
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ pub(in crate::upstream) struct Ours {
 }
 
 /// True if a parent whose edge is `theirs` is worth the move.
-pub(super) fn is_worth(doubt: Doubt, ours: &Ours, theirs: Position) -> bool {
+pub(in crate::upstream) fn is_worth(doubt: Doubt, ours: &Ours, theirs: Position) -> bool {
     if theirs.epoch != ours.at.epoch {
         return theirs.epoch > ours.at.epoch;
     }
@@ -61,9 +61,59 @@ pub(super) fn is_worth(doubt: Doubt, ours: &Ours, theirs: Position) -> bool {
         // While the source itself stalls, nobody is ahead.
         Doubt::Starved => theirs.offset > ours.at.offset,
         Doubt::Late => theirs.offset > ours.at.offset + bytes(ours.behind),
-        Doubt::Better => theirs.offset + bytes(ours.behind) / 2 >= ours.at.offset,
-        // No farther behind than a parent that would be left at once.
-        Doubt::Ordered => theirs.offset + bytes(ours.behind) >= ours.at.offset,
+        // Well before a parent that would be left again.
+        Doubt::Better | Doubt::Ordered => theirs.offset + bytes(ours.behind) / 2 >= ours.at.offset,
+    }
+}
+
+impl Doubt {
+    /// The parent cannot be kept; else another one is only wished for.
+    fn is_urgent(self) -> bool {
+        matches!(self, Self::Starved | Self::Late)
+    }
+}
+
+/// When the next trial is due.
+#[derive(Debug, Default)]
+struct Turns {
+    next_at: Option<Instant>,
+    wait: Duration,
+    round: usize,
+}
+
+impl Turns {
+    /// The number of the trial that is due now. The wait for the next one begins with `first` and grows.
+    fn next(&mut self, first: Duration, now: Instant) -> Option<usize> {
+        if self.next_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let wait = self.wait.max(first);
+        self.next_at = Some(now + wait);
+        self.wait = (wait * 2).min(first * LONGEST);
+        self.round = self.round.wrapping_add(1);
+        Some(self.round.wrapping_sub(1))
+    }
+}
+
+/// The trials of one wish, over all connections: who left the wanted parent does not ask it at once again.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Wish {
+    of: Option<(Doubt, Option<String>)>,
+    turns: Turns,
+}
+
+impl Wish {
+    fn turns(&mut self, doubt: Doubt, parents: &Parents) -> &mut Turns {
+        let node = match doubt {
+            Doubt::Ordered => &parents.ordered,
+            _ => &parents.better,
+        };
+        let of = Some((doubt, node.clone()));
+        if self.of != of {
+            let turns = Turns::default();
+            *self = Self { of, turns };
+        }
+        &mut self.turns
     }
 }
 
@@ -73,52 +123,47 @@ type Trial<'a> = Pin<Box<dyn Future<Output = Option<Opened>> + Send + 'a>>;
 pub(super) struct Trials<'a> {
     pull: &'a Pull,
     running: Option<(Doubt, Trial<'a>)>,
-    next_at: Instant,
-    wait: Duration,
-    round: usize,
+    urgent: Turns,
 }
 
 impl<'a> Trials<'a> {
-    pub fn new(pull: &'a Pull, now: Instant) -> Self {
+    pub fn new(pull: &'a Pull) -> Self {
         Self {
             pull,
             running: None,
-            next_at: now,
-            wait: pull.pace.silence,
-            round: 0,
+            urgent: Turns::default(),
         }
     }
 
-    /// Begins one, if there is a doubt and it is time.
+    /// Begins one, if there is a doubt and it is time. One that is urgent takes the place of one that is not.
     pub fn consider(
         &mut self,
         doubt: Option<Doubt>,
         current: &Parent,
         parents: &Parents,
+        wish: &mut Wish,
         now: Instant,
     ) {
-        let Some(doubt) = doubt else {
-            self.wait = self.pull.pace.silence;
-            return;
-        };
-        if self.running.is_some() || now < self.next_at {
+        if !doubt.is_some_and(Doubt::is_urgent) {
+            self.urgent.wait = Duration::ZERO;
+        }
+        let Some(doubt) = doubt else { return };
+        let waits = |running: Doubt| running.is_urgent() || !doubt.is_urgent();
+        if self.running.as_ref().is_some_and(|one| waits(one.0)) {
             return;
         }
-        let others = parents.list.iter().filter(|one| one.node != current.node);
-        let chosen = match doubt {
-            Doubt::Better => others
-                .clone()
-                .find(|one| parents.better.as_ref() == Some(&one.node)),
-            Doubt::Ordered => others.clone().next(),
-            Doubt::Starved | Doubt::Late => {
-                let count = others.clone().count().max(1);
-                others.clone().nth(self.round % count)
-            }
+        let turns = match doubt.is_urgent() {
+            true => &mut self.urgent,
+            false => wish.turns(doubt, parents),
         };
-        self.round = self.round.wrapping_add(1);
-        self.next_at = now + self.wait;
-        self.wait = (self.wait * 2).min(self.pull.pace.silence * LONGEST);
-        let Some(parent) = chosen.cloned() else {
+        let Some(round) = turns.next(self.pull.pace.silence, now) else {
+            return;
+        };
+        let is_other = |one: &&Parent| one.node != current.node;
+        let wanted = |one: &&Parent| parents.wants(doubt, &one.node);
+        let others = parents.list.iter().filter(is_other).filter(wanted);
+        let count = others.clone().count().max(1);
+        let Some(parent) = others.clone().nth(round % count).cloned() else {
             return;
         };
         let pull = self.pull;
@@ -218,6 +263,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn waits_grow_and_a_new_wish_begins_anew() {
+        let start = Instant::now();
+        let first = Duration::from_secs(3);
+        let parents = |node: &str| Parents {
+            ordered: Some(node.to_owned()),
+            ..Parents::default()
+        };
+        let mut wish = Wish::default();
+        let mut tried = Vec::new();
+        for second in 0..100 {
+            let turns = wish.turns(Doubt::Ordered, &parents("a"));
+            let now = start + Duration::from_secs(second);
+            tried.extend(turns.next(first, now).map(|round| (second, round)));
+        }
+        assert_eq!(
+            tried,
+            [(0, 0), (3, 1), (9, 2), (21, 3), (45, 4), (69, 5), (93, 6)]
+        );
+        let now = start + Duration::from_secs(94);
+        let turns = wish.turns(Doubt::Ordered, &parents("b"));
+        assert_eq!(turns.next(first, now), Some(0));
+    }
+
+    #[test]
     fn a_source_that_stalls_moves_nobody() {
         let at = |epoch, offset| Position {
             epoch: Epoch(epoch),
@@ -235,8 +304,8 @@ mod tests {
             (Doubt::Late, at(5, 148_001), true),
             (Doubt::Better, at(5, 76_000), true),
             (Doubt::Better, at(5, 75_999), false),
-            (Doubt::Ordered, at(5, 52_000), true),
-            (Doubt::Ordered, at(5, 51_999), false),
+            (Doubt::Ordered, at(5, 76_000), true),
+            (Doubt::Ordered, at(5, 75_999), false),
             (Doubt::Late, at(6, 0), true),
             (Doubt::Starved, at(4, 900_000), false),
             (Doubt::Starved, at(0, 0), false),
