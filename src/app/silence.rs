@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_secs(1);
 struct Done {
     /// Silent mounts whose listeners hear another one, with that one.
     bypassed: BTreeMap<MountId, MountId>,
-    /// Silent mounts whose listeners stay, and why.
+    /// Silent mounts that nothing is heard in place of, and why.
     left: BTreeMap<MountId, &'static str>,
 }
 
@@ -101,12 +101,11 @@ fn act(control: &Control, silent: HashSet<MountId>, done: &mut Done) {
     let there = silent.into_iter().filter(|id| engine.mount(id).is_some());
     let mut now = Done::default();
     for mount in there {
-        match engine.stand_in(&mount) {
-            Some(to) => {
+        match engine.instead_of_silence(&mount) {
+            Ok(to) => {
                 now.bypassed.insert(mount, to.id.clone());
             }
-            None => {
-                let why = engine.why_unreplaced(&mount).unwrap_or_default();
+            Err(why) => {
                 now.left.insert(mount, why);
             }
         }
@@ -122,7 +121,7 @@ fn act(control: &Control, silent: HashSet<MountId>, done: &mut Done) {
     }
     for (mount, why) in &now.left {
         if done.left.get(mount) != Some(why) {
-            tracing::warn!(%mount, why, "the source is silent, and its listeners stay");
+            tracing::warn!(%mount, why, "the source is silent, and nobody is moved");
         }
     }
     let ended = |mount: &&MountId| !now.bypassed.contains_key(*mount);

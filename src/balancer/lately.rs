@@ -1,5 +1,5 @@
-//! Which reservation a client made lately, in two tables of which the older one is forgotten whole: to take each out
-//! again by itself would touch a cold place of a large table for each.
+//! Which reservation a client made lately: a cache of two generations, of which the older one is forgotten whole. To take
+//! each out again by itself would touch a cold place of a large table for each.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub(super) struct Lately {
 }
 
 impl Lately {
-    /// Remembers for `span` at least and for twice as long at most, as long as there are not too many.
+    /// Remembers for `span` at least and for about twice as long at most, as long as there are not too many.
     pub fn new(span: Duration) -> Self {
         Self {
             span,
@@ -29,10 +29,10 @@ impl Lately {
         }
     }
 
-    /// `client` has made this one.
-    pub fn put(&mut self, client: u64, sequence: u64) {
+    /// `client` has made this one now.
+    pub fn put(&mut self, client: u64, sequence: u64, now: Instant) {
         if self.young.len() >= MOST {
-            self.age();
+            self.age(now);
         }
         self.young.insert(client, sequence);
     }
@@ -47,12 +47,12 @@ impl Lately {
     pub fn expire(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
         if now.saturating_duration_since(since) >= self.span {
-            self.age();
-            self.since = Some(now);
+            self.age(now);
         }
     }
 
-    fn age(&mut self) {
+    fn age(&mut self, now: Instant) {
+        self.since = Some(now);
         std::mem::swap(&mut self.young, &mut self.old);
         self.young.clear();
     }
@@ -71,7 +71,7 @@ mod tests {
         for millis in (0..20_000).step_by(100) {
             let now = start + Duration::from_millis(millis);
             lately.expire(now);
-            lately.put(millis, millis + 1);
+            lately.put(millis, millis + 1, now);
             let Some(known) = millis.checked_sub(1_900) else {
                 continue;
             };
@@ -91,12 +91,12 @@ mod tests {
         let now = Instant::now();
         let mut lately = Lately::new(SPAN);
         lately.expire(now);
-        lately.put(7, 1);
+        lately.put(7, 1, now);
         lately.expire(now + SPAN);
-        lately.put(7, 2);
+        lately.put(7, 2, now + SPAN);
         assert_eq!((lately.take(7), lately.take(7)), (Some(2), None));
         for client in 0..3 * MOST as u64 {
-            lately.put(client, client);
+            lately.put(client, client, now + SPAN);
         }
         assert!(lately.young.len() + lately.old.len() <= 2 * MOST);
         assert_eq!(lately.take(3 * MOST as u64 - 1), Some(3 * MOST as u64 - 1));

@@ -1,8 +1,9 @@
 //! Which node takes a listener: a pure decision with its reason.
 //!
-//! `decision` is the question and the answer, `rules` the way from one to the other; `pool` says who is
-//! able (`rows` has what it needs of each node at hand, `standing` the pool of the last pick), `strategy` picks one of
-//! them, `reservations` counts redirects in flight, `bucket` paces newcomers, `token` and `location` make the address, `memory` knows who never arrived.
+//! `decision` is the question and the answer, `rules` the way from one to the other; `pool` says who is able (`rows`
+//! has what it needs of each node at hand, `last_pool` what was found a moment ago), `strategy` picks one of them,
+//! `reservations` counts redirects in flight (`lately` whose they are), `bucket` paces newcomers, `token` and `location`
+//! make the address, `memory` knows who never arrived.
 //!
 //! Must never: open a socket, wait, read a clock or draw randomness. Neighbours: `cluster` (the snapshot
 //! and the keys), `edge` (asks and carries out), `admin` (lists the picks), `app` (passes beats and ticks).
@@ -10,6 +11,7 @@
 mod bucket;
 pub mod decision;
 pub mod hash;
+mod last_pool;
 mod lately;
 pub mod location;
 mod memory;
@@ -19,7 +21,6 @@ pub mod reservations;
 mod returning;
 mod rows;
 mod rules;
-mod standing;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
@@ -85,7 +86,7 @@ pub struct Balancer {
     ring: KeyRing,
     ledger: Ledger,
     prepared: rows::Prepared,
-    standing: standing::Standing,
+    last_pool: last_pool::LastPool,
     open: Reservations,
     memory: Memory,
     used: Used,
@@ -105,7 +106,7 @@ impl Balancer {
             ring: KeyRing::default(),
             ledger: Ledger::default(),
             prepared: rows::Prepared::default(),
-            standing: standing::Standing::default(),
+            last_pool: last_pool::LastPool::default(),
             open: Reservations::new(incarnation),
             memory: Memory::default(),
             used: Used::default(),

@@ -60,14 +60,14 @@ impl Candidate {
         self.bits.saturating_add(self.newcomer) as f64 / self.weight
     }
 
-    /// A reservation more leads to it; false if it has no room for another.
-    pub(super) fn has_got_one(&mut self) -> bool {
+    /// A reservation more leads to it.
+    pub(super) fn reserve_one(&mut self) {
         self.load += 1;
         self.bits = self.bits.saturating_add(self.newcomer);
-        self.has_room()
     }
 
-    fn has_room(&self) -> bool {
+    /// True if one more fits.
+    pub(super) fn has_room(&self) -> bool {
         let limit = self.node.limits.max_bandwidth;
         self.load < self.capacity
             && (limit == 0 || self.bits.saturating_add(self.newcomer) <= limit)
@@ -185,6 +185,11 @@ impl Ledger {
     pub(super) fn has_tokens(&self, place: usize, now: Instant) -> bool {
         let bucket = self.accounts.get(place).and_then(|one| one.bucket.as_ref());
         bucket.is_some_and(|bucket| bucket.has(now))
+    }
+
+    /// All whose account is kept.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.places.keys()
     }
 
     /// The node is no more.

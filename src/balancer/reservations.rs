@@ -152,7 +152,8 @@ impl Reservations {
             tally.bits = tally.bits.saturating_add(reservation.bits);
         }
         if !self.was_found(reservation.client, reservation.issued) {
-            self.again.put(reservation.client, sequence);
+            self.again
+                .put(reservation.client, sequence, reservation.issued);
         }
         self.line.push_back(Some(reservation));
         self.open += 1;

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::decision::{Ask, Decision, Mode, OwnState, Reason, Serve};
+use super::last_pool::Key;
 use super::location::{location, token_of};
 use super::players::cannot_follow;
 use super::pool::{Candidate, Pool, SLOW_START, Tier, belongs};
 use super::reservations::{Reservation, TTL};
 use super::rows::Rows;
-use super::standing::Key;
 use super::strategy::{Draw, Strategy, pick};
 use super::token::{MAX_HOPS, Token, node_hash};
 use super::turn::Turn;
 use super::{Balancer, client_hash, listener_hash};
+use crate::base::ids::NodeId;
 use crate::cluster::snapshot::{NodeView, Snapshot};
 use crate::wire::message::{MAX_CONFIRMED, NodeRole};
 
@@ -99,7 +100,8 @@ impl Balancer {
             &mut self.open,
         );
         let strategy = self.strategy(turn, &rows);
-        let healthy = self.pool(Tier::Healthy, turn, &rows);
+        let key = self.key(turn, &rows);
+        let healthy = self.healthy(key.as_ref(), turn, &rows);
         let in_line = turn.ask.behind && (healthy.wait.is_some() || !healthy.able.is_empty());
         if in_line && turn.may_wait(self.config.queue_wait) {
             return Decision::Wait {
@@ -107,15 +109,10 @@ impl Balancer {
                 reason: Reason::Pacing,
             };
         }
-        if let Some(chosen) = self.pick(strategy, &healthy, turn) {
-            let (key, account) = (self.key(turn, &rows), chosen.account);
-            let decision = self.redirect(chosen, strategy.reason(), turn);
-            if let Some(key) = key.filter(|_| turn.ask.reserves) {
-                let (ledger, open) = (&self.ledger, &self.open);
-                self.standing.keep(key, healthy, account, ledger, open);
-            }
-            return decision;
-        }
+        let healthy = match self.healthy_pick(strategy, healthy, key, turn) {
+            Ok(decision) => return decision,
+            Err(healthy) => healthy,
+        };
         if let Some(until) = healthy
             .wait
             .filter(|_| turn.may_wait(self.config.queue_wait))
@@ -158,7 +155,7 @@ impl Balancer {
         &mut self,
         strategy: Strategy,
         turn: &mut Turn<'_>,
-        rows: &Arc<Rows>,
+        rows: &Rows,
     ) -> Option<Decision> {
         let soft = self.pool(Tier::Soft, turn, rows);
         if let Some(chosen) = self.pick(strategy, &soft, turn) {
@@ -189,10 +186,16 @@ impl Balancer {
         }
     }
 
-    /// On a node that gets no confirmations, rows of the table end reservations instead.
+    /// On a node that gets no confirmations and hears of nobody's end, rows of the table end reservations instead, and
+    /// who is in it no more is forgotten.
     fn settle(&mut self, snapshot: &Snapshot, own: &OwnState) {
         if own.role == NodeRole::Relay && snapshot.version != self.settled {
             self.settled = snapshot.version;
+            let is_gone = |node: &&NodeId| snapshot.find(node).is_none();
+            let gone: Vec<NodeId> = self.ledger.nodes().filter(is_gone).cloned().collect();
+            for node in gone {
+                self.on_gone(&node);
+            }
             let reported = |node: &_| snapshot.find(node).map(|row| row.reported);
             self.open.settle(reported);
         }
@@ -226,25 +229,47 @@ impl Balancer {
         self.answer(node, &token, Reason::Again, turn)
     }
 
-    fn pool(&mut self, tier: Tier, turn: &Turn<'_>, rows: &Arc<Rows>) -> Pool {
+    fn pool(&mut self, tier: Tier, turn: &Turn<'_>, rows: &Rows) -> Pool {
         // Without keys hops cannot be counted: then a relay sends nobody on.
         if turn.own.role == NodeRole::Relay && self.ring.current().is_none() {
             return Pool::default();
         }
-        let standing = match tier {
-            Tier::Healthy => self.key(turn, rows),
-            _ => None,
-        };
-        let standing = standing.and_then(|key| self.standing.take(&key));
         let (want, warm) = (turn.want(), turn.own.uptime >= SLOW_START);
-        let mut found = || self.ledger.pool(&rows.all, tier, &want, &self.open, warm);
-        if cfg!(debug_assertions) && standing.is_some() {
-            assert_eq!(standing, Some(found()), "who stands is who would be found");
-        }
-        standing.unwrap_or_else(found)
+        self.ledger.pool(&rows.all, tier, &want, &self.open, warm)
     }
 
-    /// What the pool of healthy relays follows from, for a pick that may leave it standing.
+    /// The pool of healthy relays: that of the last pick, where `key` still leads to it.
+    fn healthy(&mut self, key: Option<&Key>, turn: &Turn<'_>, rows: &Rows) -> Pool {
+        match key.and_then(|key| self.last_pool.take(key)) {
+            Some(pool) => {
+                debug_assert_eq!(pool, self.pool(Tier::Healthy, turn, rows));
+                pool
+            }
+            None => self.pool(Tier::Healthy, turn, rows),
+        }
+    }
+
+    /// One of the healthy relays; the pool comes back where there is none.
+    fn healthy_pick(
+        &mut self,
+        strategy: Strategy,
+        healthy: Pool,
+        key: Option<Key>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Decision, Pool> {
+        let Some(chosen) = self.pick(strategy, &healthy, turn) else {
+            return Err(healthy);
+        };
+        let account = chosen.account;
+        let decision = self.redirect(chosen, strategy.reason(), turn);
+        if let Some(key) = key.filter(|_| turn.ask.reserves) {
+            let (ledger, open) = (&self.ledger, &self.open);
+            self.last_pool.keep(key, healthy, account, ledger, open);
+        }
+        Ok(decision)
+    }
+
+    /// What the pool of healthy relays follows from.
     fn key(&self, turn: &Turn<'_>, rows: &Arc<Rows>) -> Option<Key> {
         let (want, warm) = (turn.want(), turn.own.uptime >= SLOW_START);
         Key::new(rows, &want, warm, &self.ledger, &self.open)

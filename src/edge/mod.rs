@@ -43,6 +43,7 @@ use playback::Playbacks;
 
 pub use accept::bind;
 pub use connection::Kind;
+pub(crate) use front::send;
 
 /// The edge's settings; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]

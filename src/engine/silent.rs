@@ -39,20 +39,21 @@ impl Engine {
         (!self.is_bypassed(&there.id) && misfit_between(own, &there).is_none()).then_some(there)
     }
 
-    /// Why nobody hears a fallback of `id`, which is silent; `None` where they do.
-    pub fn why_unreplaced(&self, id: &MountId) -> Option<&'static str> {
-        if self.stand_in(id).is_some() {
-            return None;
+    /// What is heard in place of the silence of `id`, or why nothing is.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub fn instead_of_silence(&self, id: &MountId) -> Result<Arc<Mount>, &'static str> {
+        if self.fallback_of(id).is_none() {
+            return Err("it has no fallback");
         }
         let there = self.first_live(&self.fallbacks(id));
-        Some(match (self.mount(id), there) {
-            (_, None) => "no fallback of it is live",
-            (_, Some(there)) if self.is_bypassed(&there.id) => "its fallback is silent too",
-            (Some(own), Some(there)) => {
-                misfit_between(&own, &there).unwrap_or("it has no fallback")
-            }
-            (None, _) => "it is not there",
-        })
+        let there = there.ok_or("no fallback of it is live")?;
+        if self.is_bypassed(&there.id) {
+            return Err("its fallback is silent too");
+        }
+        let own = self.mount(id).ok_or("it is not there")?;
+        misfit_between(&own, &there).map_or(Ok(there), Err)
     }
 
     /// Whether listeners that hear `fallback` come back while it plays. From the fallback of a silent mount they are

@@ -238,6 +238,18 @@ pub(super) fn keep(words: &[String]) -> Outcome {
     }
 }
 
+/// This process, a part of a bench, ends when nobody can tell it anything any more.
+pub(super) fn end_with_stdin() {
+    std::thread::spawn(|| {
+        for line in std::io::stdin().lock().lines() {
+            if line.is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+}
+
 /// Seconds that all threads of a process were on a processor, to the nanosecond; `None` where the system does
 /// not say.
 pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {

@@ -109,6 +109,8 @@ impl Front {
         if self.door.troubled.replace(now).is_none() {
             tracing::error!(%error, "no descriptor left for a connection, accepting pauses: raise the limit (`ulimit -n`) or lower `max_listeners`");
         }
+        // Some of those who were heard may be about to go.
+        self.answer_all(now);
         if !self.guests.take_idle(&self.edge.gate).is_empty() {
             return;
         }
@@ -116,10 +118,11 @@ impl Front {
         self.door.closed_until = Some(now + PAUSE);
         drop(self.door.spare.take());
         if let Ok((stream, peer)) = self.door.listener.accept() {
+            // With this one the spare descriptor goes, and comes back.
             self.hear(Guest::new(stream, peer, Waits::Farewell, now), now);
+        } else {
+            self.door.restore();
         }
-        // Fails while the one who was accepted has not asked yet: then it is restored when it goes.
-        self.door.restore();
     }
 
     /// The node lives, so a health check is answered as one; a listener sees that it must try elsewhere.

@@ -4,8 +4,8 @@
 //! read costs no task and no allocation of its own: this thread accepts it, reads into its one buffer, parses
 //! into its one request, asks `control` where the listener goes, and
 //!
-//! - writes a redirect, a refusal, a health answer or the page with one send from its one answer buffer, and
-//!   keeps the connection for the next request or closes it,
+//! - writes a redirect, a refusal, a health answer or the page with one send from a buffer that all share, and keeps
+//!   the connection for the next request or closes it,
 //! - or gives the socket of a listener who is served here to the fan-out,
 //! - or hands the connection, with the bytes read so far, to a tokio task (`edge::connection`): heads that are
 //!   not whole, sources, TLS, PROXY headers, the API, a listener who must wait for a place or a mount.
@@ -44,6 +44,7 @@ use crate::base::ids::MountId;
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
 use guest::{Guest, Guests, Waits};
+pub(crate) use reply::send;
 use rest::Rest;
 use round::{Inbox, Outbox};
 
@@ -240,7 +241,10 @@ impl Front {
             match guest.waits {
                 Waits::First => self.hand(guest, &[]),
                 Waits::Next => {}
-                Waits::Farewell => self.door.restore(),
+                Waits::Farewell => {
+                    drop(guest);
+                    self.door.restore();
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::guest::{Guest, Waits};
+use super::round::READ;
 use super::{Front, MAX_REQUESTS};
 use crate::base::ids::MountId;
 use crate::edge::route::{Route, route};
@@ -27,6 +28,8 @@ impl Front {
             self.bid_farewell(guest, heard);
             return None;
         }
+        // As much as is read at once: there may be more, of which the readiness queue says nothing again.
+        let goes_on = heard.len() >= READ;
         let mut rest = heard;
         while !rest.is_empty() {
             let whole = match sniff(rest) {
@@ -38,18 +41,29 @@ impl Front {
                 return None;
             };
             let before = std::mem::replace(&mut rest, after);
-            match self.reply_to_one(guest, before, after, now) {
+            match self.reply_to_one(guest, before, after, goes_on, now) {
                 Next::Keep(kept) => guest = kept,
                 Next::Gone => return None,
             }
+        }
+        if goes_on {
+            self.hand(guest, &[]);
+            return None;
         }
         guest.waits = Waits::Next;
         guest.since = now;
         Some(guest)
     }
 
-    /// `before` begins with the request, `after` is what follows it.
-    fn reply_to_one(&mut self, guest: Guest, before: &[u8], after: &[u8], now: Instant) -> Next {
+    /// `before` begins with the request, `after` is what follows it; `goes_on`: there may be more to read.
+    fn reply_to_one(
+        &mut self,
+        guest: Guest,
+        before: &[u8],
+        after: &[u8],
+        goes_on: bool,
+        now: Instant,
+    ) -> Next {
         let request = std::mem::replace(
             &mut self.request,
             Request::new(Method::Get, String::new(), Version::Http11),
@@ -58,7 +72,7 @@ impl Front {
         let edge = Arc::clone(&self.edge);
         let buffer = std::mem::take(&mut self.answer);
         // Closing over bytes that were not read would take the answer back.
-        let all_read = after.is_empty() && !request.has_body();
+        let all_read = after.is_empty() && !goes_on && !request.has_body();
         let next = match self.route_of(&request) {
             Route::Listen(mount) => {
                 let settled = edge.settle(&request, &mount, guest.client.ip(), keep, buffer, now);
@@ -124,7 +138,7 @@ impl Front {
             && !request.has_body()
             && !guest.hung_up
             && guest.answered + 1 < MAX_REQUESTS
-            && self.guests.idle() < self.edge.idle_room()
+            && self.guests.idle() + self.outbox.len() < self.edge.idle_room()
     }
 
     /// One send; what a socket does not take of it at once is left to a task. `last` says that all was read which
@@ -187,10 +201,10 @@ impl Front {
     }
 }
 
-/// The `last` bytes before the close leave together with it: the system holds them back until then, and a packet less
+/// One send. The `last` bytes before the close leave together with it: the system holds them back until then, and a packet less
 /// goes out and is acknowledged for each answer.
 #[cfg(target_os = "linux")]
-fn send(stream: &mut TcpStream, bytes: &[u8], last: bool) -> io::Result<usize> {
+pub(crate) fn send(stream: &mut TcpStream, bytes: &[u8], last: bool) -> io::Result<usize> {
     use rustix::net::SendFlags;
     let flags = if last {
         SendFlags::NOSIGNAL | SendFlags::MORE
@@ -201,6 +215,6 @@ fn send(stream: &mut TcpStream, bytes: &[u8], last: bool) -> io::Result<usize> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(stream: &mut TcpStream, bytes: &[u8], _last: bool) -> io::Result<usize> {
+pub(crate) fn send(stream: &mut TcpStream, bytes: &[u8], _last: bool) -> io::Result<usize> {
     io::Write::write(stream, bytes)
 }

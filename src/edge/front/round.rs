@@ -16,7 +16,7 @@ use super::reply::Next;
 const MOST_AT_ONCE: usize = 64;
 
 /// What is read at once: a head that is longer than this takes the long way.
-const READ: usize = 8 * 1024;
+pub(super) const READ: usize = 8 * 1024;
 
 /// What all of them say together, at most; players say a few hundred bytes.
 const ROOM: usize = 64 * 1024;
@@ -86,6 +86,11 @@ impl Outbox {
     pub fn put(&mut self, guest: Guest, answer: &[u8], keep: bool) {
         self.bytes.extend_from_slice(answer);
         self.guests.push((guest, self.bytes.len(), keep));
+    }
+
+    /// How many wait for their answer to leave.
+    pub fn len(&self) -> usize {
+        self.guests.len()
     }
 }
 

@@ -78,7 +78,7 @@ fn a_silent_mount_is_better_than_a_silent_fallback_or_one_of_another_format() {
     let _client = listen(&engine, &live(), b"", 0);
     silent(&engine, &["/live.mp3", "/b"]);
     assert!(engine.stand_in(&live()).is_none(), "both are silent");
-    let why = |engine: &Engine| engine.why_unreplaced(&live());
+    let why = |engine: &Engine| engine.instead_of_silence(&live()).err();
     assert_eq!(why(&engine), Some("its fallback is silent too"));
     // A third one that sounds is heard before a second one that does not.
     let mut third = engine.open_source(&id("/c"), offer()).unwrap();

@@ -6,7 +6,7 @@
 #[cfg(target_os = "linux")]
 mod uring;
 
-use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::process::raise_descriptors;
+use super::process::{end_with_stdin, raise_descriptors};
 use crate::cli::{Outcome, print};
 
 /// Audio that is kept; a power of two.
@@ -70,14 +70,7 @@ pub(super) fn run() -> Outcome {
     let tick = Duration::from_micros(tick.parse()?);
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     print::text(&format!("{}\n", listener.local_addr()?))?;
-    std::thread::spawn(|| {
-        for line in std::io::stdin().lock().lines() {
-            if line.is_err() {
-                break;
-            }
-        }
-        std::process::exit(0);
-    });
+    end_with_stdin();
     let mut poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, ACCEPT, Interest::READABLE)?;

@@ -1,24 +1,24 @@
-//! The bare loop of answers: hears a handful, sends each the same bytes, and rests as long as ours does.
+//! The bare loop of answers: hears a handful, sends each the same bytes, and rests before the next round.
 //!
-//! What no server that gives this answer to these requests can undercut: it reads nothing of a request but its end,
-//! decides nothing and remembers nothing. Only for the bench.
+//! Ours with all the work left out: it reads nothing of a request but its end, decides nothing and remembers nothing.
+//! Only for the bench.
 
-use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use rustix::net::SendFlags;
 use slab::Slab;
 
-use crate::cli::bench::process::{Cores, Process, pin, raise_descriptors};
+use crate::cli::bench::process::{Cores, Process, end_with_stdin, pin, raise_descriptors};
 use crate::cli::bench::server::{PATIENCE, Server};
 use crate::cli::{Outcome, print};
+use crate::edge::send;
 use crate::wire::response::parse_response;
 
-/// As long as ours lies down in a storm (`edge::front::rest`): more requests in a round cost less each.
+/// As long as ours lies down in a storm (`edge::front::rest`).
 const REST: Duration = Duration::from_millis(4);
 
 /// Longest request.
@@ -84,14 +84,7 @@ pub(in crate::cli::bench) fn run() -> Outcome {
     let answer = serde_json::from_str(&first.context("no answer on standard input")??)?;
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     print::text(&format!("{}\n", listener.local_addr()?))?;
-    std::thread::spawn(|| {
-        for line in std::io::stdin().lock().lines() {
-            if line.is_err() {
-                break;
-            }
-        }
-        std::process::exit(0);
-    });
+    end_with_stdin();
     let poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, KNOCK, Interest::READABLE)?;
@@ -153,7 +146,7 @@ impl Answers {
                     self.hear(key);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -175,15 +168,8 @@ impl Answers {
     }
 
     fn send(&mut self, key: usize, last: bool) {
-        let flags = if last {
-            SendFlags::NOSIGNAL | SendFlags::MORE
-        } else {
-            SendFlags::NOSIGNAL
-        };
-        let sent = self
-            .open
-            .get(key)
-            .map(|stream| rustix::net::send(stream, &self.answer, flags));
+        let stream = self.open.get_mut(key);
+        let sent = stream.map(|stream| send(stream, &self.answer, last));
         if last || !matches!(sent, Some(Ok(_))) {
             self.open.try_remove(key);
         }

@@ -84,7 +84,8 @@ pub(super) fn run(
             let (mut server, source) = match rival {
                 None => ours(plan, cores)?,
                 Some(Rival::Floor) => (floor::start(&answer, MOUNT, cores)?, None),
-                Some(_) => (haproxy::start(cores)?, None),
+                Some(Rival::Haproxy) => (haproxy::start(cores)?, None),
+                Some(Rival::Icecast) => anyhow::bail!("icecast2 redirects nobody"),
             };
             measured.name = server.name;
             eprintln!(
