@@ -122,6 +122,33 @@ async fn in_a_storm_on_kept_connections_each_gets_its_own_answers() {
 }
 
 #[tokio::test]
+async fn requests_that_fill_a_read_to_the_byte_are_all_answered() {
+    // What the front reads at once is sixteen of these.
+    const EACH: usize = 512;
+    let cluster = Cluster::start(2).await;
+    let _source = Source::start(&cluster.primary, "/live.mp3").await;
+    cluster.on_air("/live.mp3").await;
+    let padded = |n: u32| {
+        let target = format!("/live.mp3?who={n}");
+        let bare = get(&target, "HTTP/1.1", "X-Pad: \r\n").len();
+        let pad = format!("X-Pad: {}\r\n", "y".repeat(EACH - bare));
+        get(&target, "HTTP/1.1", &pad)
+    };
+    let requests: Vec<String> = (0..17).map(padded).collect();
+    assert!(requests.iter().all(|request| request.len() == EACH));
+    let mut peer = Peer::connect(cluster.primary.port).await;
+    // Only of a connection that it knows already the readiness queue does not say again that more is there.
+    let (head, _) = peer.ask(padded(99)).await;
+    assert_eq!(head.status, 302);
+    peer.send(requests.concat()).await;
+    for n in 0..17 {
+        let (head, _) = peer.ask("").await;
+        let location = head.get("location").unwrap_or_default();
+        assert!(location.contains(&format!("?who={n}&")), "{n}: {location}");
+    }
+}
+
+#[tokio::test]
 async fn one_who_stood_in_line_keeps_its_connection() {
     // A relay of 400 places is given 20 newcomers at once and 20 a second from then on.
     let cluster = Cluster::start_with(1, "serve: never", "max_listeners: 400").await;
