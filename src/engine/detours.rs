@@ -168,7 +168,7 @@ impl Engine {
         }
         let chain = self.fallbacks(id);
         match own {
-            Some(own) => self.better_than(&own, &chain),
+            Some(own) => self.better_than(&own, &chain).ok(),
             None => self.first_live(&chain),
         }
     }
@@ -208,7 +208,7 @@ impl Engine {
         if !self.is_bypassed(id) {
             return Some(own);
         }
-        let better = self.better_than(&own, &chain);
+        let better = self.better_than(&own, &chain).ok();
         // A pause of the fallback sends nobody back into the silence.
         let waits = |to: &Arc<Mount>| chain.contains(&to.id) && to.is_playable();
         better.or_else(|| so_far.filter(waits)).or(Some(own))

@@ -34,26 +34,33 @@ impl Engine {
 
     /// What is better than the silence of `own`: a fallback that is live, sounds, and plays on in the same decoder,
     /// so that whoever hears it can come back.
-    pub(super) fn better_than(&self, own: &Mount, chain: &[MountId]) -> Option<Arc<Mount>> {
-        let there = self.first_live(chain)?;
-        (!self.is_bypassed(&there.id) && misfit_between(own, &there).is_none()).then_some(there)
-    }
-
-    /// What is heard in place of the silence of `id`, or why nothing is.
     ///
     /// # Errors
-    /// The reason in words.
-    pub fn instead_of_silence(&self, id: &MountId) -> Result<Arc<Mount>, &'static str> {
-        if self.fallback_of(id).is_none() {
-            return Err("it has no fallback");
-        }
-        let there = self.first_live(&self.fallbacks(id));
+    /// Why nothing is, in words.
+    pub(super) fn better_than(
+        &self,
+        own: &Mount,
+        chain: &[MountId],
+    ) -> Result<Arc<Mount>, &'static str> {
+        let there = self.first_live(chain);
         let there = there.ok_or("no fallback of it is live")?;
         if self.is_bypassed(&there.id) {
             return Err("its fallback is silent too");
         }
+        misfit_between(own, &there).map_or(Ok(there), Err)
+    }
+
+    /// What is heard in place of the silence of `id`.
+    ///
+    /// # Errors
+    /// Why nothing is, in words.
+    pub fn instead_of_silence(&self, id: &MountId) -> Result<Arc<Mount>, &'static str> {
+        if let Some(there) = self.stand_in(id) {
+            return Ok(there);
+        }
+        self.fallback_of(id).ok_or("it has no fallback")?;
         let own = self.mount(id).ok_or("it is not there")?;
-        misfit_between(&own, &there).map_or(Ok(there), Err)
+        self.better_than(&own, &self.fallbacks(id))
     }
 
     /// Whether listeners that hear `fallback` come back while it plays. From the fallback of a silent mount they are

@@ -187,6 +187,27 @@ fn the_own_region_is_worth_a_step_and_a_half() {
 }
 
 #[test]
+fn who_waits_for_an_order_moves_only_away_from_one_that_drains() {
+    let mut nodes = vec![
+        node("head", None, 16),
+        node("a", Some("head"), 4),
+        node("a1", Some("a"), 4),
+        node("b", Some("head"), 4),
+    ];
+    let better = |nodes: &[NodeView], order| {
+        let parents = ask(&table(nodes.to_vec()), "new", Some("a1"), order);
+        assert_eq!(parents.leaving, nodes[2].state == State::Draining);
+        parents.better
+    };
+    assert_eq!(better(&nodes, None), Some(id("head")));
+    assert_eq!(better(&nodes, Some("b")), None);
+    nodes[2].state = State::Draining;
+    assert_eq!(better(&nodes, Some("b")), Some(id("head")));
+    // The order holds until that parent is dead.
+    assert_eq!(better(&nodes, Some("a1")), None);
+}
+
+#[test]
 fn equals_are_drawn_by_their_places() {
     let mut nodes = vec![node("head", None, 4)];
     for name in ["a", "b", "c", "d"] {
