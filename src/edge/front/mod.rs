@@ -57,6 +57,9 @@ pub(super) const MAX_REQUESTS: u32 = 1000;
 /// Connections kept alive at once, however many descriptors there are.
 pub(super) const MAX_IDLE: usize = 4096;
 
+/// What is read at once: a head that is longer than this takes the long way.
+const READ: usize = 8 * 1024;
+
 /// How often those who wait are looked at.
 const SWEEP: Duration = Duration::from_millis(100);
 

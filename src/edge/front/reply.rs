@@ -7,8 +7,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 
 use super::guest::{Guest, Waits};
-use super::round::READ;
-use super::{Front, MAX_REQUESTS};
+use super::{Front, MAX_REQUESTS, READ};
 use crate::base::ids::MountId;
 use crate::edge::route::{Route, route};
 use crate::edge::serve::{Served, Settled};
@@ -201,8 +200,8 @@ impl Front {
     }
 }
 
-/// One send. The `last` bytes before the close leave together with it: the system holds them back until then, and a packet less
-/// goes out and is acknowledged for each answer.
+/// One send. The `last` bytes before the close leave together with it: the system holds them back until then, and a
+/// packet less goes out and is acknowledged for each answer.
 #[cfg(target_os = "linux")]
 pub(crate) fn send(stream: &mut TcpStream, bytes: &[u8], last: bool) -> io::Result<usize> {
     use rustix::net::SendFlags;

@@ -8,15 +8,12 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::Instant;
 
-use super::Front;
 use super::guest::{Guest, Waits};
 use super::reply::Next;
+use super::{Front, READ};
 
 /// Those who are heard together at most: the first of them waits for the decisions of all.
 const MOST_AT_ONCE: usize = 64;
-
-/// What is read at once: a head that is longer than this takes the long way.
-pub(super) const READ: usize = 8 * 1024;
 
 /// What all of them say together, at most; players say a few hundred bytes.
 const ROOM: usize = 64 * 1024;
