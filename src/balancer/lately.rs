@@ -1,104 +1,111 @@
-//! Which reservation a client made lately: a cache of two generations, of which the older one is forgotten whole. To take
-//! each out again by itself would touch a cold place of a large table for each.
+//! Which reservation a client made lately: a cache of fixed size, in which each client is looked for in one line of the
+//! processor's cache, since at every pick somebody is looked for who is not there. Whose a reservation is and how old, it says
+//! itself; so a place takes eight bytes here, and time need not empty it.
 
-use std::time::{Duration, Instant};
+use std::hash::BuildHasher;
 
-use super::hash::Table;
+use super::hash::Seeded;
 
-/// Most clients in one table; with so many it is forgotten early.
-const MOST: usize = 100_000;
+/// Places of a bucket. A client has no other ones; the oldest makes room.
+const PLACES: usize = 8;
+
+/// Half a mebibyte together: all reservations of two seconds at ten thousand a second, but for one of some hundreds.
+const BUCKETS: usize = 8_192;
+
+/// One reservation: a mark of its client, never 0, and the lower half of its sequence. Zeros are nobody.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    mark: u32,
+    sequence: u32,
+}
+
+/// Those whose clients fall together.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Bucket([Place; PLACES]);
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lately {
-    span: Duration,
-    young: Table<u64, u64>,
-    old: Table<u64, u64>,
-    /// When the young table began.
-    since: Option<Instant>,
+    seed: Seeded,
+    /// Empty until the first reservation: most nodes never make one.
+    buckets: Vec<Bucket>,
 }
 
 impl Lately {
-    /// Remembers for `span` at least and for about twice as long at most, as long as there are not too many.
-    pub fn new(span: Duration) -> Self {
-        Self {
-            span,
-            young: Table::default(),
-            old: Table::default(),
-            since: None,
+    /// `client` has made the reservation `sequence` now, the newest of all.
+    pub fn put(&mut self, client: u64, sequence: u64) {
+        if self.buckets.is_empty() {
+            self.buckets = vec![Bucket::default(); BUCKETS];
+        }
+        let (mark, bucket) = self.of(client);
+        let Some(places) = bucket else { return };
+        let sequence = low(sequence);
+        let age = |place: &Place| match place.mark {
+            0 => u32::MAX,
+            _ => sequence.wrapping_sub(place.sequence),
+        };
+        let own = places.iter().position(|place| place.mark == mark);
+        let oldest = || (0..PLACES).max_by_key(|at| places.get(*at).map(age));
+        if let Some(place) = own.or_else(oldest).and_then(|at| places.get_mut(at)) {
+            *place = Place { mark, sequence };
         }
     }
 
-    /// `client` has made this one now.
-    pub fn put(&mut self, client: u64, sequence: u64, now: Instant) {
-        if self.young.len() >= MOST {
-            self.age(now);
-        }
-        self.young.insert(client, sequence);
+    /// What seems to be the last one that `client` made; it is found once. `newest` is the last that anybody made.
+    pub fn take(&mut self, client: u64, newest: u64) -> Option<u64> {
+        let (mark, bucket) = self.of(client);
+        let place = bucket?.iter_mut().find(|place| place.mark == mark)?;
+        let age = low(newest).wrapping_sub(std::mem::take(place).sequence);
+        newest.checked_sub(age.into())
     }
 
-    /// The last one that `client` made; it is found once.
-    pub fn take(&mut self, client: u64) -> Option<u64> {
-        let old = self.old.remove(&client);
-        self.young.remove(&client).or(old)
+    fn of(&mut self, client: u64) -> (u32, Option<&mut [Place; PLACES]>) {
+        let hash = self.seed.hash_one(client);
+        let bucket = self.buckets.get_mut(low(hash) as usize % BUCKETS);
+        (low(hash >> 32) | 1, bucket.map(|Bucket(places)| places))
     }
+}
 
-    /// Time passed.
-    pub fn expire(&mut self, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= self.span {
-            self.age(now);
-        }
-    }
-
-    fn age(&mut self, now: Instant) {
-        self.since = Some(now);
-        std::mem::swap(&mut self.young, &mut self.old);
-        self.young.clear();
-    }
+#[allow(clippy::cast_possible_truncation)]
+fn low(whole: u64) -> u32 {
+    whole as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SPAN: Duration = Duration::from_secs(2);
+    /// Sequences pass the end of their lower half on the way.
+    const FIRST: u64 = (7 << 32) - 10_000;
 
     #[test]
-    fn for_its_span_at_least_and_once() {
-        let start = Instant::now();
-        let mut lately = Lately::new(SPAN);
-        for millis in (0..20_000).step_by(100) {
-            let now = start + Duration::from_millis(millis);
-            lately.expire(now);
-            lately.put(millis, millis + 1, now);
-            let Some(known) = millis.checked_sub(1_900) else {
-                continue;
-            };
-            assert_eq!(lately.take(known), Some(known + 1), "at {millis}");
-            assert_eq!(lately.take(known), None);
-        }
-        let held = lately.young.len() + lately.old.len();
-        assert!(held <= 40, "{held} are remembered");
-        for seconds in [60, 120] {
-            lately.expire(start + Duration::from_secs(seconds));
-        }
-        assert!(lately.young.is_empty() && lately.old.is_empty());
+    fn the_last_one_of_a_client_and_once() {
+        let mut lately = Lately::default();
+        assert_eq!(lately.take(7, FIRST), None);
+        assert_eq!(lately.buckets.len(), 0);
+        lately.put(7, FIRST);
+        lately.put(7, FIRST + 1);
+        assert_eq!(lately.take(7, FIRST + 20_000), Some(FIRST + 1));
+        assert_eq!(lately.take(7, FIRST + 20_000), None);
     }
 
     #[test]
-    fn the_last_one_of_a_client_and_no_more_than_so_many() {
-        let now = Instant::now();
-        let mut lately = Lately::new(SPAN);
-        lately.expire(now);
-        lately.put(7, 1, now);
-        lately.expire(now + SPAN);
-        lately.put(7, 2, now + SPAN);
-        assert_eq!((lately.take(7), lately.take(7)), (Some(2), None));
-        for client in 0..3 * MOST as u64 {
-            lately.put(client, client, now + SPAN);
+    fn nearly_all_of_two_seconds_at_ten_thousand_a_second() {
+        let mut lately = Lately::default();
+        for number in 0..100_000 {
+            lately.put(number, FIRST + number);
         }
-        assert!(lately.young.len() + lately.old.len() <= 2 * MOST);
-        assert_eq!(lately.take(3 * MOST as u64 - 1), Some(3 * MOST as u64 - 1));
+        let newest = FIRST + 99_999;
+        let found = (80_000..100_000)
+            .filter(|number| lately.take(*number, newest) == Some(FIRST + number))
+            .count();
+        assert!(found > 19_000, "{found} of 20,000");
+        assert_eq!(lately.buckets.len(), BUCKETS);
+    }
+
+    #[test]
+    fn a_bucket_is_a_line_of_the_cache() {
+        assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
     }
 }

@@ -96,7 +96,7 @@ impl Reservations {
             line: VecDeque::new(),
             first: (incarnation << 20) | 1,
             open: 0,
-            again: Lately::new(AGAIN),
+            again: Lately::default(),
             found: Table::default(),
             places: Table::default(),
             tallies: Slab::new(),
@@ -146,14 +146,13 @@ impl Reservations {
         if self.open >= MAX_OPEN || self.line.len() >= MAX_LINE {
             self.give_up_oldest();
         }
-        let sequence = self.first.wrapping_add(self.line.len() as u64);
+        let sequence = self.next_sequence();
         if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
             tally.reserved += 1;
             tally.bits = tally.bits.saturating_add(reservation.bits);
         }
         if !self.was_found(reservation.client, reservation.issued) {
-            self.again
-                .put(reservation.client, sequence, reservation.issued);
+            self.again.put(reservation.client, sequence);
         }
         self.line.push_back(Some(reservation));
         self.open += 1;
@@ -163,8 +162,9 @@ impl Reservations {
     /// The reservation that this client made a moment ago, and the node that it leads to. It is found once, and no
     /// other one of the same client for as long.
     pub fn find_again(&mut self, client: u64, now: Instant) -> Option<(u64, NodeId, Reservation)> {
-        let sequence = self.again.take(client)?;
-        let found = self.get(sequence)?;
+        let newest = self.next_sequence().wrapping_sub(1);
+        let sequence = self.again.take(client, newest)?;
+        let found = self.get(sequence).filter(|one| one.client == client)?;
         let young = now.saturating_duration_since(found.issued) < AGAIN;
         if !young {
             return None;
@@ -213,7 +213,6 @@ impl Reservations {
 
     /// Gives up those nobody came for.
     pub fn expire(&mut self, now: Instant) {
-        self.again.expire(now);
         self.found
             .retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
         let is_over = |r: &Reservation| now.saturating_duration_since(r.issued) >= TTL;
@@ -233,6 +232,10 @@ impl Reservations {
             self.close_all(|r| r.tally == place);
             self.tallies.try_remove(place);
         }
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.first.wrapping_add(self.line.len() as u64)
     }
 
     fn get(&self, sequence: u64) -> Option<&Reservation> {
