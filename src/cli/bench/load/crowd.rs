@@ -27,6 +27,13 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Connects of one turn, so that reading is not put off.
 const A_TURN: u64 = 64;
 
+/// How long it lies down between two turns. Who waits for readiness is woken by the next send, and on one machine the
+/// sender pays for that, as no server does whose listeners are behind a network.
+const REST: Duration = Duration::from_millis(5);
+
+/// It does so once nobody has come for this long, since a first byte is waited for awake.
+const CALM: Duration = Duration::from_secs(1);
+
 /// Something that happens so many times a second.
 struct Pace {
     began: Instant,
@@ -75,6 +82,8 @@ pub(super) struct Crowd {
     next_number: u32,
     joining: Option<(Pace, bool)>,
     churn: Option<Pace>,
+    /// When somebody connected last.
+    connected: Instant,
     /// Where the search for the next one to leave goes on.
     leaver: usize,
     tally: Tally,
@@ -99,6 +108,7 @@ impl Crowd {
             next_number: 0,
             joining: None,
             churn: None,
+            connected: Instant::now(),
             leaver: 0,
             tally: Tally::default(),
         };
@@ -107,6 +117,9 @@ impl Crowd {
 
     /// Waits for something to happen, and handles it.
     pub fn turn(&mut self) -> io::Result<()> {
+        if self.connected.elapsed() >= CALM {
+            std::thread::sleep(REST);
+        }
         let paces = [
             self.joining.as_ref().map(|(pace, _)| pace),
             self.churn.as_ref(),
@@ -294,6 +307,7 @@ impl Crowd {
     }
 
     fn insert(&mut self, client: Client) {
+        self.connected = Instant::now();
         let key = self.clients.insert(client);
         let Some(client) = self.clients.get_mut(key) else {
             return;
