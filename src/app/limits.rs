@@ -24,6 +24,24 @@ fn shortage(descriptors: u64, max_listeners: Option<u32>) -> Option<String> {
     })
 }
 
+/// Room that the table of open files has from the start, or as much as the limit where that is less: a quarter of
+/// a megabyte.
+const TABLE: u64 = 32 * 1024;
+
+/// Raises the limit of open files as [`raise_descriptors`], and makes the table of them long at once. To be called before
+/// the process has a second thread.
+///
+/// The kernel doubles a full table, and in a process of several threads whoever opens that file waits for a grace
+/// period of its RCU (`expand_fdtable` in fs/file.c; 10 to 20 ms were seen). That would be the thread that accepts, in the
+/// middle of a storm.
+pub fn prepare_descriptors() -> u64 {
+    let limit = raise_descriptors();
+    let last = i32::try_from(limit.min(TABLE)).unwrap_or(i32::MAX) - 1;
+    // One open file at the end of it, for a moment. Where that is refused the table grows as it always did.
+    drop(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), last));
+    limit
+}
+
 /// Raises the limit of open files to what the system allows and returns it.
 pub(super) fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
@@ -44,6 +62,16 @@ pub(super) fn raise_descriptors() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_table_of_open_files_is_long_before_they_are_opened() {
+        let limit = prepare_descriptors();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let room = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        let room: u64 = room.unwrap().trim().parse().unwrap();
+        assert!(room >= limit.min(TABLE), "{room} of {limit}");
+    }
 
     #[test]
     fn too_few_descriptors_are_told_with_what_to_do() {

@@ -7,7 +7,7 @@ mod configs;
 mod foreign;
 mod keeper;
 mod kubernetes;
-mod limits;
+pub mod limits;
 mod local;
 mod names;
 mod node;

@@ -76,6 +76,8 @@ pub(super) fn environment() -> Vec<(String, String)> {
 
 fn start(sources: Sources, loaded: Loaded, role: Role, primary: Option<Primary>) -> Outcome {
     super::demo::end_with_parent();
+    // Before there are threads.
+    app::limits::prepare_descriptors();
     let settings = &loaded.settings;
     let log = log::start(settings.log.name(), settings.log_format.name())?;
     for note in &loaded.report.notes {

@@ -32,6 +32,7 @@ use anyhow::{anyhow, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, Outcome, print};
+use crate::app::limits;
 use args::{BenchFlags, BenchPart, Plan, Rival};
 use process::Cores;
 use report::Measured;
@@ -39,7 +40,7 @@ use server::Server;
 
 /// `relayctl bench`.
 pub(super) fn run(flags: &BenchFlags) -> Outcome {
-    let descriptors = process::raise_descriptors();
+    let descriptors = limits::prepare_descriptors();
     let usage = |error| Failure::new(Exit::Usage, anyhow!("{error:#}"));
     let plan = Plan::new(flags, descriptors).map_err(usage)?;
     if let Some(url) = &flags.url {

@@ -272,21 +272,6 @@ pub(super) fn memory(pid: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Raises the limit of open files to what the system allows, and returns it.
-pub(super) fn raise_descriptors() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let now = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    now.unwrap_or(1 << 20)
-}
-
 /// Another person's program, found in PATH and where Debian keeps daemons.
 ///
 /// # Errors

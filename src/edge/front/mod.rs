@@ -12,7 +12,7 @@
 //!
 //! `door` accepts and knows what to do when the descriptors run out, `guest` is a connection that waits here
 //! for its first or its next request and who leaves when, `round` hears a handful and then answers it, `reply` does
-//! what one request asks, `rest` lets requests gather in a storm. What is true of a request (`edge::route`,
+//! what one request asks, `rest` lets requests gather in a storm, `slice` lets it go before a shard on its core. What is true of a request (`edge::route`,
 //! `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is one set of rules and two
 //! who carry them out.
 //!
@@ -27,6 +27,7 @@ mod guest;
 mod reply;
 mod rest;
 mod round;
+mod slice;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -150,6 +151,7 @@ impl Front {
 
     /// Runs until the node goes down.
     pub fn run(mut self) {
+        slice::shorten();
         let mut events = Events::with_capacity(1024);
         let mut rest = Rest::new(Instant::now());
         loop {

@@ -52,6 +52,16 @@ impl Gauge {
         }
     }
 
+    /// Somebody sent something. True where the shard is to be woken for it.
+    pub fn knock(&self) -> bool {
+        !self.woken.swap(true, Ordering::SeqCst)
+    }
+
+    /// Something waits in the inbox that the shard has not looked at.
+    pub fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed)
+    }
+
     /// The shard is about to look at its inbox: who sends after this wakes it again.
     pub fn look(&self) {
         self.woken.store(false, Ordering::SeqCst);
@@ -181,10 +191,9 @@ fn least(handles: &[Handle]) -> Option<&Handle> {
 
 /// One wake-up is enough for all that is sent before the shard looks.
 fn wake(handle: &Handle) {
-    if handle.gauge.woken.swap(true, Ordering::SeqCst) {
-        return;
-    }
-    if let Err(error) = handle.waker.wake() {
+    if handle.gauge.knock()
+        && let Err(error) = handle.waker.wake()
+    {
         tracing::error!(%error, "cannot wake a fan-out shard");
     }
 }

@@ -48,7 +48,7 @@ impl Wheel {
     }
 
     /// Moves all tickets that are due by `now` to `into`.
-    pub fn take_due(&mut self, now: Instant, into: &mut Vec<Ticket>) {
+    pub fn take_due(&mut self, now: Instant, into: &mut impl Extend<Ticket>) {
         let today = self.slot_of(now);
         if self.waiting == 0 {
             self.next = self.next.max(today);
@@ -59,7 +59,7 @@ impl Wheel {
                 && !slot.is_empty()
             {
                 self.waiting -= slot.len();
-                into.append(slot);
+                into.extend(slot.drain(..));
                 self.spare.push(std::mem::take(slot));
             }
             self.next += 1;

@@ -15,7 +15,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::process::{end_with_stdin, raise_descriptors};
+use super::process::end_with_stdin;
+use crate::app::limits::prepare_descriptors;
 use crate::cli::{Outcome, print};
 
 /// Audio that is kept; a power of two.
@@ -61,7 +62,7 @@ struct Loop {
 
 /// Runs until standard input ends.
 pub(super) fn run() -> Outcome {
-    raise_descriptors();
+    prepare_descriptors();
     let first = std::io::stdin()
         .lines()
         .next()

@@ -34,7 +34,8 @@ const REST: Duration = Duration::from_millis(5);
 /// It does so once nobody has come for this long, since a first byte is waited for awake.
 const CALM: Duration = Duration::from_secs(1);
 
-/// Something that happens so many times a second.
+/// Something that happens so many times a second: once in each of as many spans, at another place in it each time. At even
+/// steps it would meet whatever the server does at even steps always or never.
 struct Pace {
     began: Instant,
     per_second: f64,
@@ -56,17 +57,24 @@ impl Pace {
     /// How often it is to happen now.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn due(&self) -> u64 {
-        let due = (self.began.elapsed().as_secs_f64() * self.per_second) as u64 + 1;
+        let passed = self.began.elapsed();
+        // Those of the spans that are over, and maybe the one of this span.
+        let over = (passed.as_secs_f64() * self.per_second) as u64;
+        let due = over + u64::from(passed >= self.moment(over));
         due.min(self.wanted).saturating_sub(self.done).min(A_TURN)
     }
 
+    /// When it happens for the time `number`, counted from 0. Multiples of the golden ratio: all places in turn.
     #[allow(clippy::cast_precision_loss)]
+    fn moment(&self, number: u64) -> Duration {
+        let golden = (number as u32).wrapping_mul(0x9E37_79B9);
+        let place = f64::from(golden) / f64::from(u32::MAX);
+        Duration::from_secs_f64((number as f64 + place) / self.per_second)
+    }
+
     fn until_next(&self) -> Option<Duration> {
-        if self.done >= self.wanted {
-            return None;
-        }
-        let at = Duration::from_secs_f64(self.done as f64 / self.per_second);
-        Some(at.saturating_sub(self.began.elapsed()))
+        let next = (self.done < self.wanted).then(|| self.moment(self.done))?;
+        Some(next.saturating_sub(self.began.elapsed()))
     }
 }
 

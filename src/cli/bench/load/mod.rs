@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use anyhow::Context as _;
 use mio::Waker;
 
-use crate::cli::bench::process::raise_descriptors;
+use crate::app::limits::prepare_descriptors;
 use crate::cli::{Exit, Outcome};
 use crowd::Crowd;
 use orders::{Order, Setup};
@@ -28,7 +28,7 @@ const INBOX: usize = 64;
 
 /// Runs until standard input ends.
 pub(super) fn run() -> Outcome {
-    raise_descriptors();
+    prepare_descriptors();
     let first = std::io::stdin().lines().next();
     let first = first.context("no setup on standard input")??;
     let setup: Setup = serde_json::from_str(&first)?;

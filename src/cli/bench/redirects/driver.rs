@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::app::limits::prepare_descriptors;
 use crate::cli::bench::clock::now_micros;
 use crate::cli::bench::histogram::Histogram;
-use crate::cli::bench::process::raise_descriptors;
 use crate::cli::{Exit, Outcome};
 
 /// Source addresses that are taken in turn, from 127.1.0.0 on.
@@ -94,7 +94,7 @@ struct Driver {
 
 /// Runs until standard input ends.
 pub(in crate::cli::bench) fn run() -> Outcome {
-    raise_descriptors();
+    prepare_descriptors();
     let first = std::io::stdin().lines().next();
     let first = first.context("no setup on standard input")??;
     let mut driver = Driver::new(serde_json::from_str(&first)?)?;

@@ -12,7 +12,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use crate::cli::bench::process::{Cores, Process, end_with_stdin, pin, raise_descriptors};
+use crate::app::limits::prepare_descriptors;
+use crate::cli::bench::process::{Cores, Process, end_with_stdin, pin};
 use crate::cli::bench::server::{PATIENCE, Server};
 use crate::cli::{Outcome, print};
 use crate::edge::send;
@@ -79,7 +80,7 @@ fn is_whole(answer: &[u8]) -> bool {
 
 /// Runs until standard input ends.
 pub(in crate::cli::bench) fn run() -> Outcome {
-    raise_descriptors();
+    prepare_descriptors();
     let first = std::io::stdin().lines().next();
     let answer = serde_json::from_str(&first.context("no answer on standard input")??)?;
     let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;

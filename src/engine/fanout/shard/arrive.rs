@@ -34,6 +34,7 @@ impl Shard {
             .tls
             .take()
             .map(|session| self.sessions.add(session));
+        self.came = now.millis;
         self.generation = self.generation.wrapping_add(1);
         let mut entry = self.entry_of(listener, tls, home, burst, weight, now);
         // The signpost may have turned while it was on its way here.
@@ -104,10 +105,10 @@ impl Shard {
         if fresh.is_empty() {
             return;
         }
-        let mut tickets = std::mem::take(&mut self.due);
+        let mut tickets = std::mem::take(&mut self.visited);
         tickets.extend(fresh.iter().map(|(ticket, _)| *ticket));
         self.serve(&mut tickets, now);
-        self.due = tickets;
+        self.visited = tickets;
         for (ticket, accepted) in fresh.drain(..) {
             if self.holds(ticket) {
                 metrics::histogram!("relayctl_first_byte_seconds").record(accepted.elapsed());

@@ -12,14 +12,14 @@ use crate::telemetry::EndReason;
 impl Shard {
     /// Hang-ups end their listener at once; sockets that are writable again are served.
     pub(super) fn on_events(&mut self, events: &Events, now: Moment) {
-        let mut writable = std::mem::take(&mut self.due);
+        let mut writable = std::mem::take(&mut self.visited);
         for event in events {
             if event.token() != WAKE {
                 writable.extend(self.on_event(event));
             }
         }
         self.serve(&mut writable, now);
-        self.due = writable;
+        self.visited = writable;
     }
 
     fn on_event(&mut self, event: &Event) -> Option<Ticket> {

@@ -11,6 +11,7 @@ mod secure;
 mod tests;
 mod visit;
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -31,11 +32,13 @@ use super::views::Views;
 use super::wheel::{Ticket, Wheel};
 use super::{Command, Config};
 use crate::telemetry::EndReason;
+use visit::HANDFUL;
 
 /// The waker's token; listeners use their place in the slab.
 const WAKE: Token = Token(usize::MAX);
 
-/// Commands taken in one round: a storm of newcomers must not make those who are due wait.
+/// Commands taken in one round where nobody waits for a turn; else no more than a handful, so that a storm of newcomers
+/// leaves them at least as many visits.
 const COMMANDS_A_ROUND: usize = 512;
 
 /// How often the shard looks at how busy it was.
@@ -58,8 +61,12 @@ pub(super) struct Shard {
     pace: Pace,
     start: Instant,
     generation: u32,
+    /// When somebody came last, in milliseconds of the shard's clock.
+    came: u64,
+    /// Whose turn has come and who has not had it.
+    due: VecDeque<Ticket>,
     /// Reused lists: who is visited now, who has more to send than one send carries, who is new.
-    due: Vec<Ticket>,
+    visited: Vec<Ticket>,
     again: Vec<Ticket>,
     fresh: Vec<Newcomer>,
 }
@@ -107,7 +114,9 @@ impl Shard {
             batch: Batch::default(),
             start,
             generation: 0,
-            due: Vec::new(),
+            came: 0,
+            due: VecDeque::new(),
+            visited: Vec::new(),
             again: Vec::new(),
             fresh: Vec::new(),
         };
@@ -124,9 +133,10 @@ impl Shard {
         let mut worked = Duration::ZERO;
         let mut inbox = Inbox::Empty;
         loop {
-            let timeout = match inbox {
-                Inbox::More => Some(Duration::ZERO),
-                Inbox::Empty | Inbox::Stop => self.until_next(idle_from),
+            let timeout = if matches!(inbox, Inbox::More) || !self.due.is_empty() {
+                Some(Duration::ZERO)
+            } else {
+                self.until_next(idle_from)
             };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
@@ -162,7 +172,12 @@ impl Shard {
         self.gauge.look();
         let mut fresh = std::mem::take(&mut self.fresh);
         let mut outcome = Inbox::More;
-        for _ in 0..COMMANDS_A_ROUND {
+        let most = if self.due.is_empty() {
+            COMMANDS_A_ROUND
+        } else {
+            HANDFUL
+        };
+        for _ in 0..most {
             match self.commands.try_recv() {
                 Ok(Command::Attach(listener, home, weight, burst)) => {
                     fresh.extend(self.attach(*listener, home, weight, burst, now));

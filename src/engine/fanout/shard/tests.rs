@@ -211,3 +211,42 @@ fn a_blocked_listener_goes_on_when_its_socket_is_writable() {
         "a turn again"
     );
 }
+
+#[test]
+fn those_who_are_due_are_served_in_handfuls_while_others_come() {
+    const LISTENERS: usize = 100;
+    let mut scene = Scene::open();
+    let now = scene.at(1_000);
+    for _ in 0..LISTENERS {
+        scene.join(now);
+    }
+    let had = |scene: &Scene| {
+        let entries = scene.shard.entries.iter();
+        entries.filter(|(_, entry)| entry.offset == 4_000).count()
+    };
+    scene.writer.append(&[0x55; 4_000], 250_000);
+    // Somebody knocks: a handful a round, until the shard looks into its inbox.
+    assert!(scene.shard.gauge.knock() && !scene.shard.gauge.knock());
+    for round in 1..=3 {
+        scene.round(1_300);
+        assert_eq!(had(&scene), round * HANDFUL);
+    }
+    let now = scene.at(1_300);
+    assert!(!matches!(scene.shard.take_commands(now), Inbox::More));
+    scene.round(1_300);
+    assert_eq!(had(&scene), LISTENERS, "nobody has come: all of them");
+    // Who is there keeps one turn each.
+    let turns = scene.turns(1_320, 1_520);
+    assert_eq!(turns.iter().sum::<usize>(), LISTENERS, "{turns:?}");
+    // Nobody came for a second: all in one go, whoever knocks.
+    scene.shard.gauge.knock();
+    scene.writer.append(&[0x55; 4_000], 250_000);
+    scene.round(3_000);
+    assert!(scene.shard.due.is_empty());
+    let entries = scene.shard.entries.iter();
+    assert!(
+        entries
+            .map(|(_, entry)| entry.offset)
+            .all(|offset| offset == 8_000)
+    );
+}

@@ -11,6 +11,14 @@ use crate::telemetry::EndReason;
 /// Sends for one listener in one visit, when each was taken whole.
 const SENDS_A_VISIT: usize = 4;
 
+/// Those who are due are served in handfuls while others come. A slot of a full shard takes some milliseconds, and a newcomer
+/// would wait for the end of it: the thread that accepts for the core, which many kernels give nobody else during a system
+/// call, and then the listener for its burst. Measured at 200 joins a second: one in fifty waits 2.1 ms in one go, 0.5 in these.
+pub(super) const HANDFUL: usize = 16;
+
+/// Nobody came for so many milliseconds: all who are due go in one call again, which costs 1 to 3 % less.
+const CALM: u64 = 1_000;
+
 /// What comes after a send.
 enum Next {
     /// Its next turn.
@@ -24,24 +32,41 @@ enum Next {
 }
 
 impl Shard {
-    /// Serves those whose turn it is.
+    /// Serves those whose turn it is, until somebody wants in.
     pub(super) fn visit_due(&mut self, now: Moment) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.take_due(now.at, &mut due);
-        self.serve(&mut due, now);
-        self.due = due;
+        self.wheel.take_due(now.at, &mut self.due);
+        let mut visited = std::mem::take(&mut self.visited);
+        while !self.due.is_empty() {
+            let handful = self.at_once(self.due.len(), now);
+            visited.extend(self.due.drain(..handful));
+            self.serve(&mut visited, now);
+            if self.gauge.is_woken() {
+                break;
+            }
+        }
+        self.visited = visited;
+    }
+
+    /// How many of so many are served without a look around.
+    fn at_once(&self, most: usize, now: Moment) -> usize {
+        if now.millis.saturating_sub(self.came) < CALM {
+            most.min(HANDFUL)
+        } else {
+            most
+        }
     }
 
     /// Serves `tickets`, none of which is in the wheel, and puts those that stay and are not blocked back.
     pub(super) fn serve(&mut self, tickets: &mut Vec<Ticket>, now: Moment) {
         let mut again = std::mem::take(&mut self.again);
+        let batch = self.at_once(self.backend.batch(), now);
         for _ in 0..SENDS_A_VISIT {
             if tickets.is_empty() {
                 break;
             }
             for ticket in tickets.drain(..) {
                 self.lay_out(ticket, now, &mut again);
-                if self.batch.jobs.len() >= self.backend.batch() {
+                if self.batch.jobs.len() >= batch {
                     self.flush(now, &mut again);
                 }
             }
