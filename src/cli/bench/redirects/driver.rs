@@ -1,4 +1,4 @@
-//! The process that asks for redirects: at a steady rate, each as somebody else, and never follows one.
+//! The process that asks for redirects: at a given rate, each as somebody else, and never follows one.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::arrivals::Arrivals;
 use crate::app::limits::prepare_descriptors;
 use crate::cli::bench::clock::now_micros;
 use crate::cli::bench::histogram::Histogram;
@@ -27,8 +28,7 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// Asked and not answered at most; what is due beyond it is late.
 const MOST_OPEN: usize = 4_000;
 
-/// Between two looks at what is due and what has come. At eight thousand a second one or two are due in it, as players come who
-/// don't know of each other.
+/// Between two looks at what is due and what has come.
 const STEP: Duration = Duration::from_micros(100);
 
 /// The first line that a driver reads.
@@ -38,7 +38,7 @@ pub(in crate::cli::bench) struct Setup {
     pub server: SocketAddr,
     /// For what.
     pub path: String,
-    /// Requests a second; 0 is as fast as they are answered.
+    /// Requests a second, see [`super::arrivals`]; 0 is as fast as they are answered.
     pub per_second: f64,
     /// Connections that are kept; 0 makes one for each request.
     pub kept: u32,
@@ -88,6 +88,8 @@ struct Driver {
     busy: usize,
     number: u32,
     begin: Instant,
+    /// `None` asks as fast as it is answered.
+    arrivals: Option<Arrivals>,
     asked: u64,
     tally: Tally,
 }
@@ -133,6 +135,7 @@ fn listen() -> Receiver<Order> {
 impl Driver {
     fn new(setup: Setup) -> io::Result<Self> {
         Ok(Self {
+            arrivals: (setup.per_second > 0.0).then(|| Arrivals::new(setup.per_second)),
             setup,
             poll: Poll::new()?,
             open: Slab::new(),
@@ -145,11 +148,11 @@ impl Driver {
         })
     }
 
-    /// At a steady rate it sleeps for a step: so every server is asked at the same moments, whenever it answers, and none pays
+    /// At a given rate it sleeps for a step: so every server is asked at the same moments, whenever it answers, and none pays
     /// for waking the one who asks, which on one machine falls to who sends.
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         let mut patience = STEP;
-        if self.setup.per_second > 0.0 {
+        if self.arrivals.is_some() {
             std::thread::sleep(STEP);
             patience = Duration::ZERO;
         }
@@ -168,13 +171,11 @@ impl Driver {
         Ok(())
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn ask_due(&mut self) {
-        let free_run = self.setup.per_second <= 0.0;
-        let due = if free_run {
-            u64::MAX
-        } else {
-            (self.begin.elapsed().as_secs_f64() * self.setup.per_second) as u64
+        let free_run = self.arrivals.is_none();
+        let due = match &mut self.arrivals {
+            Some(arrivals) => arrivals.due(self.begin.elapsed()),
+            None => u64::MAX,
         };
         let most = match self.setup.kept {
             0 if free_run => 64,

@@ -2,8 +2,10 @@
 //!
 //! The work is real: relays that joined, a reservation, a token and a pick record for each answer, another agent
 //! each time, and another loopback address for each connection. HAProxy's `http-request redirect`, which does none
-//! of it, is asked by the same driver in the same run, and so is a bare loop that only answers.
+//! of it, is asked by the same driver in the same run, and so is a bare loop that only answers. `driver` asks, `arrivals`
+//! says when.
 
+mod arrivals;
 pub(super) mod driver;
 pub(super) mod floor;
 mod haproxy;
