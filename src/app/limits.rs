@@ -28,7 +28,7 @@ fn shortage(descriptors: u64, max_listeners: Option<u32>) -> Option<String> {
 /// a megabyte.
 const TABLE: u64 = 32 * 1024;
 
-/// Raises the limit of open files as [`raise_descriptors`], and makes the table of them long at once. To be called before
+/// Raises the limit of open files to what the system allows, and makes the table of them long at once. To be called before
 /// the process has a second thread.
 ///
 /// The kernel doubles a full table, and in a process of several threads whoever opens that file waits for a grace
@@ -36,7 +36,7 @@ const TABLE: u64 = 32 * 1024;
 /// middle of a storm.
 pub fn prepare_descriptors() -> u64 {
     let limit = raise_descriptors();
-    let last = i32::try_from(limit.min(TABLE)).unwrap_or(i32::MAX) - 1;
+    let last = i32::try_from(limit.clamp(1, TABLE)).unwrap_or(i32::MAX) - 1;
     // One open file at the end of it, for a moment. Where that is refused the table grows as it always did.
     drop(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), last));
     limit

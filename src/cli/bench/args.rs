@@ -117,7 +117,7 @@ pub struct RedirectFlags {
 pub enum Rival {
     /// The installed icecast2
     Icecast,
-    /// A bare loop of sends of the same sizes, or of the same answers: what no server can undercut
+    /// A bare loop of sends of the same sizes, or of the same answers, with all other work left out
     Floor,
     /// The installed HAProxy and its `http-request redirect`, with --redirects
     Haproxy,

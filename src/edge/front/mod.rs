@@ -12,7 +12,7 @@
 //!
 //! `door` accepts and knows what to do when the descriptors run out, `guest` is a connection that waits here
 //! for its first or its next request and who leaves when, `round` hears a handful and then answers it, `reply` does
-//! what one request asks, `rest` lets requests gather in a storm, `slice` lets it go before a shard on its core. What is true of a request (`edge::route`,
+//! what one request asks, `rest` lets requests gather in a storm, `slice` gives it a core before a shard that works there. What is true of a request (`edge::route`,
 //! `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is one set of rules and two
 //! who carry them out.
 //!

@@ -60,7 +60,7 @@ pub(super) struct Entry {
     /// What comes next.
     pub phase: Phase,
     /// The socket took less than was offered; wait until it is writable. Not blocked is: it has exactly one
-    /// ticket in the wheel.
+    /// ticket, in the wheel or among those of its shard who are due.
     pub blocked: bool,
     /// A deadline for its stall is set.
     pub watched: bool,

@@ -39,16 +39,19 @@ const CALM: Duration = Duration::from_secs(1);
 struct Pace {
     began: Instant,
     per_second: f64,
+    /// Where the first one lies in its span; another in each process, so that they take turns.
+    phase: u32,
     done: u64,
     /// `u64::MAX` is for ever.
     wanted: u64,
 }
 
 impl Pace {
-    fn new(per_second: f64, wanted: u64) -> Self {
+    fn new(per_second: f64, phase: u32, wanted: u64) -> Self {
         Self {
             began: Instant::now(),
             per_second,
+            phase,
             done: 0,
             wanted,
         }
@@ -64,12 +67,14 @@ impl Pace {
         due.min(self.wanted).saturating_sub(self.done).min(A_TURN)
     }
 
-    /// When it happens for the time `number`, counted from 0. Multiples of the golden ratio: all places in turn.
-    #[allow(clippy::cast_precision_loss)]
+    /// When it happens for the time `number`, counted from 0; never where it happens never. Multiples of the golden ratio:
+    /// all places in turn.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
     fn moment(&self, number: u64) -> Duration {
-        let golden = (number as u32).wrapping_mul(0x9E37_79B9);
-        let place = f64::from(golden) / f64::from(u32::MAX);
-        Duration::from_secs_f64((number as f64 + place) / self.per_second)
+        let golden = self.phase.wrapping_add(number as u32);
+        let place = f64::from(golden.wrapping_mul(0x9E37_79B9)) / 2_f64.powi(32);
+        let seconds = (number as f64 + place) / self.per_second;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     fn until_next(&self) -> Option<Duration> {
@@ -160,7 +165,10 @@ impl Crowd {
                 count,
                 per_second,
                 deaf,
-            } => self.joining = Some((Pace::new(per_second, count.into()), deaf)),
+            } => {
+                let pace = Pace::new(per_second, self.setup.first_address, count.into());
+                self.joining = Some((pace, deaf));
+            }
             Order::Leave => {
                 self.joining = None;
                 self.churn = None;
@@ -168,7 +176,8 @@ impl Crowd {
             }
             Order::StopReading(count) => self.stop_reading(count as usize),
             Order::Churn(per_second) => {
-                self.churn = (per_second > 0.0).then(|| Pace::new(per_second, u64::MAX));
+                let phase = self.setup.first_address;
+                self.churn = (per_second > 0.0).then(|| Pace::new(per_second, phase, u64::MAX));
             }
             Order::Reset => {
                 self.tally = Tally::default();
@@ -341,5 +350,31 @@ impl Crowd {
             // One that is not watched any more makes no event; that is all that is asked.
             let _ = registry.deregister(&mut client.link.socket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_comes_in_each_span_and_nobody_at_no_rate() {
+        let pace = Pace::new(200.0, 7, 1_000);
+        let moments: Vec<Duration> = (0..1_000).map(|number| pace.moment(number)).collect();
+        for (number, moment) in (0..).zip(&moments) {
+            let span = Duration::from_millis(5) * number;
+            assert!(*moment >= span && *moment < span + Duration::from_millis(5));
+        }
+        // They meet each tenth of what comes every 20 ms alike.
+        for tenth in 0..10 {
+            let met = moments
+                .iter()
+                .map(|moment| moment.as_micros() % 20_000 / 2_000);
+            let met = met.filter(|place| *place == tenth).count();
+            assert!(met.abs_diff(100) < 10, "{tenth}: {met}");
+        }
+        let never = Pace::new(0.0, 0, 0);
+        assert_eq!((never.moment(0), never.due()), (Duration::MAX, 0));
+        assert_eq!(never.until_next(), None);
     }
 }

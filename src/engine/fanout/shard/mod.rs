@@ -37,8 +37,8 @@ use visit::HANDFUL;
 /// The waker's token; listeners use their place in the slab.
 const WAKE: Token = Token(usize::MAX);
 
-/// Commands taken in one round where nobody waits for a turn; else no more than a handful, so that a storm of newcomers
-/// leaves them at least as many visits.
+/// Commands taken in one round; no more than a handful where the last one left somebody whose turn had come, so that
+/// a storm of newcomers leaves those at least as many visits.
 const COMMANDS_A_ROUND: usize = 512;
 
 /// How often the shard looks at how busy it was.
@@ -199,6 +199,10 @@ impl Shard {
                     break;
                 }
             }
+        }
+        if matches!(outcome, Inbox::More) {
+            // As if it had come just now: who is due does not go before what is left.
+            self.gauge.knock();
         }
         self.greet(&mut fresh, now);
         self.fresh = fresh;

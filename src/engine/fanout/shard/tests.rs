@@ -250,3 +250,28 @@ fn those_who_are_due_are_served_in_handfuls_while_others_come() {
             .all(|offset| offset == 8_000)
     );
 }
+
+#[test]
+fn who_is_due_does_not_go_before_what_is_left_in_the_inbox() {
+    const LISTENERS: usize = 3 * HANDFUL;
+    let mut scene = Scene::open();
+    let (sender, commands) = sync_channel(LISTENERS);
+    scene.shard.commands = commands;
+    let now = scene.at(1_000);
+    for _ in 0..LISTENERS {
+        scene.join(now);
+    }
+    scene.shard.gauge.knock();
+    scene.round(1_300);
+    assert_eq!(scene.shard.due.len(), LISTENERS - HANDFUL);
+    (0..=HANDFUL).for_each(|_| sender.send(Command::Sweep).unwrap());
+    // A handful is taken, one is left: a handful is served, too.
+    let now = scene.at(1_301);
+    assert!(matches!(scene.shard.take_commands(now), Inbox::More));
+    scene.round(1_301);
+    assert_eq!(scene.shard.due.len(), LISTENERS - 2 * HANDFUL);
+    let now = scene.at(1_302);
+    assert!(matches!(scene.shard.take_commands(now), Inbox::Empty));
+    scene.round(1_302);
+    assert!(scene.shard.due.is_empty());
+}

@@ -56,7 +56,7 @@ impl Shard {
         }
     }
 
-    /// Serves `tickets`, none of which is in the wheel, and puts those that stay and are not blocked back.
+    /// Serves `tickets`, none of which is in the wheel or still due, and puts those that stay and are not blocked back.
     pub(super) fn serve(&mut self, tickets: &mut Vec<Ticket>, now: Moment) {
         let mut again = std::mem::take(&mut self.again);
         let batch = self.at_once(self.backend.batch(), now);
