@@ -2,6 +2,7 @@
 //!
 //! Must never: do I/O, hold state, or know any other module of ours.
 
+pub mod address;
 pub mod ids;
 pub mod retry;
 pub mod secret;

@@ -8,6 +8,7 @@
 mod harness;
 
 mod admission;
+mod attacks;
 mod bad_input;
 mod balance;
 mod data_port_tls;

@@ -18,6 +18,7 @@ pub mod source;
 pub mod station;
 pub mod tls;
 pub mod tone;
+pub mod under_attack;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

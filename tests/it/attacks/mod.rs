@@ -1,0 +1,7 @@
+//! Attacks on a node that plays: each costs the attacker's own connection and nothing else.
+//!
+//! Every scene runs the real binary with fifty listeners who check each byte, sends only to loopback, is bounded, and
+//! ends by itself. [`UnderAttack::finish`](crate::harness::under_attack::UnderAttack::finish) fails where a listener
+//! lost a byte or `/healthz` went unanswered, and prints the longest gap and the peaks of memory and descriptors.
+
+mod heads;
