@@ -14,10 +14,10 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Client;
 use super::api::kick;
 use super::api::listeners::{Page, own_page};
 use super::query::Query;
+use super::{Client, Routes};
 use crate::base::ids::NodeId;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
@@ -36,17 +36,23 @@ const GATHER: Duration = Duration::from_millis(300);
 /// A line at least this often, so that a dead connection is found out.
 const PING: Duration = Duration::from_secs(1);
 
-/// The routes under `/cluster/v1`.
+/// The routes under `/cluster/v1`, with the bound of their bodies.
 pub(super) fn router() -> Router<Arc<Control>> {
-    Router::new()
-        .route("/cluster/v1/join", post(join))
-        .route("/cluster/v1/beat", post(beat))
-        .route("/cluster/v1/feed", get(feed))
-        .route("/cluster/v1/listeners", get(listeners))
-        .route("/cluster/v1/kick", post(kick))
-        .route("/cluster/v1/stream/{*mount}", get(stream_of))
+    super::router_of(table())
         .layer(Extension(SharedProber::default()))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
+}
+
+/// See [`router`].
+pub(super) fn table() -> Routes {
+    vec![
+        ("/cluster/v1/join", post(join)),
+        ("/cluster/v1/beat", post(beat)),
+        ("/cluster/v1/feed", get(feed)),
+        ("/cluster/v1/listeners", get(listeners)),
+        ("/cluster/v1/kick", post(kick)),
+        ("/cluster/v1/stream/{*mount}", get(stream_of)),
+    ]
 }
 
 impl IntoResponse for MemberError {

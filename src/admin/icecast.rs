@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::Routes;
 use super::access::{Admin, Caller};
 use super::query::Query;
 use super::stats::{Stats, present};
@@ -44,22 +44,24 @@ const NOT_HERE: [&str; 20] = [
     "version",
 ];
 
-pub(super) fn routes() -> Router<Arc<Control>> {
-    Router::new()
-        .route("/admin", get(stats))
-        .route("/admin/", get(stats))
-        .route("/admin/stats", get(stats))
-        .route("/admin/stats.xml", get(stats))
-        .route("/admin/listmounts", get(list_mounts))
-        .route("/admin/streamlist", get(list_mounts))
-        .route("/admin/streamlist.txt", get(stream_list))
-        .route("/admin/streams", get(stream_list))
-        .route("/admin/listclients", get(list_clients))
-        .route("/admin/killclient", get(kill_client))
-        .route("/admin/killsource", get(kill_source))
-        .route("/admin/metadata", get(metadata))
-        .route("/admin/{*command}", get(other))
-        .route("/admin.cgi", get(super::shoutcast::admin_cgi))
+/// Icecast's and Shoutcast's administration paths.
+pub(super) fn table() -> Routes {
+    vec![
+        ("/admin", get(stats)),
+        ("/admin/", get(stats)),
+        ("/admin/stats", get(stats)),
+        ("/admin/stats.xml", get(stats)),
+        ("/admin/listmounts", get(list_mounts)),
+        ("/admin/streamlist", get(list_mounts)),
+        ("/admin/streamlist.txt", get(stream_list)),
+        ("/admin/streams", get(stream_list)),
+        ("/admin/listclients", get(list_clients)),
+        ("/admin/killclient", get(kill_client)),
+        ("/admin/killsource", get(kill_source)),
+        ("/admin/metadata", get(metadata)),
+        ("/admin/{*command}", get(other)),
+        ("/admin.cgi", get(super::shoutcast::admin_cgi)),
+    ]
 }
 
 fn xml(status: StatusCode, text: String) -> Response {

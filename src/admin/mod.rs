@@ -29,7 +29,7 @@ use axum::http::header::{
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
 use crate::control::Control;
 use access::Caller;
@@ -53,20 +53,47 @@ pub struct Client {
     pub connection: u64,
 }
 
-/// All of the room's paths.
+/// Paths and the handlers of their methods.
+type Routes = Vec<(&'static str, MethodRouter<Arc<Control>>)>;
+
+/// The router of everything over HTTP that is no audio.
 pub fn router(control: Arc<Control>) -> Router {
-    Router::new()
-        .route("/", get(status::root))
-        .route("/metrics", get(scrape::metrics))
-        .route("/status-json.xsl", get(stats::status_json))
-        .route("/7.html", get(shoutcast::seven))
-        .route("/stats", get(shoutcast::stats))
-        .merge(icecast::routes())
-        .merge(api::routes())
+    router_of(own_table())
+        .merge(router_of(icecast::table()))
+        .merge(router_of(api::table()))
         .merge(cluster::router())
         .fallback(rest)
         .layer(from_fn(headers))
         .with_state(control)
+}
+
+/// Every path that [`router`] answers, as it is written in the table of routes; playlists (`/NAME.m3u`) apart.
+pub fn paths() -> Vec<&'static str> {
+    let tables = [
+        own_table(),
+        icecast::table(),
+        api::table(),
+        cluster::table(),
+    ];
+    tables.into_iter().flatten().map(|(path, _)| path).collect()
+}
+
+fn own_table() -> Routes {
+    vec![
+        ("/", get(status::root)),
+        ("/metrics", get(scrape::metrics)),
+        ("/status-json.xsl", get(stats::status_json)),
+        ("/7.html", get(shoutcast::seven)),
+        ("/stats", get(shoutcast::stats)),
+    ]
+}
+
+fn router_of(table: Routes) -> Router<Arc<Control>> {
+    table
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        })
 }
 
 /// Playlists, whose names end in the mount's, and what is not there.

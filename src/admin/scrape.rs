@@ -54,6 +54,7 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         version: control.identity.version.to_owned(),
         role: control.identity.role.as_str().to_owned(),
         node: control.identity.name.to_string(),
+        tasks: alive_tasks(),
         started_unix_seconds: seconds(control.telemetry.started_unix_millis),
         certificate_not_after: config.certificate.as_ref().map(|c| c.not_after),
         listeners_limit: config.max_listeners,
@@ -67,6 +68,12 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         nodes: snapshot.nodes.iter().map(|node| member(node)).collect(),
         engine: control.outside.as_deref().map(engine),
     }
+}
+
+/// Tasks of the runtime that have not ended: a number that only grows is a leak.
+fn alive_tasks() -> u64 {
+    let handle = tokio::runtime::Handle::try_current();
+    handle.map_or(0, |handle| handle.metrics().num_alive_tasks() as u64)
 }
 
 /// What an engine that is not ours says of itself; one that is down says nothing of its mounts.

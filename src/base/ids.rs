@@ -91,24 +91,30 @@ impl MountId {
 
 /// True for the paths that a node answers itself and that never name a mount.
 pub fn is_reserved(path: &str) -> bool {
-    const EXACT: [&str; 6] = [
-        "/",
-        "/readyz",
-        "/metrics",
-        "/7.html",
-        "/status-json.xsl",
+    const EXACT: [&str; 5] = ["/", "/readyz", "/metrics", "/7.html", "/status-json.xsl"];
+    // Browsers and crawlers ask for these by themselves: an icon is no listener.
+    const FETCHED_UNASKED: [&str; 7] = [
         "/favicon.ico",
+        "/robots.txt",
+        "/sitemap.xml",
+        "/browserconfig.xml",
+        "/crossdomain.xml",
+        "/clientaccesspolicy.xml",
+        "/ads.txt",
     ];
-    const PREFIX: [&str; 6] = [
+    const PREFIX: [&str; 8] = [
         "/health",
         "/admin",
         "/api",
         "/cluster",
         "/dashboard",
         "/stats",
+        "/.well-known/",
+        "/apple-touch-icon",
     ];
-    const SUFFIX: [&str; 3] = [".m3u", ".pls", ".xspf"];
+    const SUFFIX: [&str; 4] = [".m3u", ".pls", ".xspf", ".vclt"];
     EXACT.contains(&path)
+        || FETCHED_UNASKED.contains(&path)
         || PREFIX.iter().any(|p| path.starts_with(p))
         || SUFFIX.iter().any(|s| path.ends_with(s))
 }

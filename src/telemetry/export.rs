@@ -45,6 +45,8 @@ pub struct Scrape {
     pub role: String,
     /// The node's name.
     pub node: String,
+    /// Asynchronous tasks that have not ended.
+    pub tasks: u64,
     /// When the process began, in seconds since 1970.
     pub started_unix_seconds: f64,
     /// When the certificate of the data port ends, in seconds since 1970; `None` where it speaks no TLS.
@@ -261,6 +263,7 @@ fn set_node(scrape: &Scrape) {
     gauge!("relayctl_build_info", &labels).set(1.0);
     gauge!("relayctl_listeners_limit").set(float(scrape.listeners_limit));
     gauge!("relayctl_draining").set(float(scrape.draining.into()));
+    gauge!("relayctl_tasks").set(float(scrape.tasks));
     if scrape.bandwidth_limit_bits > 0 {
         // Base units are bytes; the contract fixes bits only for the nodes' own.
         let bytes = float(scrape.bandwidth_limit_bits) / 8.0;

@@ -23,6 +23,7 @@ mod fronts;
 mod haproxy;
 mod health;
 mod joining;
+mod known_bugs;
 mod lasting;
 mod listeners;
 mod long_link;

@@ -10,17 +10,15 @@ mod orders;
 mod picks;
 mod tokens;
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
-use axum::{Json, Router};
+use axum::routing::{delete, get, post};
 use serde::Serialize;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use crate::control::Control;
+use super::Routes;
 
 /// What went wrong, and what to do.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -50,7 +48,7 @@ impl IntoResponse for Error {
 }
 
 /// Every route of the API; the description is checked against this table.
-fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
+pub(super) fn table() -> Routes {
     vec![
         ("/api/v1/openapi.json", get(openapi)),
         ("/api/v1/status", get(node::status)),
@@ -73,14 +71,6 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Control>>)> {
         ("/api/v1/tokens", get(tokens::list).post(tokens::create)),
         ("/api/v1/tokens/{id}", delete(tokens::revoke)),
     ]
-}
-
-pub(super) fn routes() -> Router<Arc<Control>> {
-    let mut router = Router::new();
-    for (path, methods) in table() {
-        router = router.route(path, methods);
-    }
-    router
 }
 
 #[derive(OpenApi)]

@@ -200,7 +200,7 @@ pub(super) const COUNTERS: [(&str, Unit, &str); 11] = [
     ),
 ];
 
-pub(super) const GAUGES: [(&str, Unit, &str); 27] = [
+pub(super) const GAUGES: [(&str, Unit, &str); 28] = [
     (
         "relayctl_engine_up",
         Unit::Count,
@@ -241,6 +241,11 @@ pub(super) const GAUGES: [(&str, Unit, &str); 27] = [
         "relayctl_draining",
         Unit::Count,
         "1 while this node takes no new listeners.",
+    ),
+    (
+        "relayctl_tasks",
+        Unit::Count,
+        "Asynchronous tasks that have not ended; a number that only grows is a leak.",
     ),
     (
         "relayctl_source_up",

@@ -30,6 +30,7 @@ fn sample() -> Scrape {
         started_unix_seconds: 1_795_235_880.0,
         certificate_not_after: Some(1_826_771_880),
         listeners_limit: 100,
+        tasks: 7,
         bandwidth_limit_bits: 8000,
         draining: false,
         mounts: vec![

@@ -81,16 +81,6 @@ impl UnderAttack {
         }
     }
 
-    /// Resident memory of the node now, in MiB.
-    pub fn mib(&self) -> u64 {
-        resident_mib(self.node.pid())
-    }
-
-    /// Open descriptors of the node now.
-    pub fn descriptors(&self) -> u64 {
-        descriptors(self.node.pid())
-    }
-
     /// Ends the observation: every listener heard every byte, health was always answered, nothing panicked.
     pub async fn finish(self, attack: &str) -> (Node, Report) {
         self.watch.stop.store(true, Ordering::Relaxed);
@@ -177,14 +167,15 @@ fn turns() -> tokio::time::Interval {
     turns
 }
 
-/// `VmRSS` of proc(5), in MiB; 0 for a process that has gone.
-fn resident_mib(pid: i32) -> u64 {
+/// Resident memory of a process (`VmRSS` of proc(5)) in MiB; 0 for one that has gone.
+pub fn resident_mib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
 }
 
-fn descriptors(pid: i32) -> u64 {
+/// Open descriptors of a process.
+pub fn descriptors(pid: i32) -> u64 {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
 }
