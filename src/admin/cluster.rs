@@ -95,7 +95,8 @@ async fn join(
     headers: HeaderMap,
     Json(request): Json<JoinRequest>,
 ) -> Response {
-    let request = match control.join(bearer(&headers), request, client.address) {
+    let joining = control.join(bearer(&headers), request, client.address);
+    let request = match joining.await {
         Ok(request) => request,
         Err(error) => {
             tracing::warn!(peer = %client.address, %error, "join refused");

@@ -197,7 +197,7 @@ impl Scene {
             remembered: Remembered::default(),
             secrets: ClusterSecrets::new([1; 32], [2; 32], 0),
             join_tokens: Vec::new(),
-            store: Box::new(|_, _| Ok(())),
+            store: Some(Box::new(|_, _| Ok(()))),
             stopping: Default::default(),
         });
         let control = Arc::new(control);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rendered::{self, Known, Passwords};
 use crate::base::ids::MountId;
+use crate::base::secret::Secret;
 use crate::cluster::snapshot::{NodeView, State};
 use crate::control::Control;
 use crate::render::write::{Written, write_atomic};
@@ -93,10 +94,15 @@ impl Keeper {
         }
         last.station = Some(station.clone());
         last.templates = templates.clone();
-        self.keep_relay_password();
         let folder = self.data_dir.path().join(RENDERED_DIR);
+        let (data_dir, learned) = (Arc::clone(&self.data_dir), self.learned_password());
         // The disk is waited for, and must not be by a thread that others wait for.
-        let written = tokio::task::spawn_blocking(move || write(&folder, templates, &station));
+        let written = tokio::task::spawn_blocking(move || {
+            if let Some(learned) = learned {
+                keep_relay_password(&data_dir, &learned);
+            }
+            write(&folder, templates, &station)
+        });
         let mut sentences = written.await.unwrap_or_default();
         sentences.retain(|sentence| !last.said.contains(sentence));
         for sentence in sentences {
@@ -133,16 +139,10 @@ impl Keeper {
         passwords
     }
 
-    /// `relayctl render` on this machine reads it where a primary keeps its own.
-    fn keep_relay_password(&self) {
+    /// The relay password that came with the join, where this node was given none of its own.
+    fn learned_password(&self) -> Option<Secret> {
         let learned = self.control.relay_password();
-        if !self.passwords.relay.is_empty() || learned.is_empty() {
-            return;
-        }
-        let text = format!("{}\n", learned.reveal());
-        if let Err(error) = self.data_dir.write(RELAY_FILE, text.as_bytes()) {
-            tracing::debug!(%error, "the relay password is not kept");
-        }
+        (self.passwords.relay.is_empty() && !learned.is_empty()).then_some(learned)
     }
 
     /// On a relay the primary's mounts as far as it carries them; none before it knows any.
@@ -170,6 +170,14 @@ impl Keeper {
             .collect();
         mounts.sort();
         (!mounts.is_empty()).then_some(mounts)
+    }
+}
+
+/// `relayctl render` on this machine reads it where a primary keeps its own.
+fn keep_relay_password(data_dir: &DataDir, learned: &Secret) {
+    let text = format!("{}\n", learned.reveal());
+    if let Err(error) = data_dir.write(RELAY_FILE, text.as_bytes()) {
+        tracing::debug!(%error, "the relay password is not kept");
     }
 }
 
@@ -251,7 +259,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::base::secret::Secret;
     use crate::render::RenderMount;
 
     fn primary() -> Station {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, RENDERED_DIR};
 use super::kubernetes::Pod;
 use super::names::local_url;
 use super::parts;
@@ -20,7 +20,6 @@ use super::signals::Word;
 use super::{
     configs, foreign, kubernetes, limits, local, outside, reload, service, signals, silence, tls,
 };
-use crate::base::ids::Epoch;
 use crate::control::{Control, ProbeOrder, Role};
 use crate::edge::{Edge, Kind};
 use crate::engine::Engine;
@@ -39,9 +38,6 @@ use crate::{admin, agent};
 const DATA_SOCKET: usize = 0;
 /// See [`DATA_SOCKET`].
 const SHOUTCAST_SOCKET: usize = 1;
-
-/// File of the data directory with the highest epoch ever stamped here.
-pub(super) const EPOCH_FILE: &str = "epoch";
 
 /// How long connections have to end after the listeners have gone.
 const GRACE: Duration = Duration::from_secs(5);
@@ -131,6 +127,10 @@ impl Node {
         let listener = sockets.take(DATA_SOCKET, settings.bind.socket_address())?;
         let address = listener.local_addr()?;
         let data_dir = Arc::new(DataDir::open(&parts::data_path(launch, address.port()))?);
+        let swept = data_dir.sweep(&[RENDERED_DIR]);
+        if swept > 0 {
+            tracing::info!(swept, "files that a crash left half written are taken away");
+        }
         let role = match launch.role {
             Role::Primary => role::Role::Primary,
             Role::Relay => role::Role::Relay,
@@ -196,6 +196,11 @@ impl Node {
             tasks: TaskTracker::new(),
             shutdown,
         };
+        if node.data_dir.is_writable()
+            && let Err(error) = node.control.begin_epochs().await
+        {
+            tracing::warn!(%error, "after a restart the clock alone tells new audio from old");
+        }
         local::tell(&node.data_dir, &local_url(address));
         node.open_ports(listener, sockets, settings);
         node.tasks
@@ -246,11 +251,9 @@ impl Node {
         let control = Arc::clone(&self.control);
         self.tasks
             .spawn(service::watch(self.address, control, self.shutdown.clone()));
-        let (control, data_dir) = (Arc::clone(&self.control), Arc::clone(&self.data_dir));
-        let shutdown = self.shutdown.clone();
+        let (control, shutdown) = (Arc::clone(&self.control), self.shutdown.clone());
         self.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(250));
-            let mut written = Epoch(0);
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -258,13 +261,6 @@ impl Node {
                 }
                 control.tick(Instant::now());
                 export::upkeep();
-                let last = control.engine.epochs().last();
-                if last > written {
-                    written = last;
-                    if let Err(error) = data_dir.write(EPOCH_FILE, last.to_string().as_bytes()) {
-                        tracing::debug!(%error, "the epoch is not persisted");
-                    }
-                }
             }
         });
     }
@@ -353,6 +349,7 @@ impl Node {
         if tokio::time::timeout(GRACE, all).await.is_err() {
             tracing::warn!("connections were still open after {GRACE:?}");
         }
+        self.control.settle_disk().await;
         let log = Arc::clone(&self.access_log);
         // Writing the last lines blocks for a moment.
         let _ = tokio::task::spawn_blocking(move || log.close()).await;

@@ -7,11 +7,11 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::names::own_name;
-use super::node::{EPOCH_FILE, Launch};
+use super::node::Launch;
 use super::{configs, limits};
 use crate::base::ids::Epoch;
 use crate::base::wall::unix_millis;
-use crate::control::{Identity, Parts, Remembered, Role};
+use crate::control::{EPOCH_FILE, Identity, Parts, Remembered, Role, Store};
 use crate::engine::Engine;
 use crate::settings::data_dir::{self, DataDir};
 use crate::settings::secrets::Secrets;
@@ -47,6 +47,10 @@ pub(super) fn parts(
     };
     let urls = urls(settings, launch.role, port, certificate.as_ref());
     let kept = Arc::clone(data_dir);
+    let store: Store = Box::new(move |file, bytes| {
+        let written = kept.write(file, bytes);
+        written.map(drop).map_err(|error| error.to_string())
+    });
     Parts {
         stopping: CancellationToken::new(),
         identity,
@@ -61,14 +65,10 @@ pub(super) fn parts(
         telemetry,
         outside: None,
         table: configs::table(settings),
-        remembered: Remembered::read(|file| data_dir.read(file).ok().flatten()),
+        remembered: Remembered::read(|file| data_dir.read(file), |file| data_dir.set_aside(file)),
         secrets: configs::cluster_secrets(secrets),
         join_tokens: vec![secrets.join.clone()],
-        store: Box::new(move |file, bytes| {
-            kept.write(file, bytes)
-                .map(drop)
-                .map_err(|error| error.to_string())
-        }),
+        store: data_dir.is_writable().then_some(store),
     }
 }
 

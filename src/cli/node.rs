@@ -1,6 +1,7 @@
 //! The commands that run a node.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::anyhow;
 
@@ -11,6 +12,9 @@ use crate::control::Role;
 use crate::settings::types::Primary;
 use crate::settings::{self, Loaded, Sources, role};
 use crate::telemetry::log;
+
+/// Longest wait for threads that are blocked when the node has stopped.
+const LAST: Duration = Duration::from_secs(1);
 
 /// `relayctl primary`.
 pub(super) fn primary(flags: &NodeFlags) -> Outcome {
@@ -93,6 +97,9 @@ fn start(sources: Sources, loaded: Loaded, role: Role, primary: Option<Primary>)
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(app::run(launch))?;
+    let ended = runtime.block_on(app::run(launch));
+    // A thread that waits for a disk that hangs is not waited for.
+    runtime.shutdown_timeout(LAST);
+    ended?;
     Ok(Exit::Fine)
 }

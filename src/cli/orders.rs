@@ -40,6 +40,7 @@ pub(super) fn drain(flags: &DrainFlags) -> Outcome {
             let answer = client.ask(Verb::Post, &path, Some(&body))?;
             let node = table::clean(node);
             print::text(&line(&node, answer.get("drain").unwrap_or(&Value::Null)))?;
+            print::text(unkept(&answer))?;
             if flags.detach {
                 return Ok(Exit::Fine);
             }
@@ -67,7 +68,16 @@ pub(super) fn resume(flags: &ResumeFlags) -> Outcome {
     print::text(&match was {
         true => format!("{named} takes newcomers again\n"),
         false => format!("{named} was not drained\n"),
-    })
+    })?;
+    print::text(unkept(&answer))
+}
+
+/// What an order is worth that the node asked cannot keep.
+fn unkept(answer: &Value) -> &'static str {
+    match answer.get("kept").and_then(Value::as_bool) {
+        Some(false) => "only until the node asked restarts: its data directory is read-only\n",
+        _ => "",
+    }
 }
 
 /// `relayctl reflect`.

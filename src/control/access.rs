@@ -1,10 +1,15 @@
 //! Who may: tokens and their scopes.
 
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use super::disk::{SaveError, Saving};
+use super::drain::Drains;
+use super::{Control, MemberError};
+use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
-use crate::cluster::access::{AccessError, RANDOM_LENGTH, Scope, TokenRecord};
-
-use super::Control;
+use crate::cluster::access::{RANDOM_LENGTH, Scope, TokenRecord};
 
 /// File of the data directory that holds the tokens' digests.
 const TOKENS_FILE: &str = "tokens.json";
@@ -21,16 +26,25 @@ impl Control {
             .find(|scope| tokens.verify(bearer, *scope).is_ok())
     }
 
-    /// Makes a token; its text is returned this once.
+    /// Makes a token; its text is returned this once, when the token is on the disk.
     ///
     /// # Errors
-    /// Where the store is full, cannot be saved, or the system gives no randomness.
-    pub fn create_token(&self, scope: Scope) -> anyhow::Result<(TokenRecord, Secret)> {
+    /// Where the store is full, cannot be saved, or the system gives no randomness: then there is no such token.
+    pub async fn create_token(&self, scope: Scope) -> anyhow::Result<(TokenRecord, Secret)> {
         let mut random = [0_u8; RANDOM_LENGTH];
         getrandom::fill(&mut random)?;
         let once = scope == Scope::Join;
-        let made = self.tokens().create(scope, once, unix_millis(), random)?;
-        self.save_tokens().map_err(anyhow::Error::msg)?;
+        let (made, saving) = {
+            let mut tokens = self.tokens();
+            let made = tokens.create(scope, once, unix_millis(), random)?;
+            (made, self.disk.save(TOKENS_FILE, &*tokens))
+        };
+        if let Err(error) = saving.on_disk().await {
+            let mut tokens = self.tokens();
+            tokens.revoke(&made.0.id);
+            self.disk.save(TOKENS_FILE, &*tokens).later();
+            return Err(error.into());
+        }
         Ok(made)
     }
 
@@ -48,31 +62,56 @@ impl Control {
         self.tokens().list().to_vec()
     }
 
-    /// Takes a token back; false if there was none.
+    /// Takes a token back and waits until the disk has it no more; false if there was none.
     ///
     /// # Errors
-    /// Where the store cannot be saved.
-    pub fn revoke_token(&self, id: &str) -> Result<bool, AccessError> {
-        let known = self.tokens().revoke(id);
-        if known && let Err(error) = self.save_tokens() {
-            tracing::error!(error, "the revocation holds until this node restarts");
+    /// Where the store cannot be saved: the token opens nothing while this process runs, and would again after a
+    /// restart.
+    pub async fn revoke_token(&self, id: &str) -> Result<bool, SaveError> {
+        let (known, saving) = {
+            let mut tokens = self.tokens();
+            match tokens.revoke(id) {
+                true => (true, self.disk.save(TOKENS_FILE, &*tokens)),
+                // That there is none is true when the disk says so too.
+                false => (false, self.disk.newest(TOKENS_FILE)),
+            }
+        };
+        match saving.on_disk().await {
+            Err(SaveError::ReadOnly { .. }) if !known => Ok(false),
+            other => other.map(|()| known),
         }
-        Ok(known)
     }
 
-    pub(super) fn save_tokens(&self) -> Result<(), String> {
-        let text = serde_json::to_vec_pretty(&*self.tokens()).map_err(|error| error.to_string())?;
-        (self.store)(TOKENS_FILE, &text)
+    /// A node uses its join token up. The disk knows it before the node is welcome.
+    pub(super) async fn use_token(&self, token: &str, node: &NodeId) -> Result<(), MemberError> {
+        let saving = {
+            let mut tokens = self.tokens();
+            if tokens.join(token, node)? {
+                self.disk.save(TOKENS_FILE, &*tokens)
+            } else if tokens.verify(token, Scope::Join).is_ok() {
+                // One that serves many times changes nothing, and waits for no disk.
+                return Ok(());
+            } else {
+                // The node used it before, and the write of then may have failed.
+                self.disk.newest(TOKENS_FILE)
+            }
+        };
+        Ok(saving.on_disk().await?)
     }
 
-    pub(super) fn save_orders(&self) {
-        let orders = self.drains().orders.clone();
-        let saved = serde_json::to_vec_pretty(&orders)
-            .map_err(|error| error.to_string())
-            .and_then(|text| (self.store)(ORDERS_FILE, &text));
-        if let Err(error) = saved {
-            tracing::warn!(error, "the order is not kept over a restart");
-        }
+    /// Waits for what is on its way to the disk; for the end of the process.
+    pub async fn settle_disk(&self) {
+        self.disk.settle().await;
+    }
+
+    /// The orders as they were put last.
+    pub(super) fn newest_orders(&self) -> Saving {
+        self.disk.newest(ORDERS_FILE)
+    }
+
+    /// The orders as they are now, whose lock the caller holds.
+    pub(super) fn save_orders(&self, drains: &Drains) -> Saving {
+        self.disk.save(ORDERS_FILE, &drains.orders)
     }
 }
 
@@ -86,25 +125,80 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// Reads it by `load`, which gives a file's content or nothing. What is damaged counts as absent, and
-    /// is said.
-    pub fn read(load: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
+    /// Reads it by `load`, which gives a file's content or nothing. What cannot be read counts as absent, is said, and
+    /// is handed to `set_aside`, so that the next write does not destroy it.
+    pub fn read<E: Display>(
+        load: impl Fn(&str) -> Result<Option<Vec<u8>>, E>,
+        set_aside: impl Fn(&str) -> Result<PathBuf, E>,
+    ) -> Self {
         Self {
-            tokens: parse(TOKENS_FILE, &load),
-            orders: parse(ORDERS_FILE, &load),
+            tokens: parse(TOKENS_FILE, &load, &set_aside),
+            orders: parse(ORDERS_FILE, &load, &set_aside),
         }
     }
 }
 
-fn parse<T: Default + serde::de::DeserializeOwned>(
+fn parse<T: Default + serde::de::DeserializeOwned, E: Display>(
     file: &str,
-    load: impl Fn(&str) -> Option<Vec<u8>>,
+    load: impl Fn(&str) -> Result<Option<Vec<u8>>, E>,
+    set_aside: impl Fn(&str) -> Result<PathBuf, E>,
 ) -> T {
-    let Some(bytes) = load(file) else {
-        return T::default();
+    let why = match load(file) {
+        Ok(None) => return T::default(),
+        Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
+            Ok(known) => return known,
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
     };
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-        tracing::error!(file, %error, "a damaged file of the data directory is left out");
-        T::default()
-    })
+    match set_aside(file) {
+        Ok(path) => tracing::error!(
+            file,
+            why,
+            kept = %path.display(),
+            "a damaged file of the data directory is set aside and counts as absent"
+        ),
+        Err(error) => tracing::error!(
+            file,
+            why,
+            %error,
+            "a damaged file of the data directory counts as absent, and cannot be set aside"
+        ),
+    }
+    T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_is_set_aside_and_nothing_else() {
+        let aside = RefCell::new(Vec::new());
+        let remembered = Remembered::read(
+            |file| match file {
+                TOKENS_FILE => Ok(Some(b"{\"tokens\": [{".to_vec())),
+                _ => Ok::<_, String>(None),
+            },
+            |file| {
+                aside.borrow_mut().push(file.to_owned());
+                Ok(file.into())
+            },
+        );
+        assert!(remembered.tokens.list().is_empty());
+        assert_eq!(aside.take(), [TOKENS_FILE]);
+        let _ = Remembered::read(
+            |file| match file {
+                ORDERS_FILE => Err("input/output error".to_owned()),
+                _ => Ok(Some(b"{}".to_vec())),
+            },
+            |file| {
+                aside.borrow_mut().push(file.to_owned());
+                Ok(file.into())
+            },
+        );
+        assert_eq!(aside.take(), [ORDERS_FILE]);
+    }
 }

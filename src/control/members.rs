@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Control, Role};
+use super::{Control, Role, SaveError};
 use crate::base::ids::{MountId, NodeId};
 use crate::base::wall::unix_millis;
 use crate::cluster::access::AccessError;
@@ -43,7 +43,7 @@ pub enum MemberError {
     Refused(#[from] Refusal),
     /// The token store could not be saved.
     #[error("the primary cannot save its tokens: {0}")]
-    Store(String),
+    Store(#[from] SaveError),
 }
 
 impl MemberError {
@@ -88,7 +88,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`MemberError`]; each has its status.
-    pub fn join(
+    pub async fn join(
         &self,
         token: &str,
         mut request: JoinRequest,
@@ -96,10 +96,7 @@ impl Control {
     ) -> Result<JoinRequest, MemberError> {
         self.only_primary()?;
         request.check()?;
-        let changed = self.tokens().join(token, &request.id)?;
-        if changed {
-            self.save_tokens().map_err(MemberError::Store)?;
-        }
+        self.use_token(token, &request.id).await?;
         if request.public_urls.is_empty() {
             let address = SocketAddr::new(seen, request.data_port);
             request.public_urls.http = Some(format!("http://{address}"));

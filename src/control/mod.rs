@@ -7,7 +7,9 @@
 mod access;
 mod children;
 mod demand;
+mod disk;
 mod drain;
+mod epochs;
 mod events;
 mod identity;
 mod load;
@@ -47,11 +49,13 @@ use crate::wire::message::{MountInfo, NodeState, PublicUrls};
 use crate::wire::tls::Certificate;
 pub use access::Remembered;
 pub use children::{Child, ChildrenFull};
+pub use disk::{SaveError, Store};
 pub use drain::{By, Orders, Progress};
+pub use epochs::EPOCH_FILE;
 pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
-pub use orders::OrderError;
+pub use orders::{Held, OrderError};
 pub use placing::{Place, Verdict, Visitor};
 pub use tree::{Lag, TreeError};
 
@@ -113,9 +117,6 @@ pub enum MetricsOpen {
     Never,
 }
 
-/// Keeps a small file in the data directory; the error is a sentence.
-pub type Store = Box<dyn Fn(&str, &[u8]) -> Result<(), String> + Send + Sync>;
-
 /// See the module.
 pub struct Control {
     /// Who this node is.
@@ -133,7 +134,8 @@ pub struct Control {
     meter: load::Meter,
     snapshot: ArcSwap<Snapshot>,
     published: watch::Sender<u64>,
-    store: Store,
+    disk: disk::Disk,
+    epochs: epochs::Ceiling,
     /// The primary's table; on a relay an empty one.
     table: Mutex<Table>,
     /// A relay's copy of it.
@@ -159,6 +161,8 @@ pub struct Control {
     origin: ArcSwap<Option<Url>>,
     demand: demand::Demand,
     drains: Mutex<drain::Drains>,
+    /// Held from an order to its write: the table, the node and the disk take orders one after another.
+    order: Mutex<()>,
     events: events::Events,
     overload: overload::Overload,
     /// Moves when the primary should hear something at once.
@@ -193,8 +197,8 @@ pub struct Parts {
     pub secrets: ClusterSecrets,
     /// Join tokens that are reusable: the generated one, the operator's own.
     pub join_tokens: Vec<Secret>,
-    /// Where it keeps things.
-    pub store: Store,
+    /// Where it keeps things; none where nothing can be written.
+    pub store: Option<Store>,
     /// Cancelled when the node goes down.
     pub stopping: CancellationToken,
 }
@@ -229,7 +233,8 @@ impl Control {
             meter: load::Meter::default(),
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             published: watch::Sender::new(0),
-            store: parts.store,
+            disk: disk::Disk::new(parts.store),
+            epochs: epochs::Ceiling::default(),
             table: Mutex::new(Table::new(parts.table, drained)),
             copy: Mutex::default(),
             tokens: Mutex::new(tokens),
@@ -248,6 +253,7 @@ impl Control {
             origin: ArcSwap::from_pointee(None),
             demand: demand::Demand::default(),
             drains: Mutex::new(drain::Drains::new(parts.remembered.orders)),
+            order: Mutex::default(),
             events: events::Events::default(),
             overload: overload::Overload::default(),
             nudge: watch::Sender::new(0),
@@ -283,6 +289,7 @@ impl Control {
     /// What must happen a few times a second.
     pub fn tick(&self, now: Instant) {
         self.engine.tick(now);
+        self.keep_epochs();
         self.settle_demand(now);
         self.balancer().tick(now, self.cluster_millis());
         self.tick_drain(now);

@@ -4,6 +4,7 @@
 use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 use std::time::{Duration, Instant};
 
+use super::disk::{SaveError, Saving};
 use super::drain::{By, Drains, Progress, Turned};
 use super::{Control, Role};
 use crate::base::ids::NodeId;
@@ -21,60 +22,103 @@ pub enum OrderError {
     /// This node is a relay, and the order is about another one.
     #[error("`{0}` is another node than this relay")]
     NotHere(String),
+    /// It is carried out, and is not on the disk.
+    #[error("the order holds until this node restarts: {0}")]
+    Unsaved(SaveError),
+}
+
+/// What an order led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held<T> {
+    /// The outcome.
+    pub outcome: T,
+    /// True if it holds after a restart as well; false where the data directory is read-only.
+    pub is_kept: bool,
+}
+
+impl<T> Held<T> {
+    /// Waits for the disk, which knows a change of it or what was there before.
+    async fn when(outcome: T, is_change: bool, saving: Saving) -> Result<Self, OrderError> {
+        let is_kept = match saving.on_disk().await {
+            Ok(()) => true,
+            Err(SaveError::ReadOnly { .. }) => !is_change,
+            Err(error) => return Err(OrderError::Unsaved(error)),
+        };
+        Ok(Self { outcome, is_kept })
+    }
 }
 
 impl Control {
     /// A node takes nobody new, until [`Self::resume`]. Its listeners are left until they go, or closed in random
-    /// order evenly over `spread`. A second order replaces the first.
+    /// order evenly over `spread`. A second order replaces the first. Waits until the order is on the disk.
     ///
     /// # Errors
-    /// Where there is no such node, or it is another one and this is a relay.
-    pub fn drain(&self, node: &str, spread: Option<Duration>) -> Result<Progress, OrderError> {
-        let (id, name) = self.ordered(node)?;
-        let listeners = self.listeners_of(&id);
-        let order = self.order_now(spread, listeners);
-        self.drains().orders.drains.insert(id.clone(), order);
-        self.step(Event::Drain(id));
-        self.save_orders();
-        self.happened(Happening::DrainBegan {
-            who: name,
-            by: By::Operator.as_str().into(),
-            listeners,
-            spread_seconds: spread.map(|spread| spread.as_secs()),
-        });
-        self.settle_drain();
-        Ok(Progress::of(&order, listeners, self.cluster_millis()))
+    /// Where there is no such node, it is another one and this is a relay, or the order is not kept.
+    pub async fn drain(
+        &self,
+        node: &str,
+        spread: Option<Duration>,
+    ) -> Result<Held<Progress>, OrderError> {
+        let (progress, saving) = {
+            let _turn = self.order();
+            let (id, name) = self.ordered(node)?;
+            let listeners = self.listeners_of(&id);
+            let order = self.order_now(spread, listeners);
+            let mut drains = self.drains();
+            drains.orders.drains.insert(id.clone(), order);
+            let saving = self.save_orders(&drains);
+            drop(drains);
+            self.step(Event::Drain(id));
+            self.happened(Happening::DrainBegan {
+                who: name,
+                by: By::Operator.as_str().into(),
+                listeners,
+                spread_seconds: spread.map(|spread| spread.as_secs()),
+            });
+            self.settle_drain();
+            let progress = Progress::of(&order, listeners, self.cluster_millis());
+            (progress, saving)
+        };
+        Held::when(progress, true, saving).await
     }
 
-    /// A node takes newcomers again, whoever drained it. True if it was drained.
+    /// A node takes newcomers again, whoever drained it. True if it was drained. Waits until the disk says so too.
     ///
     /// # Errors
     /// As [`Self::drain`].
-    pub fn resume(&self, node: &str) -> Result<bool, OrderError> {
-        let (id, name) = self.ordered(node)?;
-        let own = id == self.identity.id;
-        let mut drains = self.drains();
-        let mut known = drains.orders.drains.remove(&id).is_some();
-        if own {
-            known |= drains.local.take().is_some() | drains.told.take().is_some();
-        } else {
-            let says_so = self
-                .snapshot()
-                .find(&id)
-                .is_some_and(|view| view.state == State::Draining);
-            known |= says_so;
-            if says_so {
-                drains.resuming.insert(id.clone());
+    pub async fn resume(&self, node: &str) -> Result<Held<bool>, OrderError> {
+        let (known, is_kept, saving) = {
+            let _turn = self.order();
+            let (id, name) = self.ordered(node)?;
+            let own = id == self.identity.id;
+            let mut drains = self.drains();
+            let is_kept = drains.orders.drains.remove(&id).is_some();
+            let saving = match is_kept {
+                true => self.save_orders(&drains),
+                false => self.newest_orders(),
+            };
+            let mut known = is_kept;
+            if own {
+                known |= drains.local.take().is_some() | drains.told.take().is_some();
+            } else {
+                let says_so = self
+                    .snapshot()
+                    .find(&id)
+                    .is_some_and(|view| view.state == State::Draining);
+                known |= says_so;
+                if says_so {
+                    drains.resuming.insert(id.clone());
+                }
             }
-        }
-        drop(drains);
-        self.step(Event::Resume(id));
-        self.save_orders();
-        if known {
-            self.happened(Happening::Resumed { who: name });
-        }
-        self.settle_drain();
-        Ok(known)
+            drop(drains);
+            self.step(Event::Resume(id));
+            if known {
+                self.happened(Happening::Resumed { who: name });
+            }
+            self.settle_drain();
+            (known, is_kept, saving)
+        };
+        Held::when(known, is_kept, saving).await
     }
 
     /// Whoever is on this machine drains this node; it ends with the process.
@@ -110,24 +154,28 @@ impl Control {
         left
     }
 
-    /// Whether a node sends newcomers on: always, only when it is full, or over any limit.
+    /// Whether a node sends newcomers on: always, only when it is full, or over any limit. Waits for the disk.
     ///
     /// # Errors
     /// As [`Self::drain`].
-    pub fn reflect(&self, node: &str, reflect: Reflect) -> Result<(), OrderError> {
-        let (id, _) = self.ordered(node)?;
-        let own = id == self.identity.id;
-        let mut drains = self.drains();
-        match reflect {
-            Reflect::Auto => drains.orders.reflects.remove(&id),
-            forced => drains.orders.reflects.insert(id, forced),
+    pub async fn reflect(&self, node: &str, reflect: Reflect) -> Result<Held<()>, OrderError> {
+        let saving = {
+            let _turn = self.order();
+            let (id, _) = self.ordered(node)?;
+            let own = id == self.identity.id;
+            let mut drains = self.drains();
+            match reflect {
+                Reflect::Auto => drains.orders.reflects.remove(&id),
+                forced => drains.orders.reflects.insert(id, forced),
+            };
+            let saving = self.save_orders(&drains);
+            drop(drains);
+            if own {
+                self.overload.force(reflect);
+            }
+            saving
         };
-        drop(drains);
-        if own {
-            self.overload.force(reflect);
-        }
-        self.save_orders();
-        Ok(())
+        Held::when((), true, saving).await
     }
 
     /// Whether this node, or on a primary any node, was told to send newcomers on.
@@ -161,18 +209,18 @@ impl Control {
 
     /// A relay does as the answer to its beat says.
     pub fn obey(&self, answer: &BeatAnswer) {
+        let turn = self.order();
         let mut drains = self.drains();
         drains.told = answer.drain;
-        let mut kept = true;
         if answer.resume {
             drains.local = None;
-            kept = drains.orders.drains.remove(&self.identity.id).is_none();
+            if drains.orders.drains.remove(&self.identity.id).is_some() {
+                self.save_orders(&drains).later();
+            }
         }
         drop(drains);
-        if !kept {
-            self.save_orders();
-        }
         self.settle_drain();
+        drop(turn);
         let own = self.reflect_of(&self.identity.id);
         self.overload.force(match answer.reflect {
             Reflect::Auto => own,
@@ -295,6 +343,10 @@ impl Control {
             return Err(OrderError::NotHere(node.to_owned()));
         }
         Ok((view.id.clone(), view.name.clone()))
+    }
+
+    fn order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn drains(&self) -> MutexGuard<'_, Drains> {

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
+/// How the name of a file begins that is being written; the one of the data directory, whose sweep finds both.
+const HALF_DONE: &str = ".new-";
+
 /// What [`write_atomic`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -59,7 +62,7 @@ pub fn write_atomic(path: &Path, text: &str, mode: u32) -> io::Result<Written> {
     }
     let folder = folder_of(&target)?;
     let mut fresh = tempfile::Builder::new()
-        .prefix(".relayctl-")
+        .prefix(HALF_DONE)
         .tempfile_in(&folder)?;
     fresh.write_all(text.as_bytes())?;
     if let Some(old) = &old {

@@ -13,6 +13,12 @@ const MAX_FILE: u64 = 16 << 20;
 /// Holds the number of the process that has the lock, for the message to the next one.
 const PID_FILE: &str = "pid";
 
+/// How the name of a file begins that is being written.
+const HALF_DONE: &str = ".new-";
+
+/// Random characters behind it, as the crate `tempfile` makes them.
+const RANDOM: usize = 6;
+
 /// Why there is no directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -184,9 +190,34 @@ impl DataDir {
         Ok(path)
     }
 
+    /// Gives a file that cannot be understood the name `<name>.damaged`, where no write destroys it. One that was set
+    /// aside before is replaced.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed.
+    pub fn set_aside(&self, name: &str) -> Result<PathBuf, DataDirError> {
+        let path = self.path.join(name);
+        let aside = self.path.join(format!("{name}.damaged"));
+        match fs::rename(&path, &aside) {
+            Ok(()) => Ok(aside),
+            Err(error) => Err(DataDirError::Io { path, error }),
+        }
+    }
+
+    /// Takes away what writers of processes that died left half done, here and in `folders` of it; gives their number.
+    /// Nothing where the directory is not locked, since another process may be writing then.
+    pub fn sweep(&self, folders: &[&str]) -> usize {
+        if !self.writable || self.lock.is_none() {
+            return 0;
+        }
+        let below = folders.iter().map(|folder| self.path.join(folder));
+        let all = std::iter::once(self.path.clone()).chain(below);
+        all.map(|folder| sweep_one(&folder)).sum()
+    }
+
     fn write_file(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(HALF_DONE)
             .permissions(Permissions::from_mode(0o600))
             .tempfile_in(&self.path)?;
         file.write_all(content)?;
@@ -195,6 +226,21 @@ impl DataDir {
         // The name itself must reach the disk too.
         File::open(&self.path)?.sync_all()
     }
+}
+
+fn sweep_one(folder: &Path) -> usize {
+    let is_half_done = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(HALF_DONE));
+        random.is_some_and(|random| {
+            random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        }) && entry.file_type().is_ok_and(|kind| kind.is_file())
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let removed = entries
+        .filter(is_half_done)
+        .filter(|entry| fs::remove_file(entry.path()).is_ok());
+    removed.count()
 }
 
 /// Locks by a file that names this process; none if another one holds it. The file is never removed: a
@@ -250,6 +296,32 @@ mod tests {
         list.iter()
             .map(|(name, value)| ((*name).into(), (*value).into()))
             .collect()
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let dir = DataDir::open(&path).unwrap();
+        fs::create_dir_all(path.join("rendered")).unwrap();
+        fs::create_dir_all(path.join("other")).unwrap();
+        let swept = [".new-aB3dEf", "rendered/.new-000000"];
+        let kept = [
+            ".new-aB3dE",
+            ".new-aB3dEfg",
+            "new-aB3dEf",
+            "other/.new-aB3dEf",
+        ];
+        for name in swept.iter().chain(&kept) {
+            fs::write(path.join(name), b"x").unwrap();
+        }
+        fs::create_dir(path.join(".new-folder")).unwrap();
+        assert_eq!(dir.sweep(&["rendered", "missing"]), swept.len());
+        assert_eq!(dir.sweep(&["rendered"]), 0);
+        for name in kept {
+            assert!(path.join(name).exists(), "{name}");
+        }
+        assert!(path.join(".new-folder").is_dir());
     }
 
     #[test]

@@ -72,12 +72,17 @@ impl From<Progress> for Drain {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Drained {
     drain: Drain,
+    /// True if it lasts over a restart of the node that was asked; false for one that ends with the process, and where
+    /// the data directory is read-only.
+    kept: bool,
 }
 
 /// Whether there was a drain to take back.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Resumed {
     resumed: bool,
+    /// False where a read-only data directory brings the drain back after a restart.
+    kept: bool,
 }
 
 /// Whether a node sends newcomers on.
@@ -98,6 +103,10 @@ impl IntoResponse for OrderError {
                 StatusCode::MISDIRECTED_REQUEST,
                 "order it at the primary: --addr, or RELAYCTL_ADDR",
             ),
+            Self::Unsaved(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "see that the data directory can be written: it is tried again every second",
+            ),
         };
         Error::new(status, self.to_string(), hint).into_response()
     }
@@ -115,7 +124,8 @@ impl IntoResponse for OrderError {
         (status = 400, body = Error),
         (status = 401, body = Error),
         (status = 404, body = Error),
-        (status = 421, body = Error)
+        (status = 421, body = Error),
+        (status = 500, body = Error)
     )
 )]
 pub(super) async fn drain(
@@ -128,9 +138,10 @@ pub(super) async fn drain(
         Ok(spread) => spread,
         Err(error) => return error.into_response(),
     };
-    match control.drain(&name, spread) {
-        Ok(progress) => Json(Drained {
-            drain: progress.into(),
+    match control.drain(&name, spread).await {
+        Ok(held) => Json(Drained {
+            drain: held.outcome.into(),
+            kept: held.is_kept,
         })
         .into_response(),
         Err(error) => error.into_response(),
@@ -147,7 +158,8 @@ pub(super) async fn drain(
         (status = 200, body = Resumed),
         (status = 401, body = Error),
         (status = 404, body = Error),
-        (status = 421, body = Error)
+        (status = 421, body = Error),
+        (status = 500, body = Error)
     )
 )]
 pub(super) async fn resume(
@@ -155,8 +167,16 @@ pub(super) async fn resume(
     State(control): State<Arc<Control>>,
     Path(name): Path<String>,
 ) -> Response {
-    match control.resume(&name) {
-        Ok(resumed) => Json(Resumed { resumed }).into_response(),
+    resumed(&control, &name).await
+}
+
+async fn resumed(control: &Control, name: &str) -> Response {
+    match control.resume(name).await {
+        Ok(held) => Json(Resumed {
+            resumed: held.outcome,
+            kept: held.is_kept,
+        })
+        .into_response(),
         Err(error) => error.into_response(),
     }
 }
@@ -174,7 +194,8 @@ pub(super) async fn resume(
         (status = 400, body = Error),
         (status = 401, body = Error),
         (status = 404, body = Error),
-        (status = 421, body = Error)
+        (status = 421, body = Error),
+        (status = 500, body = Error)
     )
 )]
 pub(super) async fn reflect(
@@ -189,8 +210,8 @@ pub(super) async fn reflect(
         let hint = "write one of them as `reflect`";
         return Error::new(StatusCode::BAD_REQUEST, error, hint).into_response();
     };
-    match control.reflect(&name, wanted) {
-        Ok(()) => Json(word).into_response(),
+    match control.reflect(&name, wanted).await {
+        Ok(_) => Json(word).into_response(),
         Err(error) => error.into_response(),
     }
 }
@@ -211,6 +232,7 @@ pub(super) async fn drain_here(
     match request.unwrap_or_default().spread() {
         Ok(spread) => Json(Drained {
             drain: control.drain_here(spread).into(),
+            kept: false,
         })
         .into_response(),
         Err(error) => error.into_response(),
@@ -241,11 +263,8 @@ pub(super) async fn own_drain(_: Here, State(control): State<Arc<Control>>) -> J
     post,
     path = "/api/v1/resume",
     security((), ("password" = []), ("token" = ["admin"])),
-    responses((status = 200, body = Resumed), (status = 401, body = Error))
+    responses((status = 200, body = Resumed), (status = 401, body = Error), (status = 500, body = Error))
 )]
 pub(super) async fn resume_here(_: Here, State(control): State<Arc<Control>>) -> Response {
-    match control.resume(control.identity.id.as_str()) {
-        Ok(resumed) => Json(Resumed { resumed }).into_response(),
-        Err(error) => error.into_response(),
-    }
+    resumed(&control, control.identity.id.as_str()).await
 }

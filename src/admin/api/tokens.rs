@@ -96,7 +96,8 @@ pub(super) struct Made {
         (status = 400, body = Error),
         (status = 401, body = Error),
         (status = 403, body = Error),
-        (status = 409, body = Error)
+        (status = 409, body = Error),
+        (status = 500, body = Error)
     )
 )]
 pub(super) async fn create(_: Admin, State(control): State<Arc<Control>>, body: Body) -> Response {
@@ -112,7 +113,7 @@ pub(super) async fn create(_: Admin, State(control): State<Arc<Control>>, body: 
         let error = "this node is a relay, and knows no join tokens";
         return Error::new(StatusCode::CONFLICT, error, hint).into_response();
     }
-    match control.create_token(scope) {
+    match control.create_token(scope).await {
         Ok((record, secret)) => {
             tracing::info!(id = record.id, %scope, "token made");
             let made = Made {
@@ -155,7 +156,8 @@ pub(super) struct Revoked {
         (status = 200, body = Revoked),
         (status = 401, body = Error),
         (status = 403, body = Error),
-        (status = 404, body = Error)
+        (status = 404, body = Error),
+        (status = 500, body = Error)
     )
 )]
 pub(super) async fn revoke(
@@ -163,7 +165,7 @@ pub(super) async fn revoke(
     State(control): State<Arc<Control>>,
     Path(id): Path<String>,
 ) -> Response {
-    match control.revoke_token(&id) {
+    match control.revoke_token(&id).await {
         Ok(true) => {
             tracing::info!(id, "token revoked");
             Json(Revoked { revoked: id }).into_response()
@@ -175,7 +177,11 @@ pub(super) async fn revoke(
         }
         Err(error) => {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Error::new(status, error.to_string(), UNSAVED).into_response()
+            let error = format!(
+                "token `{id}` opens nothing until this node restarts, and would then: {error}"
+            );
+            let hint = "see that the data directory can be written (it is tried again every second), and revoke once more";
+            Error::new(status, error, hint).into_response()
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) const HAPPENINGS: [&str; 12] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 20] = [
+pub(super) const EVENTS: [(&str, &str); 21] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -44,6 +44,10 @@ pub(super) const EVENTS: [(&str, &str); 20] = [
     (
         ACCESS_LOG_DROPPED,
         "Access lines dropped because the log did not keep up.",
+    ),
+    (
+        "relayctl_state_write_failures_total",
+        "Writes of tokens, orders or epochs to the data directory that failed; each is tried again.",
     ),
     (
         "relayctl_source_ends_total",

@@ -4,4 +4,5 @@
 //! ends by itself. [`UnderAttack::finish`](crate::harness::under_attack::UnderAttack::finish) fails where a listener
 //! lost a byte or `/healthz` went unanswered, and prints the longest gap and the peaks of memory and descriptors.
 
+mod disk;
 mod heads;
