@@ -46,9 +46,6 @@ pub struct Client {
     pub https: bool,
     /// True where it came by the node's own socket, whose file only its user can open: it may everything.
     pub local: bool,
-    /// True where a process of the same user (or of root) on this machine asked over loopback, for the few questions
-    /// that need no more.
-    pub neighbour: bool,
     /// The connection it came by, never the same twice in a process.
     pub connection: u64,
 }

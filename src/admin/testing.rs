@@ -94,7 +94,6 @@ impl Ask<'_> {
             address: address.parse().unwrap(),
             https,
             local,
-            neighbour: false,
             connection: 0,
         });
         self

@@ -201,10 +201,12 @@ impl Node {
         {
             tracing::warn!(%error, "after a restart the clock alone tells new audio from old");
         }
-        local::tell(&node.data_dir, &local_url(address));
+        let environment = &launch.sources.environment;
+        let socket = local::open(&node.data_dir, environment, address.port());
+        local::tell(&node.data_dir, socket.as_ref(), &local_url(address));
         node.open_ports(listener, sockets, settings);
         node.tasks
-            .spawn(local::serve(&node.data_dir, router, node.shutdown.clone())?);
+            .spawn(local::serve(socket, router, node.shutdown.clone()));
         node.tasks
             .spawn(tls::watch(Arc::clone(&node.control), node.shutdown.clone()));
         node.spawn_keepers();

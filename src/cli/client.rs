@@ -1,4 +1,4 @@
-//! Asking a node: over its own socket in the data directory, or by URL with a token.
+//! Asking a node: over its own socket, or by URL with a token.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -66,24 +66,12 @@ impl Client {
         Self::over(socket(target.data_dir.as_deref())?)
     }
 
-    /// The node of this machine: over its socket, or over loopback where its data directory takes none.
+    /// The node of this machine, over its own socket: no address of this machine is a credential.
     ///
     /// # Errors
     /// As [`Client::new`].
     pub fn here(target: &Target) -> Result<Self, Failure> {
-        match socket(target.data_dir.as_deref()) {
-            Ok(socket) => Self::over(socket),
-            Err(failure) if failure.exit == Exit::Unreachable => {
-                let base = super::health::here(target.data_dir.as_deref());
-                Ok(Self {
-                    http: plain(TIMEOUT)?,
-                    named: format!("`{base}`"),
-                    base,
-                    token: None,
-                })
-            }
-            Err(failure) => Err(failure),
-        }
+        Self::over(socket(target.data_dir.as_deref())?)
     }
 
     fn over(socket: PathBuf) -> Result<Self, Failure> {

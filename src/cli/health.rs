@@ -48,13 +48,13 @@ fn url(flags: &HealthFlags) -> String {
 }
 
 /// Where the node of this machine listens, without a path.
-pub(super) fn here(data_dir: Option<&str>) -> String {
+fn here(data_dir: Option<&str>) -> String {
     let (places, settings) = place::places(data_dir);
     let url = kept(&places).unwrap_or_else(|| bound(settings.as_ref()));
     url.trim().trim_end_matches('/').to_owned()
 }
 
-/// What a running node wrote into its data directory.
+/// What a running node wrote beside its socket.
 fn kept(places: &Places) -> Option<String> {
     match places.find(place::lives) {
         Found::One(place) => std::fs::read_to_string(place.join(URL_FILE)).ok(),

@@ -1,11 +1,12 @@
-//! Where a node of this machine keeps its data directory, found by the rule that the node itself follows.
+//! Where a node of this machine keeps its data directory and its socket, found by the rules that the node itself
+//! follows.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::node;
 use crate::app::SOCKET_FILE;
-use crate::settings::{self, DATA_PORT, Sources, data_dir};
+use crate::settings::{self, DATA_PORT, Sources, data_dir, runtime_dir};
 
 /// Where the system keeps the state of services.
 const SYSTEM_STATE: &str = "/var/lib/relayctl";
@@ -15,8 +16,12 @@ const SYSTEM_STATE: &str = "/var/lib/relayctl";
 pub(super) struct Places {
     /// The one that was named, or that a node with the same settings would take.
     pub first: PathBuf,
+    /// Runtime directories of nodes with that data directory, whose socket is there.
+    pub runtime: Vec<PathBuf>,
     /// Where other nodes of this user may be; empty if the first was named.
     pub others: Vec<PathBuf>,
+    /// Where runtime directories were looked for.
+    bases: Vec<PathBuf>,
 }
 
 /// Which of several places it is.
@@ -41,29 +46,43 @@ impl Places {
             .map(PathBuf::from)
             .or_else(|| settings.and_then(|settings| settings.data_dir.clone()))
             .or_else(|| variable(environment, "RELAYCTL_DATA_DIR").map(PathBuf::from));
+        let bases = runtime_dir::bases(environment);
         if let Some(first) = named {
-            let others = Vec::new();
-            return Self { first, others };
+            return Self {
+                runtime: runtime_dir::found(&bases, Some(&first)),
+                others: Vec::new(),
+                first,
+                bases,
+            };
         }
         let port = settings.map_or(DATA_PORT, |settings| settings.bind.port);
         let first = data_dir::choose(environment, port, Path::new(SYSTEM_STATE));
+        let runtime = runtime_dir::found(&bases, Some(&first));
         let mut others = of_other_ports(environment);
         others.push(SYSTEM_STATE.into());
-        others.retain(|other| *other != first);
-        Self { first, others }
+        others.extend(runtime_dir::found(&bases, None));
+        others.retain(|other| *other != first && !runtime.contains(other));
+        Self {
+            first,
+            runtime,
+            others,
+            bases,
+        }
     }
 
-    /// The one place where `there` is true; the first before all others.
+    /// The one place where `there` is true; the first and its runtime directories before all others.
     pub fn find(&self, there: impl Fn(&Path) -> bool) -> Found {
         if there(&self.first) {
             return Found::One(self.first.clone());
         }
-        let mut found: Vec<PathBuf> = self
-            .others
-            .iter()
-            .filter(|place| there(place))
-            .cloned()
-            .collect();
+        let of = |places: &[PathBuf]| -> Vec<PathBuf> {
+            let found = places.iter().filter(|place| there(place));
+            found.cloned().collect()
+        };
+        let mut found = of(&self.runtime);
+        if found.is_empty() {
+            found = of(&self.others);
+        }
         match (found.pop(), found.is_empty()) {
             (None, _) => Found::Nowhere,
             (Some(one), true) => Found::One(one),
@@ -74,10 +93,19 @@ impl Places {
         }
     }
 
+    /// The data directory of the node that was found in `place`, as far as that is known.
+    pub fn data_dir_of(&self, place: &Path) -> PathBuf {
+        match self.runtime.iter().any(|own| own == place) {
+            true => self.first.clone(),
+            false => place.into(),
+        }
+    }
+
     /// All, for a message.
     pub fn listed(&self) -> String {
         std::iter::once(&self.first)
             .chain(&self.others)
+            .chain(&self.bases)
             .map(|place| format!("`{}`", place.display()))
             .collect::<Vec<_>>()
             .join(", ")
@@ -97,9 +125,14 @@ pub(super) fn places(flag: Option<&str>) -> (Places, Option<settings::Settings>)
     (Places::new(flag, &environment, settings.as_ref()), settings)
 }
 
-/// True if a node answers on the socket in `place`.
+/// True if a process of this user or of root answers on the socket in `place`; to root any user's node is one.
 pub(super) fn lives(place: &Path) -> bool {
-    UnixStream::connect(place.join(SOCKET_FILE)).is_ok()
+    let Ok(socket) = UnixStream::connect(place.join(SOCKET_FILE)) else {
+        return false;
+    };
+    let own = rustix::process::geteuid();
+    let peer = rustix::net::sockopt::socket_peercred(&socket);
+    own.is_root() || peer.is_ok_and(|peer| peer.uid == own || peer.uid.is_root())
 }
 
 /// A variable that is set and not empty.
@@ -164,7 +197,9 @@ mod tests {
         assert_eq!(ports, [state("8000"), state("9000")]);
         let places = Places {
             first: "/nowhere".into(),
+            runtime: Vec::new(),
             others: ports,
+            bases: vec!["/run/relayctl".into()],
         };
         assert_eq!(
             places.find(|place| place.ends_with("9000")),
@@ -175,5 +210,22 @@ mod tests {
             Found::Several(vec![state("8000"), state("9000")])
         );
         assert!(places.listed().contains("/relayctl/8000`, `"));
+        assert!(places.listed().ends_with("`/run/relayctl`"));
+    }
+    #[test]
+    fn the_runtime_directory_of_the_first_comes_before_others() {
+        let places = Places {
+            first: "/data".into(),
+            runtime: vec!["/run/relayctl/relayctl-1/8000-aa".into()],
+            others: vec!["/other".into()],
+            bases: Vec::new(),
+        };
+        let own = Path::new("/run/relayctl/relayctl-1/8000-aa");
+        let found = places.find(|place| place != Path::new("/data"));
+        assert_eq!(found, Found::One(own.into()));
+        assert_eq!(places.data_dir_of(own), Path::new("/data"));
+        assert_eq!(places.data_dir_of(Path::new("/other")), Path::new("/other"));
+        let other = places.find(|place| place.ends_with("other"));
+        assert_eq!(other, Found::One("/other".into()));
     }
 }

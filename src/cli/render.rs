@@ -82,7 +82,10 @@ fn station(flags: &RenderFlags, sources: &Sources, loaded: &Loaded) -> Result<St
         Found::Nowhere => None,
         Found::Several(several) => return Err(token::ambiguous(&several)),
     };
-    let place = live.clone().unwrap_or_else(|| places.first.clone());
+    let place = match &live {
+        Some(live) => places.data_dir_of(live),
+        None => places.first.clone(),
+    };
     let mut known = Known {
         port: live.as_deref().and_then(running_port),
         passwords: passwords(settings, &place)?,

@@ -67,7 +67,7 @@ fn show(which: SecretWord, given: &Given, places: &Places) -> Outcome {
         found => found,
     };
     let place = match place {
-        Found::One(place) => place,
+        Found::One(place) => places.data_dir_of(&place),
         Found::Several(several) => return Err(ambiguous(&several)),
         Found::Nowhere => {
             let sentence = format!(

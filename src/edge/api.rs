@@ -16,7 +16,6 @@ use tower::ServiceExt;
 use super::Edge;
 use super::connection::{Conn, plain};
 use super::gate::HEAD_TIMEOUT;
-use super::loopback;
 use super::stream::Rewound;
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
@@ -39,7 +38,6 @@ impl Edge {
             address: origin.address,
             https: origin.https,
             local: false,
-            neighbour: is_neighbour(&conn, &request).await,
             connection,
         };
         // Only nodes ask many things in a row by hyper: no listener's request may come second there and find no
@@ -142,26 +140,6 @@ impl Edge {
             tracing::debug!(%error, "an API connection broke");
         }
     }
-}
-
-/// True for a question about this very node from a process of its own user on this machine. A proxy here that runs
-/// as another user is none; one that tells whom it speaks for is none either.
-async fn is_neighbour(conn: &Conn, request: &Request) -> bool {
-    let asks = matches!(request.path(), "/api/v1/drain" | "/api/v1/resume");
-    let relayed = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
-    let relayed = relayed
-        .iter()
-        .any(|name| request.headers.get(name).is_some());
-    let Ok(own) = conn.stream.local_addr() else {
-        return false;
-    };
-    if !asks || relayed || conn.peer != conn.client {
-        return false;
-    }
-    let peer = conn.peer;
-    // The kernel's table is a file of a line for each connection.
-    let looked = tokio::task::spawn_blocking(move || loopback::is_own_user(peer, own));
-    looked.await.unwrap_or(false)
 }
 
 /// A request without a body in the words of the router; `None` where its target is no path.

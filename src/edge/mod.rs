@@ -14,7 +14,6 @@ mod gate;
 mod handshake;
 mod health;
 mod line;
-mod loopback;
 mod playback;
 mod route;
 mod serve;

@@ -20,21 +20,6 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => &stream.get_ref().0.stream,
-        }
-    }
-
-    /// The address of our own end.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn local_addr(&self) -> io::Result<net::SocketAddr> {
-        self.socket().local_addr()
-    }
-
     /// True in TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))

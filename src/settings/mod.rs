@@ -20,6 +20,7 @@ pub mod choices;
 pub mod data_dir;
 pub mod keys;
 pub mod role;
+pub mod runtime_dir;
 pub mod secrets;
 pub mod table;
 pub mod types;

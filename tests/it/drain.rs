@@ -182,8 +182,10 @@ async fn a_hook_on_the_machine_needs_no_token() {
             "POST /api/v1/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n{more}\r\n"
         )
     };
-    let (head, _) = ask(relay.port, post("X-Forwarded-For: 192.0.2.1\r\n")).await;
-    assert_eq!(head.status, 401, "behind a proxy anybody looks near");
+    for more in ["", "X-Forwarded-For: 192.0.2.1\r\n"] {
+        let (head, _) = ask(relay.port, post(more)).await;
+        assert_eq!(head.status, 401, "loopback is no credential");
+    }
     ready_says(relay, 200).await;
     let said = tell(relay, &["drain", "--local", "--wait", "20s"]).await;
     assert!(said.ends_with("this node is empty\n"), "{said}");
@@ -193,8 +195,7 @@ async fn a_hook_on_the_machine_needs_no_token() {
     tell(&cluster.primary, &["resume", "relay-0"]).await;
     ready_says(relay, 200).await;
     is_in_state(&cluster, "relay-0", "ready").await;
-    let (head, body) = ask(relay.port, post("")).await;
-    assert_eq!(head.status, 200, "{body}");
+    tell(relay, &["drain", "--local"]).await;
     assert_eq!(relay.get("/readyz").await.0.status, 503);
     tell(relay, &["resume", "--local"]).await;
     assert_eq!(relay.get("/readyz").await.0.status, 200);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Error;
-use crate::admin::access::{Admin, Here};
+use crate::admin::access::Admin;
 use crate::base::wall::rfc3339;
 use crate::control::{Control, OrderError, Progress};
 use crate::wire::message::Reflect;
@@ -216,16 +216,16 @@ pub(super) async fn reflect(
     }
 }
 
-/// Drains this node until its process ends. A process of the node's own user on this machine needs no credential.
+/// Drains this node until its process ends. The node's own socket needs no credential.
 #[utoipa::path(
     post,
     path = "/api/v1/drain",
     request_body(content = Option<DrainRequest>),
-    security((), ("password" = []), ("token" = ["admin"])),
+    security(("password" = []), ("token" = ["admin"])),
     responses((status = 200, body = Drained), (status = 400, body = Error), (status = 401, body = Error))
 )]
 pub(super) async fn drain_here(
-    _: Here,
+    _: Admin,
     State(control): State<Arc<Control>>,
     request: Option<Json<DrainRequest>>,
 ) -> Response {
@@ -246,25 +246,25 @@ pub(super) struct OwnDrain {
     drain: Option<Drain>,
 }
 
-/// How far the drain of this node is. A process of the node's own user on this machine needs no credential.
+/// How far the drain of this node is. The node's own socket needs no credential.
 #[utoipa::path(
     get,
     path = "/api/v1/drain",
-    security((), ("password" = []), ("token" = ["admin"])),
+    security(("password" = []), ("token" = ["admin"])),
     responses((status = 200, body = OwnDrain), (status = 401, body = Error))
 )]
-pub(super) async fn own_drain(_: Here, State(control): State<Arc<Control>>) -> Json<OwnDrain> {
+pub(super) async fn own_drain(_: Admin, State(control): State<Arc<Control>>) -> Json<OwnDrain> {
     let drain = control.own_drain().map(|(_, progress)| progress.into());
     Json(OwnDrain { drain })
 }
 
-/// Takes newcomers to this node again. A process of the node's own user on this machine needs no credential.
+/// Takes newcomers to this node again. The node's own socket needs no credential.
 #[utoipa::path(
     post,
     path = "/api/v1/resume",
-    security((), ("password" = []), ("token" = ["admin"])),
+    security(("password" = []), ("token" = ["admin"])),
     responses((status = 200, body = Resumed), (status = 401, body = Error), (status = 500, body = Error))
 )]
-pub(super) async fn resume_here(_: Here, State(control): State<Arc<Control>>) -> Response {
+pub(super) async fn resume_here(_: Admin, State(control): State<Arc<Control>>) -> Response {
     resumed(&control, control.identity.id.as_str()).await
 }

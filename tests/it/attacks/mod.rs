@@ -6,3 +6,4 @@
 
 mod disk;
 mod heads;
+mod local;

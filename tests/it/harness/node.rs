@@ -23,6 +23,7 @@ pub struct Plan {
     yaml: String,
     variables: Vec<(String, String)>,
     resolv_conf: Option<PathBuf>,
+    read_only: bool,
     folder: Arc<TempDir>,
     place: Option<Place>,
     group: Option<Arc<Group>>,
@@ -47,6 +48,7 @@ impl Plan {
             yaml: String::new(),
             variables: Vec::new(),
             resolv_conf: None,
+            read_only: false,
             folder: Arc::new(tempfile::tempdir().unwrap()),
             place: None,
             group: None,
@@ -83,6 +85,12 @@ impl Plan {
     /// With this file as `/etc/resolv.conf`: in a mount namespace of its own, as root.
     pub fn resolv_conf(mut self, file: &Path) -> Self {
         self.resolv_conf = Some(file.to_owned());
+        self
+    }
+
+    /// With a data directory that cannot be written: in a mount namespace of its own, as root.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
         self
     }
 
@@ -163,6 +171,10 @@ impl Plan {
             Some(file) => with_resolv_conf(&command, file),
             None => command,
         };
+        let command = match self.read_only {
+            true => with_read_only(&command, &self.data_dir()),
+            false => command,
+        };
         match &self.group {
             Some(group) => group.inside(&command),
             None => command,
@@ -201,14 +213,26 @@ impl Plan {
 
 /// The same command where `/etc/resolv.conf` is `file`. It takes the place of the programs that lead to it.
 fn with_resolv_conf(command: &Command, file: &Path) -> Command {
+    let steps = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    with_mounts(command, steps, file)
+}
+
+/// The same command where `folder` cannot be written. Its socket of before is taken away first.
+fn with_read_only(command: &Command, folder: &Path) -> Command {
+    let steps = "rm -f \"$0/relayctl.sock\" && mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && \
+                 exec \"$@\"";
+    with_mounts(command, steps, folder)
+}
+
+/// `command` at the end of `steps`, a shell script whose `$0` is `path`.
+fn with_mounts(command: &Command, steps: &str, path: &Path) -> Command {
     let mut unshare = tool("unshare", "util-linux");
     unshare.env_clear().envs(
         command
             .get_envs()
             .filter_map(|(name, value)| Some((name, value?))),
     );
-    let steps = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-    unshare.args(["--mount", "sh", "-c", steps]).arg(file);
+    unshare.args(["--mount", "sh", "-c", steps]).arg(path);
     unshare.arg(command.get_program()).args(command.get_args());
     unshare
 }
@@ -270,6 +294,11 @@ impl Node {
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.plan.data_dir()
+    }
+
+    /// What it was started from, with the port that it took.
+    pub fn plan(&self) -> Plan {
+        self.plan.clone().port(self.port)
     }
 
     /// The folder of the test's own files for this node.
