@@ -99,7 +99,6 @@ async fn eight_operators_find_in_the_file_what_they_were_answered() {
     while let Some(done) = operators.join_next().await {
         done.unwrap();
     }
-    println!("{} MiB, {} descriptors", scene.mib(), scene.descriptors());
     let (_node, report) = scene.finish("8 operators of tokens").await;
     let answers = 2 * OPERATORS * TURNS;
     println!("of {answers} answers {wrong:?} were not in tokens.json");
