@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use serde_json::Value;
 
 use crate::base::ids::MountId;
@@ -131,18 +131,16 @@ pub(super) fn icecast_xml(text: &str) -> Result<Statistics, String> {
             Event::Start(start) => {
                 depth += 1;
                 value.clear();
-                is_icecast |= depth == 1 && start.name().as_ref() == b"icestats";
-                if depth == 2 && start.name().as_ref() == b"source" {
+                is_icecast |= depth == 1 && start.name().as_ref() == "icestats";
+                if depth == 2 && start.name().as_ref() == "source" {
                     mount = named(&start);
                 }
             }
-            Event::Text(part) => value.push_str(&part.decode().unwrap_or_default()),
-            Event::CData(part) => value.push_str(&part.decode().unwrap_or_default()),
-            Event::GeneralRef(part) => {
-                value.push_str(&format!("&{};", part.decode().unwrap_or_default()));
-            }
+            Event::Text(part) => value.push_str(&part),
+            Event::CData(part) => value.push_str(&part),
+            Event::GeneralRef(part) => value.push_str(&format!("&{};", &*part)),
             Event::End(end) => {
-                let name = String::from_utf8_lossy(end.name().as_ref()).into_owned();
+                let name = end.name().as_ref().to_owned();
                 let whole = quick_xml::escape::unescape(&value).unwrap_or_default();
                 match (depth, &mut mount) {
                     (2, _) if name == "source" => all.mounts.extend(mount.take()),
@@ -164,7 +162,7 @@ pub(super) fn icecast_xml(text: &str) -> Result<Statistics, String> {
 
 fn named(start: &BytesStart<'_>) -> Option<MountStatistics> {
     let attribute = start.try_get_attribute("mount").ok()??;
-    MountStatistics::at(&attribute.unescape_value().ok()?)
+    MountStatistics::at(&attribute.normalized_value(XmlVersion::Implicit1_0).ok()?)
 }
 
 /// Icecast's `/status-json.xsl`.

@@ -175,12 +175,12 @@ fn elements(xml: &str) -> Vec<(String, String)> {
     loop {
         match reader.read_event().unwrap() {
             Event::Start(tag) => {
-                name = String::from_utf8(tag.name().as_ref().to_vec()).unwrap();
+                name = tag.name().as_ref().to_owned();
                 text.clear();
             }
-            Event::Text(part) => text.push_str(&part.decode().unwrap()),
+            Event::Text(part) => text.push_str(&part),
             Event::GeneralRef(part) => {
-                let entity = part.decode().unwrap();
+                let entity = &*part;
                 let whole = format!("&{entity};");
                 text.push_str(&quick_xml::escape::unescape(&whole).unwrap());
             }
