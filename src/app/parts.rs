@@ -17,7 +17,7 @@ use crate::settings::data_dir::{self, DataDir};
 use crate::settings::secrets::Secrets;
 use crate::settings::types::Settings;
 use crate::telemetry::Telemetry;
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::{AccessLog, Opened};
 use crate::wire::message::PublicUrls;
 use crate::wire::tls::Certificate;
 
@@ -96,7 +96,8 @@ pub(super) fn data_path(launch: &Launch, port: u16) -> PathBuf {
 
 pub(super) fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> {
     let (target, format) = configs::access_log(settings);
-    AccessLog::open(target, format).context("cannot open the access log (`access_log.path`)")
+    let opened = Opened::at(target).context("`access_log.path`")?;
+    AccessLog::start(opened, format).context("cannot start the access log's thread")
 }
 
 pub(super) fn persisted_epoch(data_dir: &DataDir) -> Epoch {

@@ -1,11 +1,14 @@
 //! New settings while the node runs: read all, then take all or nothing.
 
+use anyhow::Context as _;
+
 use super::node::Launch;
 use super::{Node, configs, kubernetes, limits, parts, tls};
 use crate::control::{Control, Role};
 use crate::settings::types::Settings;
 use crate::settings::watch::{FileWatch, Pace, watch};
 use crate::settings::{self, Sources, role, secrets};
+use crate::telemetry::access::Opened;
 use crate::telemetry::log::Log;
 
 /// Where settings come from and what holds now.
@@ -48,7 +51,11 @@ impl Reloads {
         metrics::counter!("relayctl_reloads_total", "outcome" => outcome).increment(1);
         match taken {
             Ok(changed) => tracing::info!(changed, "settings reloaded"),
-            Err(error) => tracing::error!("reload refused, the old settings stay: {error:#}"),
+            Err(error) => {
+                // A rotated log is no matter of the settings.
+                node.access_log.reopen();
+                tracing::error!("reload refused, the old settings stay: {error:#}");
+            }
         }
     }
 
@@ -60,6 +67,7 @@ impl Reloads {
         let secrets = secrets::open(&node.data_dir, &given, name, role)?;
         let pair = tls::read_pair(&new)?;
         let server = tls::server(pair.as_ref(), &node.tickets)?;
+        let access_log = opened_again(&self.settings, &new)?;
         self.log.set_filter(new.log.name())?;
         for key in fixed(&self.settings, &new) {
             tracing::warn!(key, "this setting takes effect at the next start");
@@ -79,11 +87,25 @@ impl Reloads {
         node.control.accept_tokens([secrets.join]);
         node.edge.reconfigure(configs::edge(&new, descriptors));
         node.edge.set_tls(server);
-        let (target, format) = configs::access_log(&new);
-        node.access_log.change(target, format);
-        node.access_log.reopen();
+        if let Some(opened) = access_log {
+            node.access_log.change(opened, configs::access_log(&new).1);
+        }
         node.settings.send_replace(new.clone());
         Ok(std::mem::replace(&mut self.settings, new.clone()) != new)
+    }
+}
+
+/// The access log opened anew, also after `logrotate` has moved its file away; none where it stays as it was since
+/// the same file cannot be opened for the moment.
+fn opened_again(old: &Settings, new: &Settings) -> anyhow::Result<Option<Opened>> {
+    let target = configs::access_log(new).0;
+    match Opened::at(target) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if old.access_log == new.access_log => {
+            tracing::warn!("{error}; the log goes on where it was");
+            Ok(None)
+        }
+        Err(error) => Err(error).context("`access_log.path`"),
     }
 }
 

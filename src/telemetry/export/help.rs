@@ -43,7 +43,7 @@ pub(super) const EVENTS: [(&str, &str); 21] = [
     ),
     (
         ACCESS_LOG_DROPPED,
-        "Access lines dropped because the log did not keep up.",
+        "Access lines that were not written: the log did not keep up, or could not be written.",
     ),
     (
         "relayctl_state_write_failures_total",

@@ -4,6 +4,7 @@
 //! ends by itself. [`UnderAttack::finish`](crate::harness::under_attack::UnderAttack::finish) fails where a listener
 //! lost a byte or `/healthz` went unanswered, and prints the longest gap and the peaks of memory and descriptors.
 
+mod access_log;
 mod disk;
 mod heads;
 mod local;

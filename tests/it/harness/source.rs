@@ -68,14 +68,18 @@ impl Source {
 
     /// The same from a frame on.
     pub async fn start_at(node: &Node, mount: &str, first: u64) -> Self {
-        let mut peer = Peer::connect(node.port).await;
+        Self::put(node.port, mount, &node.source_password(), first).await
+    }
+
+    /// The same at any port, with this password.
+    pub async fn put(port: u16, mount: &str, password: &str, first: u64) -> Self {
+        let mut peer = Peer::connect(port).await;
         let line = format!("PUT {mount} HTTP/1.1");
-        peer.send(source_head(&line, &node.source_password(), ""))
-            .await;
+        peer.send(source_head(&line, password, "")).await;
         let head = peer.head().await;
         assert_eq!(head.status, 200, "{head:?}");
         let source = Self::over(peer, Framing::Raw, first);
-        on_air(node.port, mount).await;
+        on_air(port, mount).await;
         source
     }
 
