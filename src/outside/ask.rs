@@ -57,7 +57,10 @@ impl Outside {
             io::Result::Ok((status, body(answered).await?))
         };
         match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                self.answered();
+                Ok(answer)
+            }
             Ok(Err(error)) => Err(format!("{place}: {error}")),
             Err(_) => Err(format!("{place}: no answer within {PATIENCE:?}")),
         }

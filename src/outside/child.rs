@@ -16,7 +16,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::{self, Last};
-use super::process::{file_name, free_port, opens, shim_environment, stop};
+use super::liveness::{HANGS, Loudness, Repeats};
+use super::ports::free_ports;
+use super::process::{file_name, opens, shim_environment, stop};
 use super::program::User;
 use super::{Kind, Outside, Place, State, shim};
 use crate::base::retry::Backoff;
@@ -27,6 +29,12 @@ const PACE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_s
 
 /// Who lived this long begins with the shortest wait again.
 const SETTLED: Duration = Duration::from_secs(30);
+
+/// Longest time from its start until it takes connections.
+const OPENS: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at whether it hangs.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What it inherits: nothing that would be a setting or a secret.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -73,7 +81,7 @@ impl Child {
     /// Runs it until the shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut backoff = Backoff::new(PACE.0, PACE.1);
-        let mut said = String::new();
+        let mut repeats = Repeats::default();
         loop {
             let begun = Instant::now();
             let why = match self.life(&shutdown).await {
@@ -90,21 +98,7 @@ impl Child {
                 status.place = None;
                 status.why.clone_from(&why);
             });
-            if said == why {
-                tracing::debug!(
-                    engine = self.kind.program(),
-                    why,
-                    ?wait,
-                    "the engine is down"
-                );
-            } else {
-                tracing::error!(
-                    engine = self.kind.program(),
-                    ?wait,
-                    "the engine is down: {why}"
-                );
-            }
-            said = why;
+            self.log(repeats.judge(&why, Instant::now()), &why, wait);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -113,9 +107,21 @@ impl Child {
         }
     }
 
+    fn log(&self, loudness: Loudness, why: &str, wait: Duration) {
+        let engine = self.kind.program();
+        match loudness {
+            Loudness::New => tracing::error!(engine, ?wait, "the engine is down: {why}"),
+            Loudness::Again(times) => {
+                tracing::warn!(engine, ?wait, times, "the engine is still down: {why}");
+            }
+            Loudness::Quiet => tracing::debug!(engine, ?wait, why, "the engine is down"),
+        }
+    }
+
     /// From its start to its end. The error is a sentence.
     async fn life(&mut self, shutdown: &CancellationToken) -> Result<Left, String> {
-        let port = free_port().map_err(|error| format!("no free port of 127.0.0.1: {error}"))?;
+        let port = free_ports(self.kind.ports(), rand::random());
+        let port = port.map_err(|error| format!("no free port of 127.0.0.1: {error}"))?;
         let Some(text) = self.configuration(port, shutdown).await? else {
             return Ok(Left::Shutdown);
         };
@@ -139,11 +145,18 @@ impl Child {
                 return Ok(Left::Shutdown);
             }
             ended = process.wait() => Err(ended),
-            () = opens(port) => Ok(()),
+            opened = tokio::time::timeout(OPENS, opens(port)) => match opened {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    let why = format!("took no connection within {OPENS:?} of its start");
+                    return Ok(Left::Ended(self.killed(&mut process, &why).await));
+                }
+            },
         };
         if let Err(ended) = opened {
             return Ok(Left::Ended(self.ended(ended, &last, true)));
         }
+        self.outside.answered();
         self.outside
             .tell(|status| status.place = Some(Place::loopback(port)));
         self.outside.look_soon();
@@ -161,6 +174,7 @@ impl Child {
         last: &Last,
         shutdown: &CancellationToken,
     ) -> Result<Left, String> {
+        let mut looks = tokio::time::interval(LOOK);
         loop {
             // What changed while it started is told at once.
             if let Some(new) = self.renewed(port, &text) {
@@ -179,6 +193,10 @@ impl Child {
                 ended = process.wait() => return Ok(Left::Ended(self.ended(ended, last, false))),
                 changed = self.changed.changed() => if changed.is_err() {
                     shutdown.cancelled().await;
+                },
+                _ = looks.tick() => if self.outside.hangs_after(|_, _| ()) {
+                    let why = format!("answered nothing for {HANGS:?}");
+                    return Ok(Left::Ended(self.killed(process, &why).await));
                 }
             }
         }
@@ -321,6 +339,15 @@ impl Child {
             ));
         }
         Ok(process)
+    }
+
+    /// Kills it by its own number, at once: what hangs, or was stopped, hears no TERM. The sentence about it.
+    async fn killed(&self, process: &mut Process, why: &str) -> String {
+        let program = self.kind.program();
+        match process.kill().await {
+            Ok(()) => format!("`{program}` {why}, and was killed"),
+            Err(error) => format!("`{program}` {why}, and cannot be killed: {error}"),
+        }
     }
 
     /// A sentence about its end: its own words, and where its configuration is.

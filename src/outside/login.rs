@@ -131,6 +131,7 @@ impl Outside {
         let stream = stream.map_err(|error| Refused::unreachable(place, &error))?;
         let answered = ask::send(stream, &request.encode()).await;
         let answered = answered.map_err(|error| Refused::unreachable(place, &error))?;
+        self.answered();
         match answered.response.status {
             200 => Ok(answered.stream),
             status => Err(refusal(status, answered).await),
@@ -212,6 +213,7 @@ impl Outside {
             Ok(Err(error)) => return Err(Refused::unreachable(place, &error)),
             Err(_) => return Err(Refused::unreachable(place, &"no answer")),
         };
+        self.answered();
         let framing = Framing::of_response(&answered.response);
         match (answered.response.status, framing) {
             (200, Ok(framing)) => Ok(Audio {

@@ -66,6 +66,7 @@ impl Outside {
                 0
             }
             Err(why) => {
+                self.hangs_after(|liveness, _| liveness.in_vain());
                 let vain = vain.saturating_add(1);
                 let enough = vain >= IN_VAIN || self.is_attached();
                 self.tell(|status| {

@@ -3,15 +3,17 @@
 //!
 //! Must never: hold a listener or a source (`edge` carries their bytes), decide who listens where, or read a
 //! setting. The data port stays this node's own, so health and the pages answer whatever becomes of the engine.
-//! In here: `child` and `process` (the process), `shim` (how it is bound to this one), `lines` (what it says), `ask` (one request),
+//! In here: `child`, `process`, `ports` and `liveness` (the process), `shim` (how it is bound to this one), `lines` (what it says), `ask` (one request),
 //! `look` and `statistics` (what it knows), `login` (a source, a listener, a title), `sources` (who feeds it by us).
 //! Neighbours: `control` shows its state, `edge` passes connections through, `app` renders its configuration.
 
 mod ask;
 mod child;
 mod lines;
+mod liveness;
 mod login;
 mod look;
+mod ports;
 mod process;
 mod program;
 mod shim;
@@ -19,9 +21,9 @@ mod sources;
 mod statistics;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -31,6 +33,7 @@ use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::discovery::{Connector, Stream};
 pub use child::{Child, Rendered};
+use liveness::Liveness;
 pub use login::{Audio, Guest, Offer, Refused};
 pub use program::{User, find};
 pub use shim::take_place;
@@ -55,6 +58,14 @@ impl Kind {
         match self {
             Self::Icecast => "icecast",
             Self::Shoutcast => "shoutcast",
+        }
+    }
+
+    /// Ports in a row that it listens on: Shoutcast takes v1 sources on the one after its own.
+    fn ports(self) -> u16 {
+        match self {
+            Self::Icecast => 1,
+            Self::Shoutcast => 2,
         }
     }
 
@@ -171,6 +182,7 @@ pub struct Outside {
     numbers: ArcSwap<Vec<(String, u32)>>,
     sources: sources::Sources,
     restarts: AtomicU64,
+    liveness: Mutex<Liveness>,
 }
 
 impl Outside {
@@ -192,6 +204,7 @@ impl Outside {
             numbers: ArcSwap::default(),
             sources: sources::Sources::default(),
             restarts: AtomicU64::new(0),
+            liveness: Mutex::new(Liveness::new(Instant::now())),
         })
     }
 
@@ -270,6 +283,18 @@ impl Outside {
         tokio::time::timeout(CONNECT, connecting)
             .await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Changes what is known of its answers, and says whether it hangs now.
+    fn hangs_after(&self, change: impl FnOnce(&mut Liveness, Instant)) -> bool {
+        let mut liveness = self.liveness.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        change(&mut liveness, now);
+        liveness.hangs(now)
+    }
+
+    fn answered(&self) {
+        self.hangs_after(Liveness::answered);
     }
 
     fn tell(&self, change: impl FnOnce(&mut Status)) {

@@ -23,7 +23,7 @@ fn run_of(audio: &[u8]) -> Run {
 }
 
 /// The processes that a node started and that still run, as `(number, command)`.
-fn children(node: &Node) -> Vec<(i32, String)> {
+pub(crate) fn children(node: &Node) -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let name = entry.file_name();
@@ -47,7 +47,7 @@ fn children(node: &Node) -> Vec<(i32, String)> {
     found
 }
 
-async fn engine_is(node: &Node, word: &str) {
+pub(crate) async fn engine_is(node: &Node, word: &str) {
     eventually(&format!("the engine is {word}"), async || {
         let (head, body) = node.get("/health").await;
         // Whatever the engine does, the node is healthy.
@@ -58,7 +58,7 @@ async fn engine_is(node: &Node, word: &str) {
     .await;
 }
 
-async fn icecast_child(node: &Node) -> i32 {
+pub(crate) async fn icecast_child(node: &Node) -> i32 {
     eventually("icecast2 is a child", async || {
         let found = children(node);
         let own = found.iter().find(|(_, command)| command == "icecast2");
@@ -67,7 +67,7 @@ async fn icecast_child(node: &Node) -> i32 {
     .await
 }
 
-fn icecast_primary() -> Plan {
+pub(crate) fn icecast_primary() -> Plan {
     // The program has to be there: its package is named where it is missing.
     let _ = tool("icecast2", "icecast2");
     Plan::primary().flag("--engine", "icecast")
@@ -354,7 +354,7 @@ fn stand_in() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sc_serv.py")
 }
 
-fn shoutcast_primary() -> Plan {
+pub(crate) fn shoutcast_primary() -> Plan {
     let lines = format!(
         "shoutcast:\n  program: {}\n  mount: /one\n",
         stand_in().display()

@@ -15,6 +15,7 @@ mod data_port_tls;
 mod drain;
 mod encoders;
 mod engine;
+mod engine_children;
 mod events;
 mod failover;
 mod fallback;
