@@ -12,6 +12,7 @@ use axum::routing::get;
 use super::Routes;
 use super::access::{Admin, Caller};
 use super::query::Query;
+use super::shoutcast::admin_cgi;
 use super::stats::{Stats, present};
 use super::titles;
 use super::xml::{Xml, answer};
@@ -56,12 +57,28 @@ pub(super) fn table() -> Routes {
         ("/admin/streamlist.txt", get(stream_list)),
         ("/admin/streams", get(stream_list)),
         ("/admin/listclients", get(list_clients)),
-        ("/admin/killclient", get(kill_client)),
-        ("/admin/killsource", get(kill_source)),
-        ("/admin/metadata", get(metadata)),
+        (KILL_CLIENT, get(kill_client).post(kill_client)),
+        (KILL_SOURCE, get(kill_source).post(kill_source)),
+        (METADATA, get(metadata).post(metadata)),
         ("/admin/{*command}", get(other)),
-        ("/admin.cgi", get(super::shoutcast::admin_cgi)),
+        (ADMIN_CGI, get(admin_cgi).post(admin_cgi)),
     ]
+}
+
+/// Paths at which a GET changes something, as Icecast and Shoutcast have it.
+const KILL_CLIENT: &str = "/admin/killclient";
+const KILL_SOURCE: &str = "/admin/killsource";
+const METADATA: &str = "/admin/metadata";
+const ADMIN_CGI: &str = "/admin.cgi";
+
+/// True for a path at which a GET changes something.
+pub(super) fn acts_by_get(path: &str) -> bool {
+    [KILL_CLIENT, KILL_SOURCE].contains(&path) || sets_title(path)
+}
+
+/// True for a path at which a GET sets a title.
+pub(super) fn sets_title(path: &str) -> bool {
+    [METADATA, ADMIN_CGI].contains(&path)
 }
 
 fn xml(status: StatusCode, text: String) -> Response {

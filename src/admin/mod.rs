@@ -24,10 +24,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
@@ -46,6 +47,11 @@ pub struct Client {
     pub https: bool,
     /// True where it came by the node's own socket, whose file only its user can open: it may everything.
     pub local: bool,
+    /// Names that a trusted proxy was asked for (`X-Forwarded-Host`).
+    pub hosts: Vec<String>,
+    /// True where fields tell of a proxy in between that is not trusted, or does not say for whom it asks: `address` is
+    /// then the proxy's.
+    pub hidden: bool,
     /// The connection it came by, never the same twice in a process.
     pub connection: u64,
 }
@@ -60,6 +66,7 @@ pub fn router(control: Arc<Control>) -> Router {
         .merge(router_of(api::table()))
         .merge(cluster::router())
         .fallback(rest)
+        .layer(from_fn_with_state(Arc::clone(&control), access::guard))
         .layer(from_fn(headers))
         .with_state(control)
 }
@@ -117,6 +124,8 @@ async fn headers(request: Request, next: Next) -> Response {
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A form of ours must say where it comes from, and no other site needs to know the address of an operator's page.
+    fields.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     if public {
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }

@@ -94,6 +94,8 @@ impl Ask<'_> {
             address: address.parse().unwrap(),
             https,
             local,
+            hosts: Vec::new(),
+            hidden: false,
             connection: 0,
         });
         self
@@ -139,6 +141,7 @@ pub fn config() -> Config {
         location: "Earth".into(),
         admin_contact: "ops@radio.example".into(),
         metrics_open: MetricsOpen::Auto,
+        web: Default::default(),
     }
 }
 

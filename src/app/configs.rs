@@ -147,6 +147,14 @@ pub(super) fn control(
             choices::Open::Always => control::MetricsOpen::Always,
             choices::Open::Never => control::MetricsOpen::Never,
         },
+        web: control::Web {
+            hosts: settings.web.hosts.clone(),
+            get_actions: match settings.web.get_actions {
+                choices::GetActions::All => control::GetActions::All,
+                choices::GetActions::Titles => control::GetActions::Titles,
+                choices::GetActions::None => control::GetActions::None,
+            },
+        },
     }
 }
 

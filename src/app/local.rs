@@ -149,6 +149,8 @@ async fn answer(stream: UnixStream, router: axum::Router, shutdown: Cancellation
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         https: false,
         local: true,
+        hosts: Vec::new(),
+        hidden: false,
         connection: 0,
     };
     let router = router.layer(axum::Extension(client));

@@ -8,6 +8,7 @@ use super::args::{CheckFlags, Form};
 use super::{Exit, Outcome, node, print};
 use crate::app;
 use crate::base::wall::unix_millis;
+use crate::settings::types::{Open, Settings};
 use crate::settings::{self, Problem, SettingsError, Sources, role};
 
 /// Prints the report, or every problem.
@@ -32,6 +33,7 @@ pub(super) fn run(flags: &CheckFlags) -> Outcome {
     let mut loaded = loaded;
     let warning = pair.and_then(|pair| pair.certificate().warning(unix_millis() / 1000));
     loaded.report.notes.extend(warning);
+    loaded.report.notes.extend(open_metrics(&loaded.settings));
     if flags.output == Form::Json {
         let mut report = serde_json::to_value(&loaded.report)?;
         if let Some(object) = report.as_object_mut() {
@@ -48,6 +50,22 @@ pub(super) fn run(flags: &CheckFlags) -> Outcome {
         choice.role, choice.reason
     );
     print::text(&text)
+}
+
+/// Tells by what `metrics.open: auto` opens `/metrics`, since a proxy in front changes it.
+fn open_metrics(settings: &Settings) -> Option<String> {
+    let proxies = if settings.trusted_proxies.is_empty() {
+        "`trusted_proxies` names none"
+    } else {
+        "`trusted_proxies` names those that are"
+    };
+    (settings.metrics_open == Open::Auto).then(|| {
+        format!(
+            "`metrics.open` is `auto`: loopback and private networks read /metrics without a token, unless the \
+             request shows a proxy that is not trusted ({proxies}); behind a proxy that adds no field set \
+             `metrics.open: never`"
+        )
+    })
 }
 
 fn problems(error: &SettingsError, form: Form) -> Outcome {

@@ -22,6 +22,7 @@ mod overload;
 mod placing;
 mod processors;
 mod tree;
+mod web;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -58,6 +59,7 @@ pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
 pub use placing::{Place, Verdict, Visitor};
 pub use tree::{Lag, TreeError};
+pub use web::{GetActions, MetricsOpen, Web};
 
 /// The settings that decide who may and what is shown; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,19 +104,10 @@ pub struct Config {
     pub location: String,
     /// The same.
     pub admin_contact: String,
-    /// True where `/metrics` asks for no token on loopback and private nets; `None` never asks.
+    /// Condition under which `/metrics` asks for no credential.
     pub metrics_open: MetricsOpen,
-}
-
-/// Who may read `/metrics` without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricsOpen {
-    /// Loopback and private networks.
-    Auto,
-    /// Everybody.
-    Always,
-    /// Nobody.
-    Never,
+    /// Rules for pages and administration tools.
+    pub web: Web,
 }
 
 /// See the module.

@@ -20,6 +20,7 @@ use super::stream::Rewound;
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
 use crate::control::Role;
+use crate::wire::forwarded::Forwarded;
 use crate::wire::head::{Method, Request};
 use crate::wire::response::Answer;
 
@@ -33,11 +34,15 @@ impl Edge {
             return None;
         }
         let origin = conn.origin(&request, self);
+        let trusted = self.is_trusted(conn.client.ip());
+        let forwarded = Forwarded::of(&request.headers, conn.client.ip(), trusted);
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let client = Client {
             address: origin.address,
             https: origin.https,
             local: false,
+            hosts: forwarded.hosts,
+            hidden: forwarded.hidden,
             connection,
         };
         // Only nodes ask many things in a row by hyper: no listener's request may come second there and find no

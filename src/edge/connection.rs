@@ -262,7 +262,7 @@ impl Edge {
         }
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
         self.config
             .load()
             .trusted_proxies

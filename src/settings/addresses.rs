@@ -2,8 +2,9 @@
 
 use url::Url;
 
+use super::choices::GetActions;
 use super::reader::Reader;
-use super::types::{Bind, Primary, Public};
+use super::types::{Bind, Primary, Public, Web};
 use super::values::{self, Read};
 
 /// Where a relayctl primary listens unless told otherwise.
@@ -20,6 +21,18 @@ pub(super) fn bind(reader: &mut Reader<'_>) -> Option<Bind> {
         bind.address = address;
     }
     Some(bind)
+}
+
+/// Names and methods under which the administration is reached.
+pub(super) fn web(reader: &mut Reader<'_>) -> Web {
+    let hosts = reader.get("hosts", |value| {
+        let items = values::list(value)?;
+        items.iter().map(|item| values::host_name(item)).collect()
+    });
+    Web {
+        hosts: hosts.unwrap_or_default(),
+        get_actions: reader.word("admin.get_actions", GetActions::All),
+    }
 }
 
 pub(super) fn public(reader: &mut Reader<'_>) -> Public {

@@ -127,6 +127,18 @@ choice! {
 }
 
 choice! {
+    /// Actions of the administration that a GET may do.
+    GetActions {
+        /// Each of them.
+        All = "all",
+        /// Titles only.
+        Titles = "titles",
+        /// None.
+        None = "none",
+    }
+}
+
+choice! {
     /// Level of the log.
     Level {
         /// Nothing.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::addresses::{bind, primary, public};
+use super::addresses::{bind, primary, public, web};
 use super::choices::{
     AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, SilenceAction, Strategy,
 };
@@ -67,6 +67,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
             .unwrap_or_default(),
         shoutcast: shoutcast(reader, bind)?,
         metrics_open: reader.word("metrics.open", Open::Auto),
+        web: web(reader),
         log: reader.word("log", Level::Info),
         log_format: reader.word("log_format", LogFormat::Text),
         access_log: access_log(reader),

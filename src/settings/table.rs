@@ -1,7 +1,8 @@
 //! The table of every setting, of old names, and of what the design names but nothing carries out yet.
 
 use super::choices::{
-    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, SilenceAction, Strategy,
+    AccessFormat, Backend, Engine, GetActions, Level, LogFormat, Mode, Open, Serve, SilenceAction,
+    Strategy,
 };
 use super::keys::{Field, Key, Kind, NotYet, Old, Preset};
 
@@ -149,7 +150,11 @@ pub const KEYS: &[Key] = keys! {
     "shoutcast.port", Integer { min: 0, max: 65_535 }, Unset("the data port and one"),
         "Port of Shoutcast v1 sources on a primary; 0 is off, as it is where the data port is free.";
     "metrics.open", Choice(Open::NAMES), Is("auto"),
-        "Whether metrics need no token: `auto` on loopback and private networks.";
+        "Whether metrics need no token: `auto` on loopback and private networks, unless the request comes by a proxy that is not in `trusted_proxies`.";
+    "hosts", List, Is(""),
+        "Names besides those of `public_url` under which browsers administer this node, such as `radio.lan` or `*.example.org`; addresses and `localhost` always count.";
+    "admin.get_actions", Choice(GetActions::NAMES), Is("all"),
+        "What a GET may do in the administration: `all` actions as in Icecast, `titles` only, which encoders set by GET, or `none`; a POST may do them all.";
     "log", Choice(Level::NAMES), Is("info"),
         "Level of the log on standard error.";
     "log_format", Choice(LogFormat::NAMES), Is("text"),

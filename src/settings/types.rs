@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use super::choices::{
-    AccessFormat, Backend, Engine, Level, LogFormat, Mode, Open, Serve, SilenceAction, Strategy,
+    AccessFormat, Backend, Engine, GetActions, Level, LogFormat, Mode, Open, Serve, SilenceAction,
+    Strategy,
 };
 pub use super::trees::{ForeignRelay, Mount};
 pub use super::values::Bind;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub shoutcast: Shoutcast,
     /// Whether metrics need no token.
     pub metrics_open: Open,
+    /// Rules for pages and administration tools.
+    pub web: Web,
     /// Level of the log.
     pub log: Level,
     /// Form of the log.
@@ -248,6 +251,15 @@ pub struct Shoutcast {
     pub mount: MountId,
     /// None is off, as it is where the data port is a free one.
     pub port: Option<u16>,
+}
+
+/// Rules for pages and administration tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Web {
+    /// Names of this node besides its public URLs, in lower case.
+    pub hosts: Vec<String>,
+    /// Actions that a GET may do.
+    pub get_actions: GetActions,
 }
 
 /// Lines about finished sessions.

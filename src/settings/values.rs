@@ -213,6 +213,21 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
         .map_err(|_| format!("`{text}` is no network: write it like `10.0.0.0/8`"))
 }
 
+/// A host's name in lower case, without a port; `*.` in front stands for the labels before it.
+pub(super) fn host_name(text: &str) -> Read<String> {
+    let wrong =
+        || format!("`{text}` is no name of a host: write it like `radio.lan` or `*.example.org`");
+    let (wildcard, name) = match text.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", text),
+    };
+    match url::Host::parse(name.trim_end_matches('.')) {
+        Ok(url::Host::Domain(name)) if !name.contains('*') => Ok(format!("{wildcard}{name}")),
+        Ok(address) if wildcard.is_empty() => Ok(address.to_string()),
+        _ => Err(wrong()),
+    }
+}
+
 /// `host:port` with a host that is a name or an address.
 pub(super) fn host_and_port(text: &str) -> Read<String> {
     let wrong = || format!("`{text}` is no `host:port`");

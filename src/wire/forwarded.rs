@@ -64,6 +64,67 @@ pub fn client_origin(
     origin
 }
 
+/// Fields besides `X-Forwarded-*` that proxies add.
+const OF_PROXIES: [&str; 8] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-relayctl-via",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-envoy-external-address",
+];
+
+/// What the proxies in front say besides the client's address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The names that the client asked for, as a trusted proxy says (`X-Forwarded-Host`, else `host=` of `Forwarded`).
+    pub hosts: Vec<String>,
+    /// True where a proxy stands in between that is not trusted, or that does not say for whom it asks: the address of
+    /// [`client_origin`] is then the proxy's own.
+    pub hidden: bool,
+}
+
+impl Forwarded {
+    /// Reads the fields of a request of `peer`, who is `trusted` or not.
+    pub fn of(headers: &Headers, peer: IpAddr, trusted: bool) -> Self {
+        let of_proxy = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name.starts_with("x-forwarded-") || OF_PROXIES.contains(&name.as_str())
+        };
+        if !headers.iter().any(|(name, _)| of_proxy(name)) {
+            return Self::default();
+        }
+        if !trusted {
+            return Self {
+                hosts: Vec::new(),
+                hidden: true,
+            };
+        }
+        let own = peer.to_canonical();
+        let client = hops(headers).last().and_then(|hop| hop.address);
+        let hosts: Vec<String> = items(headers, "x-forwarded-host")
+            .map(str::to_owned)
+            .collect();
+        let standard = || {
+            items(headers, "forwarded")
+                .filter_map(forwarded_host)
+                .collect()
+        };
+        Self {
+            hosts: if hosts.is_empty() { standard() } else { hosts },
+            hidden: client.is_none_or(|client| client == own),
+        }
+    }
+}
+
+fn forwarded_host(element: &str) -> Option<String> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let host = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("host"));
+    host.map(|(_, value)| value.trim().trim_matches('"').to_owned())
+}
+
 fn is_https(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("https")
 }
@@ -224,6 +285,51 @@ mod tests {
         );
         let both = [("Forwarded", "for=6.6.6.6"), ("X-Forwarded-For", "1.1.1.1")];
         assert_eq!(origin("10.0.0.1", false, &both).0, "1.1.1.1");
+    }
+
+    #[test]
+    fn a_proxy_shows_by_its_fields() {
+        let of = |trusted, fields: &[(&str, &str)]| {
+            let mut headers = Headers::new();
+            for (name, value) in fields {
+                assert!(headers.push(*name, value));
+            }
+            let told = Forwarded::of(&headers, "10.0.0.1".parse().unwrap(), trusted);
+            (told.hidden, told.hosts.join(" "))
+        };
+        let none = |hidden| (hidden, String::new());
+        assert_eq!(
+            of(false, &[("Host", "a"), ("X-Playback-Session-Id", "1")]),
+            none(false)
+        );
+        for name in [
+            "X-Forwarded-For",
+            "x-forwarded-proto",
+            "X-Forwarded-Anything",
+            "Forwarded",
+            "Via",
+            "X-Real-IP",
+        ] {
+            assert_eq!(of(false, &[(name, "1.1.1.1")]), none(true), "{name}");
+        }
+        let client = ("X-Forwarded-For", "1.1.1.1");
+        assert_eq!(of(true, &[client]), none(false));
+        for vague in ["unknown", "", "10.0.0.1"] {
+            assert_eq!(
+                of(true, &[("X-Forwarded-For", vague)]),
+                none(true),
+                "{vague}"
+            );
+        }
+        assert_eq!(of(true, &[("Via", "1.1 proxy")]), none(true));
+        let host = ("X-Forwarded-Host", "a.example, b.example:81");
+        assert_eq!(
+            of(true, &[client, host]),
+            (false, "a.example b.example:81".into())
+        );
+        assert_eq!(of(false, &[client, host]), none(true));
+        let standard = ("Forwarded", "for=1.1.1.1;Host=\"a.example\";proto=https");
+        assert_eq!(of(true, &[standard]), (false, "a.example".into()));
     }
 
     proptest! {

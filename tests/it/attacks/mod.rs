@@ -5,6 +5,8 @@
 //! lost a byte or `/healthz` went unanswered, and prints the longest gap and the peaks of memory and descriptors.
 
 mod access_log;
+mod browser;
 mod disk;
 mod heads;
 mod local;
+mod rebinding;

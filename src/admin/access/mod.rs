@@ -1,4 +1,10 @@
-//! Who may what, before anything is done.
+//! Credentials and origins of requests, judged before anything is done.
+
+mod browser;
+mod confirm;
+mod guard;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,6 +23,7 @@ use crate::control::{Control, MetricsOpen};
 use crate::telemetry::refuse;
 use crate::wire::basic::Credentials;
 use crate::wire::headers::Headers;
+pub(super) use guard::guard;
 
 /// Who asks, by what it shows.
 #[derive(Debug, Clone)]
@@ -24,8 +31,6 @@ pub(super) struct Caller {
     client: Client,
     credentials: Credentials,
     host: Option<String>,
-    /// A browser sent it on behalf of another site.
-    foreign_site: bool,
 }
 
 impl Caller {
@@ -34,22 +39,23 @@ impl Caller {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             https: false,
             local: false,
+            hosts: Vec::new(),
+            hidden: false,
             connection: 0,
         };
         let client = parts.extensions.get::<Client>().cloned();
-        let mut fields = Headers::new();
-        if let Some(value) = text_of(&parts.headers, AUTHORIZATION.as_str()) {
-            fields.push("Authorization", value);
-        }
-        let site = text_of(&parts.headers, "sec-fetch-site");
         Self {
             client: client.unwrap_or(nobody),
-            credentials: Credentials::of(&fields),
+            credentials: credentials_of(&parts.headers),
             host: text_of(&parts.headers, HOST.as_str())
                 .filter(|host| is_authority(host))
                 .map(str::to_owned),
-            foreign_site: site == Some("cross-site"),
         }
+    }
+
+    /// True where the header has `Authorization: Bearer`.
+    fn shows_bearer(headers: &HeaderMap) -> bool {
+        matches!(credentials_of(headers), Credentials::Bearer(_))
     }
 
     /// What it may, if anything.
@@ -101,7 +107,7 @@ impl Caller {
     pub fn may_measure(&self, control: &Control) -> bool {
         let open = match control.config().metrics_open {
             MetricsOpen::Always => true,
-            MetricsOpen::Auto => is_near(self.client.address),
+            MetricsOpen::Auto => !self.client.hidden && is_near(self.client.address),
             MetricsOpen::Never => false,
         };
         open || self.scope(control).is_some()
@@ -142,12 +148,6 @@ impl Caller {
     }
 
     fn demand(&self, control: &Control, path: &str, scope: Scope) -> Result<(), Box<Response>> {
-        if self.foreign_site && !self.client.local {
-            refuse("foreign_site");
-            let hint = "open the address itself; nothing was done";
-            let error = "a page of another site sent this with your browser's credentials";
-            return Err(said(path, StatusCode::FORBIDDEN, error, hint).into());
-        }
         match self.scope(control) {
             Some(own) if own.opens(scope) => Ok(()),
             Some(_) => {
@@ -167,6 +167,14 @@ fn said(path: &str, status: StatusCode, error: &str, hint: &str) -> Response {
         return api::Error::new(status, error, hint).into_response();
     }
     (status, format!("{error}: {hint}\n")).into_response()
+}
+
+fn credentials_of(headers: &HeaderMap) -> Credentials {
+    let mut fields = Headers::new();
+    if let Some(value) = text_of(headers, AUTHORIZATION.as_str()) {
+        fields.push("Authorization", value);
+    }
+    Credentials::of(&fields)
 }
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -224,7 +232,7 @@ impl FromRequestParts<Arc<Control>> for Admin {
 }
 
 #[cfg(test)]
-mod tests {
+mod own_tests {
     use super::*;
 
     #[test]
