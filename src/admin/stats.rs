@@ -241,11 +241,12 @@ impl Stats {
 
     /// `/admin/stats`.
     pub fn xml(&self) -> String {
-        let listeners: u64 = self.sources.iter().map(|s| s.listeners).sum();
+        let listeners = self.sources.iter().map(|s| s.listeners);
+        let listeners = listeners.fold(0_u64, u64::saturating_add);
         let connected = self.sources.iter().filter(|s| s.connected).count();
         Xml::document("icestats", |xml| {
             xml.text("admin", &self.admin);
-            xml.text("clients", listeners + connected as u64);
+            xml.text("clients", listeners.saturating_add(connected as u64));
             xml.text("host", &self.host);
             xml.text("listener_connections", self.sessions);
             xml.text("listeners", listeners);

@@ -89,6 +89,11 @@ impl Agent {
             .client
             .post("/cluster/v1/beat", &self.client.credential(), &beat)
             .await;
+        let answer = answer.and_then(|answer: BeatAnswer| {
+            let checked = answer.check();
+            checked.map_err(|error| self.client.strange(&error.to_string()))?;
+            Ok(answer)
+        });
         if answer.is_ok() {
             self.control.acknowledged(&confirmed);
             if let Some(told) = told {

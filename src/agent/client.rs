@@ -141,6 +141,14 @@ impl Client {
         })
     }
 
+    /// An answer of the primary that breaks a bound.
+    pub fn strange(&self, why: &str) -> AskError {
+        AskError::Foreign {
+            url: self.url("/cluster/v1/beat"),
+            why: why.to_owned(),
+        }
+    }
+
     /// Opens the feed.
     pub async fn feed(&self) -> Result<reqwest::Response, AskError> {
         let url = self.url("/cluster/v1/feed");

@@ -117,7 +117,9 @@ impl Agent {
             .client
             .post("/cluster/v1/join", &self.config.token, &request)
             .await;
-        asked.map_err(|error| self.explain(&error))
+        let answer: JoinAnswer = asked.map_err(|error| self.explain(&error))?;
+        answer.check().map_err(|error| error.to_string())?;
+        Ok(answer)
     }
 
     /// In clear the token travels only among friends, unless the operator says so.

@@ -163,6 +163,7 @@ impl Agent {
         let cancel = self.shutdown.child_token();
         let parents = watch::Sender::new(self.parents(mount));
         let control = Arc::clone(&self.control);
+        let (judge, judged) = (Arc::clone(&self.control), mount.clone());
         let pull = pull::Pull {
             engine: Arc::clone(&self.control.engine),
             connector: self.connector.clone(),
@@ -171,6 +172,7 @@ impl Agent {
             own: self.control.identity.id.clone(),
             pace: pull::Pace::default(),
             mark: Arc::new(move || control.child_token()),
+            latest: Arc::new(move || judge.latest_epoch(&judged)),
         };
         let pulling = pull.run(parents.subscribe(), cancel.clone());
         Pull {

@@ -204,6 +204,7 @@ pub(super) fn edge(settings: &Settings, descriptors: u64) -> edge::Config {
 pub(super) fn table(settings: &Settings) -> table::Config {
     table::Config {
         forget: settings.forget,
+        max_weight: settings.cluster.max_weight,
         ..table::Config::default()
     }
 }

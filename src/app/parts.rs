@@ -18,6 +18,7 @@ use crate::settings::secrets::Secrets;
 use crate::settings::types::Settings;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::{AccessLog, Opened};
+use crate::wire::bounds::Clock;
 use crate::wire::message::PublicUrls;
 use crate::wire::tls::Certificate;
 
@@ -100,7 +101,23 @@ pub(super) fn open_access_log(settings: &Settings) -> anyhow::Result<AccessLog> 
     AccessLog::start(opened, format).context("cannot start the access log's thread")
 }
 
+/// The highest epoch of the node's earlier processes. One more than a day ahead of the clock is left out, and
+/// overwritten with the next: kept, it would be below every later one, and each restart would silence the relays.
 pub(super) fn persisted_epoch(data_dir: &DataDir) -> Epoch {
     let text = data_dir.read(EPOCH_FILE).ok().flatten().unwrap_or_default();
-    Epoch(String::from_utf8_lossy(&text).trim().parse().unwrap_or(0))
+    let epoch = Epoch(String::from_utf8_lossy(&text).trim().parse().unwrap_or(0));
+    let clock = Clock {
+        unix_millis: unix_millis(),
+        stamped: Epoch(0),
+    };
+    if epoch <= clock.latest_epoch() {
+        return epoch;
+    }
+    let now = Epoch(clock.unix_millis);
+    tracing::warn!(
+        %epoch, %now,
+        "`{EPOCH_FILE}` in the data directory is more than a day ahead of this machine's clock: left out; if the clock \
+         is behind, set it and restart this node"
+    );
+    now
 }

@@ -84,6 +84,7 @@ impl Reloads {
             certificate,
             descriptors,
         ));
+        node.control.reconfigure_table(configs::table(&new));
         node.control.accept_tokens([secrets.join]);
         node.edge.reconfigure(configs::edge(&new, descriptors));
         node.edge.set_tls(server);

@@ -47,7 +47,9 @@ impl Bucket {
     pub fn next_at(&self, now: Instant) -> Instant {
         let missing = (1.0 - self.level(now)).max(0.0);
         // A nanosecond more, so that rounding never wakes anybody in vain.
-        now + Duration::from_secs_f64(missing / self.rate) + Duration::from_nanos(1)
+        let wait = Duration::from_secs_f64(missing / self.rate);
+        let wait = wait.saturating_add(Duration::from_nanos(1));
+        now.checked_add(wait).unwrap_or(now)
     }
 
     /// One went there. Below zero it goes for those who were promised the place before, by a second's

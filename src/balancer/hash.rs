@@ -37,7 +37,7 @@ pub struct Folded(u64);
 
 impl Folded {
     fn fold(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word) * u128::from(FACTOR);
+        let wide = u128::from(self.0 ^ word).wrapping_mul(u128::from(FACTOR));
         self.0 = (wide >> 64) as u64 ^ wide as u64;
     }
 }

@@ -54,7 +54,8 @@ pub fn without_token(target: &str) -> Cow<'_, str> {
 
 /// `base` + mount + query of `target` without its token + the new token.
 pub fn location(base: &str, mount: &MountId, target: &str, token: Option<&str>) -> String {
-    let mut text = String::with_capacity(base.len() + target.len() + 80);
+    let mut text =
+        String::with_capacity(base.len().saturating_add(target.len()).saturating_add(80));
     text.push_str(base.trim_end_matches('/'));
     text.extend(utf8_percent_encode(mount.path(), PATH));
     let mut separator = '?';

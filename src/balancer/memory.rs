@@ -31,7 +31,7 @@ struct Trace {
 
 fn age(at: Moment, now: Moment) -> Option<Duration> {
     let steps = now.saturating_sub(at);
-    (at != 0).then(|| Duration::from_millis(u64::from(steps) * STEP as u64))
+    (at != 0).then(|| Duration::from_millis(u64::from(steps).saturating_mul(STEP as u64)))
 }
 
 impl Trace {
@@ -116,7 +116,7 @@ impl Memory {
 
     fn since_start(&self, now: Instant) -> Moment {
         let passed = now.saturating_duration_since(self.start.unwrap_or(now));
-        u32::try_from(passed.as_millis() / STEP + 1).unwrap_or(u32::MAX)
+        u32::try_from((passed.as_millis() / STEP).saturating_add(1)).unwrap_or(u32::MAX)
     }
 
     fn trace(&mut self, listener: u64, now: Moment) -> &mut Trace {

@@ -8,6 +8,10 @@
 //! Must never: open a socket, wait, read a clock or draw randomness. Neighbours: `cluster` (the snapshot
 //! and the keys), `edge` (asks and carries out), `admin` (lists the picks), `app` (passes beats and ticks).
 
+// Numbers of other nodes are added here: a sum that could wrap does not compile. (Overflow checks in release builds
+// would end the node instead, and they hold for a whole crate, the fan-out included.)
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod bucket;
 pub mod decision;
 pub mod hash;

@@ -52,7 +52,7 @@ pub struct Candidate {
 impl Candidate {
     /// What its load would be, for its weight.
     pub fn score(&self) -> f64 {
-        (self.load + 1) as f64 / self.weight
+        self.load.saturating_add(1) as f64 / self.weight
     }
 
     /// What its bits would be, for its weight.
@@ -62,7 +62,7 @@ impl Candidate {
 
     /// A reservation more leads to it.
     pub(super) fn reserve_one(&mut self) {
-        self.load += 1;
+        self.load = self.load.saturating_add(1);
         self.bits = self.bits.saturating_add(self.newcomer);
     }
 
@@ -160,7 +160,7 @@ impl Ledger {
     /// A node reports. From then on its counts here are believed, not those in the snapshot: they fit the
     /// reservations that were confirmed with them.
     pub fn report(&mut self, node: &NodeId, listeners: u64, bits: u64) {
-        self.changes += 1;
+        self.changes = self.changes.wrapping_add(1);
         let place = self.place(node);
         if let Some(account) = self.accounts.get_mut(place) {
             account.count = Some(Count { listeners, bits });
@@ -169,7 +169,7 @@ impl Ledger {
 
     /// A newcomer goes to the node whose account stands there.
     pub(super) fn take(&mut self, place: usize, now: Instant) {
-        self.changes += 1;
+        self.changes = self.changes.wrapping_add(1);
         let account = self.accounts.get_mut(place);
         if let Some(bucket) = account.and_then(|account| account.bucket.as_mut()) {
             bucket.take(now);
@@ -194,7 +194,7 @@ impl Ledger {
 
     /// The node is no more.
     pub fn forget(&mut self, node: &NodeId) {
-        self.changes += 1;
+        self.changes = self.changes.wrapping_add(1);
         if let Some(place) = self.places.remove(node) {
             self.accounts.try_remove(place);
         }
@@ -266,7 +266,7 @@ fn room(
         0 => TYPICAL_BITRATE,
         bits => bits,
     };
-    let load = count.listeners + tally.reserved;
+    let load = count.listeners.saturating_add(tally.reserved);
     let bits = count.bits.saturating_add(tally.bits);
     let capacity = capacity(node, count.listeners, newcomer);
     let full_weight = f64::from(node.weight.max(1));
@@ -293,15 +293,16 @@ pub fn capacity(node: &NodeView, listeners: u64, bitrate: u64) -> u64 {
         let room = free.saturating_sub(SPARE_DESCRIPTORS);
         capacity = capacity.min(listeners.saturating_add(room));
     }
-    if node.limits.max_bandwidth > 0 && bitrate > 0 {
-        capacity = capacity.min(node.limits.max_bandwidth / bitrate);
+    let by_rate = node.limits.max_bandwidth.checked_div(bitrate);
+    match by_rate {
+        Some(most) if node.limits.max_bandwidth > 0 => capacity.min(most),
+        _ => capacity,
     }
-    capacity
 }
 
 /// Of its places a node keeps one in twenty for those who were promised one, and for the worst times.
 pub fn soft_cap(max_listeners: u64) -> u64 {
-    max_listeners - max_listeners / 20
+    max_listeners.saturating_sub(max_listeners / 20)
 }
 
 impl Want<'_> {

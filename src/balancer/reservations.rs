@@ -64,7 +64,7 @@ impl Tally {
     fn ended(&mut self, came: bool) {
         let event = if came { 0.0 } else { 1.0 };
         self.no_show += (event - self.no_show) * NO_SHOW_SHARE;
-        self.ended += 1;
+        self.ended = self.ended.saturating_add(1);
     }
 }
 
@@ -148,14 +148,14 @@ impl Reservations {
         }
         let sequence = self.next_sequence();
         if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
-            tally.reserved += 1;
+            tally.reserved = tally.reserved.saturating_add(1);
             tally.bits = tally.bits.saturating_add(reservation.bits);
         }
         if !self.was_found(reservation.client, reservation.issued) {
             self.again.put(reservation.client, sequence);
         }
         self.line.push_back(Some(reservation));
-        self.open += 1;
+        self.open = self.open.saturating_add(1);
         sequence
     }
 
@@ -206,7 +206,7 @@ impl Reservations {
             .collect();
         let is_settled = |r: &Reservation| {
             let at = reports.get(&r.tally);
-            !r.confirms && at.is_some_and(|at| r.issued + SETTLED <= *at)
+            !r.confirms && at.is_some_and(|at| at.checked_duration_since(r.issued) >= Some(SETTLED))
         };
         self.close_all(is_settled);
     }
@@ -271,8 +271,8 @@ impl Reservations {
     fn close(&mut self, sequence: u64) -> Option<Reservation> {
         let place = self.place_in_line(sequence)?;
         let reservation = self.line.get_mut(place)?.take()?;
-        self.open -= 1;
-        self.closed += 1;
+        self.open = self.open.saturating_sub(1);
+        self.closed = self.closed.wrapping_add(1);
         while let Some(None) = self.line.front() {
             self.line.pop_front();
             self.first = self.first.wrapping_add(1);

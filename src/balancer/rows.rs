@@ -64,7 +64,8 @@ impl Row {
 }
 
 fn bit(tier: Tier, panic: bool) -> u8 {
-    1 << (tier as u8 * 2 + u8::from(panic))
+    let place = (tier as u8) << 1 | u8::from(panic);
+    1_u8.wrapping_shl(place.into())
 }
 
 /// All nodes, with one mount in mind, in the order of the snapshot.

@@ -223,7 +223,7 @@ impl Balancer {
             issuer: node_hash(&turn.own.id),
             relay: node_hash(&node.id),
             sequence,
-            hops: known.hops.max(turn.hops + 1),
+            hops: known.hops.max(turn.hops.saturating_add(1)),
             expires: known.expires,
         };
         self.answer(node, &token, Reason::Again, turn)
@@ -277,7 +277,9 @@ impl Balancer {
 
     /// The strategy that was set, unless its counts are too old or not ours alone.
     fn strategy(&self, turn: &Turn<'_>, rows: &Rows) -> Strategy {
-        let late = |at: Instant| turn.ask.now.saturating_duration_since(at) > self.config.beat * 3;
+        let late = |at: Instant| {
+            turn.ask.now.saturating_duration_since(at) > self.config.beat.saturating_mul(3)
+        };
         let stale = rows.newest_report.is_none_or(late);
         match self.config.strategy {
             Strategy::LeastConn if stale || turn.own.role == NodeRole::Relay => Strategy::P2c,
@@ -305,13 +307,14 @@ impl Balancer {
 
     fn redirect(&mut self, chosen: &Candidate, reason: Reason, turn: &Turn<'_>) -> Decision {
         let (ask, node) = (turn.ask, &chosen.node);
-        let expires = (ask.unix_millis + TTL.as_millis() as u64).div_ceil(1_000);
+        let expires = ask.unix_millis.saturating_add(TTL.as_millis() as u64);
+        let expires = expires.div_ceil(1_000);
         let expires = u32::try_from(expires).unwrap_or(u32::MAX);
         let mut token = Token {
             issuer: node_hash(&turn.own.id),
             relay: node_hash(&node.id),
             sequence: 0,
-            hops: turn.hops + 1,
+            hops: turn.hops.saturating_add(1),
             expires,
         };
         if ask.reserves {

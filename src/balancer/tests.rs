@@ -1,4 +1,5 @@
 mod admission;
+mod extremes;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

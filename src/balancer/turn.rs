@@ -98,7 +98,7 @@ impl Turn<'_> {
         let more = self.draw.clone().below(u64::from(RETRY_SPREAD) + 1);
         Decision::Refuse {
             status: 503,
-            retry_after: RETRY_FLOOR + u32::try_from(more).unwrap_or(0),
+            retry_after: RETRY_FLOOR.saturating_add(u32::try_from(more).unwrap_or(0)),
             reason,
         }
     }

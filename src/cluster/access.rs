@@ -275,8 +275,8 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    for (byte, at) in bytes.iter_mut().zip((0_usize..64).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at.saturating_add(2))?, 16).ok()?;
     }
     Some(bytes)
 }

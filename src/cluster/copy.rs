@@ -9,10 +9,7 @@ use std::time::Instant;
 
 use super::snapshot::{NodeView, Snapshot};
 use crate::base::ids::NodeId;
-use crate::wire::message::{FeedLine, NodeRow};
-
-/// Most rows that a relay keeps, whatever the feed says.
-pub const MAX_ROWS: usize = 10_000;
+use crate::wire::message::{FeedLine, MAX_ROWS, NodeRow};
 
 /// The rows.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +60,7 @@ impl TableCopy {
             self.complete = true;
         }
         for row in rows {
-            if row.public_urls.check().is_err() || self.nodes.len() >= MAX_ROWS {
+            if row.check().is_err() || self.nodes.len() >= MAX_ROWS {
                 continue;
             }
             let view = NodeView::from_row(row, now);

@@ -241,7 +241,12 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     text.as_bytes()
         .chunks_exact(2)
         .map(|pair| match pair {
-            [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+            [high, low] => u8::try_from(
+                digit(*high)?
+                    .saturating_mul(16)
+                    .saturating_add(digit(*low)?),
+            )
+            .ok(),
             _ => None,
         })
         .collect()

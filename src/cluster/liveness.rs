@@ -42,12 +42,14 @@ impl Default for Pace {
 impl Pace {
     /// Silence that makes a suspect.
     pub fn suspect(&self) -> Duration {
-        (self.beat * self.missed).mul_f64(JITTER)
+        self.beat.saturating_mul(self.missed).mul_f64(JITTER)
     }
 
     fn longest_rise(&self) -> u32 {
-        let beats = self.rise_cap.as_millis() / self.beat.as_millis().max(1);
-        u32::try_from(beats).unwrap_or(u32::MAX).max(self.rise)
+        let beats = self.rise_cap.as_millis().checked_div(self.beat.as_millis());
+        u32::try_from(beats.unwrap_or(0))
+            .unwrap_or(u32::MAX)
+            .max(self.rise)
     }
 }
 

@@ -8,6 +8,10 @@
 //! messages come in, effects and plain data go out. Neighbours: `wire::message` (the shapes), `balancer`
 //! (reads the snapshot), `admin` (serves the protocol), `app` (runs the effects, keeps the data).
 
+// Numbers of other nodes are added here: a sum that could wrap does not compile. (Overflow checks in release builds
+// would end the node instead, and they hold for a whole crate, the fan-out included.)
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod access;
 pub mod copy;
 pub mod keys;

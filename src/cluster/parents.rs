@@ -216,10 +216,12 @@ fn rank(seeker: &Seeker<'_>, snapshot: &Snapshot, node: &NodeView) -> Option<Ran
     };
     let depth = match seeker.front && is_primary {
         true => HEAD_OF_FRONTS,
-        false => way.map_or(MAX_DEPTH, |way| way.len() - 1),
+        false => way.map_or(MAX_DEPTH, |way| way.len().saturating_sub(1)),
     };
     let far = !seeker.region.is_empty() && !node.region.is_empty() && node.region != seeker.region;
-    let cost = u32::try_from(depth).unwrap_or(u32::MAX) * COST.0 + u32::from(far) * COST.1;
+    let steps = u32::try_from(depth).unwrap_or(u32::MAX);
+    let cost = steps.saturating_mul(COST.0);
+    let cost = cost.saturating_add(u32::from(far).saturating_mul(COST.1));
     Some(Rank {
         tier,
         cost,
@@ -247,7 +249,7 @@ fn better(current: &NodeId, ranked: &[(Rank, &NodeView)]) -> Option<NodeId> {
     let (mine, node) = ranked.iter().find(|(_, node)| node.id == *current)?;
     let (best, candidate) = ranked.iter().find(|(_, node)| node.id != *current)?;
     let leaves = node.state == State::Draining;
-    let nearer = mine.tier != DOUBTFUL && best.cost + COST.0 <= mine.cost;
+    let nearer = mine.tier != DOUBTFUL && best.cost.saturating_add(COST.0) <= mine.cost;
     (best.tier == WILLING && (leaves || nearer)).then(|| candidate.id.clone())
 }
 

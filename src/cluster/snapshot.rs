@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::wire::message::{
-    Capabilities, Limits, MountRow, MountState, NodeName, NodeRole, NodeRow, PublicUrls,
+    Capabilities, Limits, MountRow, MountState, NodeName, NodeRole, NodeRow, PublicUrls, WEIGHTS,
 };
 
 /// What a node is good for.
@@ -152,7 +152,8 @@ impl NodeView {
 
     /// How long its process runs.
     pub fn uptime_at(&self, now: Instant) -> Duration {
-        self.uptime + now.saturating_duration_since(self.reported)
+        self.uptime
+            .saturating_add(now.saturating_duration_since(self.reported))
     }
 
     /// True if a listener of `mount` gets audio there.
@@ -241,8 +242,8 @@ impl NodeView {
             incarnation: 0,
             public_urls: row.public_urls,
             version: row.version,
-            weight: row.weight.clamp(1, 1_000),
-            limits: row.limits,
+            weight: row.weight.clamp(WEIGHTS.0, WEIGHTS.2),
+            limits: row.limits.bounded(),
             capabilities: row.capabilities,
             listeners: row.listeners,
             descriptors_left: row.descriptors_left,
@@ -307,8 +308,8 @@ impl Snapshot {
     pub fn totals(&self) -> Totals {
         let live = self.nodes.iter().filter(|node| node.state != State::Dead);
         live.fold(Totals::default(), |sum, node| Totals {
-            nodes: sum.nodes + 1,
-            listeners: sum.listeners + node.listeners,
+            nodes: sum.nodes.saturating_add(1),
+            listeners: sum.listeners.saturating_add(node.listeners),
         })
     }
 

@@ -200,7 +200,9 @@ fn remaining(
         return Some(Duration::ZERO);
     }
     let gone = at_start.saturating_sub(left);
-    let by_pace = (gone > 0).then(|| passed.mul_f64(left as f64 / gone as f64));
+    let seconds = (gone > 0).then(|| passed.as_secs_f64() * (left as f64 / gone as f64));
+    // A pace that ends beyond every clock is none.
+    let by_pace = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let by_spread = spread.map(|spread| spread.saturating_sub(passed));
     match (by_pace, by_spread) {
         (Some(pace), Some(spread)) => Some(pace.min(spread)),

@@ -127,12 +127,13 @@ impl Control {
     /// This node's own limits.
     pub fn limits(&self) -> Limits {
         let config = self.config.load();
-        Limits {
+        let limits = Limits {
             max_listeners: config.max_listeners,
             max_bandwidth: config.max_bandwidth,
             max_children: config.max_children,
             max_cpu: config.max_cpu,
-        }
+        };
+        limits.bounded()
     }
 
     fn own_mounts(&self) -> Vec<MountBeat> {

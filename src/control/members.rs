@@ -12,6 +12,7 @@ use crate::cluster::keys::CredentialError;
 use crate::cluster::snapshot::State;
 use crate::cluster::table::{Effect, Event, Probe, Refusal, refusal};
 use crate::engine::Mount;
+use crate::wire::bounds::Clock;
 use crate::wire::message::{
     self, Beat, BeatAnswer, FeedLine, Happening, JoinAnswer, JoinRequest, MessageError, MountInfo,
     MountState, NodeState, ProbeResult,
@@ -95,7 +96,7 @@ impl Control {
         seen: IpAddr,
     ) -> Result<JoinRequest, MemberError> {
         self.only_primary()?;
-        request.check()?;
+        request.check(&self.clock())?;
         self.use_token(token, &request.id).await?;
         if request.public_urls.is_empty() {
             let address = SocketAddr::new(seen, request.data_port);
@@ -151,10 +152,7 @@ impl Control {
         if id != beat.id {
             return Err(MemberError::Foreign(id));
         }
-        beat.check()?;
-        for mount in &beat.mounts {
-            self.engine.epochs().raise(mount.epoch);
-        }
+        beat.check(&self.clock())?;
         if beat.public_urls.is_empty() {
             beat.public_urls.http =
                 Some(format!("http://{}", SocketAddr::new(seen, beat.data_port)));
@@ -165,6 +163,9 @@ impl Control {
             seen,
             connection: connection.unwrap_or(u64::MAX),
         })?;
+        for mount in &beat.mounts {
+            self.engine.epochs().raise(mount.epoch);
+        }
         if let Some(connection) = connection {
             self.connections().insert(connection, id.clone());
         }
@@ -251,6 +252,14 @@ impl Control {
             headers: content.headers.clone(),
             fallback_override: fallback.as_ref().is_none_or(|fallback| fallback.returns),
             fallback: fallback.map(|fallback| fallback.mount),
+        }
+    }
+
+    /// By which the times in a relay's message are judged.
+    fn clock(&self) -> Clock {
+        Clock {
+            unix_millis: unix_millis(),
+            stamped: self.engine.epochs().stamped(),
         }
     }
 

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::Control;
-use crate::base::ids::{MountId, NodeId};
+use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
 use crate::cluster::keys::KeyRing;
 use crate::engine::Fallback;
+use crate::wire::bounds::Clock;
 use crate::wire::message::{FeedLine, JoinAnswer, MountInfo, PublicUrls};
 
 /// What the primary's list says of fallbacks.
@@ -79,6 +80,11 @@ impl Control {
             .heard_at
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        if let Err(error) = line.check() {
+            crate::telemetry::refuse("bad_message");
+            tracing::debug!(%error, "a line of the primary's feed is left out");
+            return;
+        }
         match line {
             FeedLine::Keys { keys, .. } => self.take_keys(&keys),
             FeedLine::Mounts {
@@ -131,6 +137,18 @@ impl Control {
     /// The cluster's clock: the primary's, in milliseconds since 1970.
     pub fn cluster_millis(&self) -> u64 {
         unix_millis().saturating_add_signed(self.clock_ahead.load(Ordering::Relaxed))
+    }
+
+    /// The highest epoch of `mount` that a parent may claim: a day ahead of the primary's clock, or what the primary
+    /// says itself.
+    pub fn latest_epoch(&self, mount: &MountId) -> Epoch {
+        let carried = self.carried.borrow();
+        let told = carried.iter().find(|info| info.mount == *mount);
+        let clock = Clock {
+            unix_millis: self.cluster_millis(),
+            stamped: told.map(|info| info.epoch).unwrap_or_default(),
+        };
+        clock.latest_epoch()
     }
 
     /// Where the origin is: sources and titles that land here are carried there.

@@ -335,6 +335,11 @@ impl Control {
         self.config.store(Arc::new(config));
     }
 
+    /// The table judges by other settings from now on.
+    pub fn reconfigure_table(&self, config: crate::cluster::table::Config) {
+        self.table().set_config(config);
+    }
+
     /// True if `password` may feed `mount` (and set its titles).
     pub fn may_feed(&self, mount: &MountId, password: &str) -> bool {
         let config = self.config.load();

@@ -64,6 +64,8 @@ impl Config {
 #[derive(Debug, Default)]
 pub struct EpochClock {
     last: AtomicU64,
+    /// The highest one that was made here.
+    stamped: AtomicU64,
 }
 
 impl EpochClock {
@@ -74,7 +76,14 @@ impl EpochClock {
         let before = self
             .last
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
-        Epoch(now.max(before.unwrap_or_default().saturating_add(1)))
+        let epoch = now.max(before.unwrap_or_default().saturating_add(1));
+        self.stamped.fetch_max(epoch, Ordering::AcqRel);
+        Epoch(epoch)
+    }
+
+    /// The highest epoch that was made here, 0 before the first. Reports of others do not move it.
+    pub fn stamped(&self) -> Epoch {
+        Epoch(self.stamped.load(Ordering::Acquire))
     }
 
     /// Takes note of an epoch that somebody reported or that was persisted.

@@ -9,8 +9,8 @@ use super::choices::{
 use super::reader::Reader;
 use super::trees;
 use super::types::{
-    AccessLog, AccessTarget, Audio, Bind, Engines, Fanout, Given, Haproxy, Icecast, Kubernetes,
-    Limits, Pull, Render, Settings, Shoutcast, Station, TlsFiles,
+    AccessLog, AccessTarget, Audio, Bind, Cluster, Engines, Fanout, Given, Haproxy, Icecast,
+    Kubernetes, Limits, Pull, Render, Settings, Shoutcast, Station, TlsFiles,
 };
 use super::values::{self, Read};
 use crate::base::ids::MountId;
@@ -51,6 +51,9 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         engine,
         engines: engines(reader),
         forget: reader.duration("forget"),
+        cluster: Cluster {
+            max_weight: reader.number("cluster.max_weight").unwrap_or(1_000),
+        },
         grace: reader.duration("grace"),
         mounts,
         fallback,

@@ -85,6 +85,8 @@ pub const KEYS: &[Key] = keys! {
         "Password of the administration of the `external` server; the user is `admin`.";
     "forget", Duration, Is("10m"),
         "Time after which a dead node leaves table, metrics and totals.";
+    "cluster.max_weight", Integer { min: 1, max: 1_000 }, Is("1000"),
+        "On a primary: heaviest `weight` that a relay gets, whatever it says of itself.";
 
     "grace", Duration, Is("5s"),
         "Time that listeners have to leave after SIGTERM: they are closed evenly over it. In Kubernetes a little less than `terminationGracePeriodSeconds`.";

@@ -51,6 +51,8 @@ pub struct Settings {
     pub engines: Engines,
     /// When a dead node leaves the table.
     pub forget: Duration,
+    /// How a primary treats the nodes that join it.
+    pub cluster: Cluster,
     /// Time that listeners have to leave at the end.
     pub grace: Duration,
     /// Mounts with settings of their own.
@@ -168,6 +170,13 @@ pub struct Given {
     pub admin: Option<Secret>,
     /// User `relay`.
     pub relay: Option<Secret>,
+}
+
+/// How a primary treats the nodes that join it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Heaviest weight of a relay.
+    pub max_weight: u32,
 }
 
 /// What a node takes at most.

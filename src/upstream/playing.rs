@@ -162,8 +162,10 @@ impl<'a> Playing<'a> {
             _ if self.held.is_empty() => return Err(self.failed("sent audio before its head")),
             Frame::Position {
                 epoch, live_edge, ..
-            } => Some((Epoch(*epoch), *live_edge)),
-            Frame::Data { offset, bytes } => Some((self.epoch, offset + bytes.len() as u64)),
+            } => Some((self.believed(*epoch)?, *live_edge)),
+            Frame::Data { offset, bytes } => {
+                Some((self.epoch, offset.saturating_add(bytes.len() as u64)))
+            }
             _ => None,
         };
         if let Some((epoch, offset)) = edge {
@@ -231,7 +233,8 @@ impl<'a> Playing<'a> {
                 starved_millis,
             } => {
                 let lag = memory.freshness.lag(Instant::now());
-                self.position(Epoch(epoch), live_edge, starved_millis, lag);
+                let epoch = self.believed(epoch)?;
+                self.position(epoch, live_edge, starved_millis, lag);
             }
             Frame::End { reason } => return Err(self.ended(reason)),
         }
@@ -249,13 +252,22 @@ impl<'a> Playing<'a> {
         if head.path.iter().any(|node| node == self.pull.own.as_str()) {
             return Err(self.failed("has the mount through this very node"));
         }
-        let epoch = Epoch(head.epoch);
+        let epoch = self.believed(head.epoch)?;
         let ours = self.pull.position();
         if epoch != Epoch(0) && ours.is_some_and(|ours| epoch < ours.epoch) {
             return Err(self.failed("is still at an earlier epoch"));
         }
         (self.epoch, self.depth) = (epoch, head.path.len());
         Ok(())
+    }
+
+    /// An epoch that the parent claims. One far ahead of the clock would outlive every honest one: believed, it would
+    /// make this node take all later audio for old.
+    fn believed(&self, epoch: u64) -> Result<Epoch, Left> {
+        if Epoch(epoch) > (self.pull.latest)() {
+            return Err(self.failed("claims an epoch more than a day ahead of the clock"));
+        }
+        Ok(Epoch(epoch))
     }
 
     fn head(&mut self, head: Head, memory: &mut Memory) -> Result<(), Left> {

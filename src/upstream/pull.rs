@@ -107,10 +107,15 @@ pub struct Pull {
     pub pace: Pace,
     /// Makes the mark that opens a node which knows the cluster's key and not this node's credential.
     pub mark: Mark,
+    /// The highest epoch that a parent may claim now.
+    pub latest: Latest,
 }
 
 /// See [`Pull::mark`].
 pub type Mark = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// See [`Pull::latest`].
+pub type Latest = Arc<dyn Fn() -> Epoch + Send + Sync>;
 
 /// How a connection went on or ended.
 enum Outcome {

@@ -6,6 +6,7 @@
 pub mod basic;
 mod block;
 pub mod body;
+pub mod bounds;
 pub mod forwarded;
 pub mod frame;
 pub mod head;

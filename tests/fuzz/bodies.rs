@@ -7,11 +7,12 @@
 use std::io::Write as _;
 
 use bytes::BytesMut;
-use relayctl::base::ids::MountId;
+use relayctl::base::ids::{Epoch, MountId};
 use relayctl::engine::format::{self, Framer, Piece};
 use relayctl::settings::{self, Sources};
 use relayctl::wire::basic::Credentials;
 use relayctl::wire::body::{BodyDecoder, Framing};
+use relayctl::wire::bounds::Clock;
 use relayctl::wire::frame::{self, Frame, FrameDecoder};
 use relayctl::wire::head::{self, Headers, parse_fields};
 use relayctl::wire::icy::{self, Stripper};
@@ -308,15 +309,19 @@ fn load(sources: Sources) {
 
 /// Messages between nodes, as JSON.
 pub fn messages(data: &[u8]) {
+    let clock = Clock {
+        unix_millis: 1_800_000_000_000,
+        stamped: Epoch(0),
+    };
     if let Ok(request) = serde_json::from_slice::<JoinRequest>(data) {
-        let _ = request.check();
+        let _ = request.check(&clock);
     }
     if let Ok(beat) = serde_json::from_slice::<Beat>(data) {
-        let _ = beat.check();
+        let _ = beat.check(&clock);
     }
-    let _ = serde_json::from_slice::<JoinAnswer>(data);
-    let _ = serde_json::from_slice::<BeatAnswer>(data);
-    let _ = serde_json::from_slice::<FeedLine>(data);
+    let _ = serde_json::from_slice::<JoinAnswer>(data).map(|answer| answer.check());
+    let _ = serde_json::from_slice::<BeatAnswer>(data).map(|answer| answer.check());
+    let _ = serde_json::from_slice::<FeedLine>(data).map(|line| line.check());
 }
 
 /// Mount paths and the paths of positioned pulls.

@@ -112,7 +112,7 @@ fn elsewhere(control: &Control, mount: &crate::engine::Mount) -> u64 {
     others
         .filter_map(|node| node.mounts.get(&mount.id))
         .map(|view| view.listeners)
-        .sum()
+        .fold(0, u64::saturating_add)
 }
 
 fn fallback_of(control: &Control, id: &MountId) -> Option<String> {

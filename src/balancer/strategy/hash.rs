@@ -22,10 +22,11 @@ pub(super) fn key(address: IpAddr, service: &str) -> u64 {
 /// The highest score among those below their bound.
 pub(super) fn pick(candidates: &[Candidate], key: u64) -> Option<&Candidate> {
     let total: f64 = candidates.iter().map(|one| one.full_weight).sum();
-    let load: u64 = candidates.iter().map(|one| one.load).sum();
+    let loads = candidates.iter().map(|one| one.load);
+    let load = loads.fold(0_u64, u64::saturating_add);
     let has_room = |one: &&Candidate| {
         let share = one.full_weight / total;
-        (one.load as f64) < (BOUND * (load + 1) as f64 * share).ceil()
+        (one.load as f64) < (BOUND * load.saturating_add(1) as f64 * share).ceil()
     };
     let by_score = |a: &&Candidate, b: &&Candidate| score(a, key).total_cmp(&score(b, key));
     let below = candidates.iter().filter(has_room).max_by(by_score);
@@ -36,6 +37,6 @@ pub(super) fn pick(candidates: &[Candidate], key: u64) -> Option<&Candidate> {
 /// start: else listeners would wander while a relay warms up.
 fn score(candidate: &Candidate, key: u64) -> f64 {
     let hash = xxh3_64_with_seed(candidate.node.id.as_str().as_bytes(), key);
-    let unit = ((hash >> 11) + 1) as f64 / ((1_u64 << 53) + 1) as f64;
+    let unit = ((hash >> 11) | 1) as f64 / (1_u64 << 53) as f64;
     -candidate.full_weight / unit.ln()
 }

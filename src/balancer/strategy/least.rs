@@ -10,13 +10,13 @@ pub(super) fn by<'c>(
     score: impl Fn(&Candidate) -> f64,
 ) -> Option<&'c Candidate> {
     let mut best: Option<(f64, &'c Candidate)> = None;
-    let mut equals = 1;
+    let mut equals = 1_u64;
     for candidate in candidates {
         let now = score(candidate);
         match best {
             Some((lowest, _)) if now > lowest => {}
             Some((lowest, _)) if now == lowest => {
-                equals += 1;
+                equals = equals.saturating_add(1);
                 if draw.below(equals) == 0 {
                     best = Some((now, candidate));
                 }

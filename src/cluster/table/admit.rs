@@ -8,7 +8,7 @@ use super::row::Row;
 use super::{MAX_NODES, Table};
 use crate::base::ids::{MountId, NodeId};
 use crate::cluster::snapshot::{MountView, NodeView};
-use crate::wire::message::{Beat, JoinRequest, NodeName, NodeRole, NodeState};
+use crate::wire::message::{Beat, JoinRequest, NodeName, NodeRole, NodeState, WEIGHTS};
 
 impl Table {
     pub(super) fn join(
@@ -18,11 +18,11 @@ impl Table {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        request.check()?;
         let id = request.id.clone();
         self.fence(&id, &request.name, request.incarnation, true)?;
+        let heaviest = self.config.max_weight;
         let row = self.row(&id, request.incarnation, seen, now);
-        row.take_join(request, seen, now);
+        row.take_join(request, seen, heaviest, now);
         self.probe(&id, now, false, effects);
         self.touch(&id, now);
         Ok(())
@@ -36,7 +36,6 @@ impl Table {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        beat.check()?;
         let id = beat.id.clone();
         self.fence(&id, &beat.name, beat.incarnation, false)?;
         let known = self.rows.get(&id);
@@ -52,6 +51,7 @@ impl Table {
             return Ok(());
         }
         let is_new = !self.rows.contains_key(&id);
+        let heaviest = self.config.max_weight;
         let row = self.row(&id, beat.incarnation, seen, now);
         if !row.life.is_live() {
             row.admitted = false;
@@ -59,7 +59,7 @@ impl Table {
         row.life.beat(now);
         row.connection = connection;
         let before = row.view.clone();
-        row.take_beat(beat, seen, now);
+        row.take_beat(beat, seen, heaviest, now);
         let told = is_new || others_must_hear(&before, &row.view) || row.counts_due(now);
         self.probe(&id, now, false, effects);
         if told {
@@ -127,7 +127,7 @@ impl Table {
         row.trust();
         row.life.beat(now);
         let before = row.view.clone();
-        row.take_beat(beat, here, now);
+        row.take_beat(beat, here, WEIGHTS.2, now);
         if others_must_hear(&before, &row.view) || row.counts_due(now) {
             self.touch(&id, now);
         }

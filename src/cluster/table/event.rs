@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::base::ids::NodeId;
 use crate::cluster::snapshot::State;
-use crate::wire::message::{Beat, JoinRequest, MessageError, NodeName};
+use crate::wire::message::{Beat, JoinRequest, NodeName};
 
-/// Something happened. Whoever sends it has checked the credential already: a beat is of the node that its
-/// credential names.
+/// Something happened. Joins and beats have been checked before: the credential, so that a beat is of the node that it
+/// names, and every text and number.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A node asks to be a member.
@@ -126,9 +126,6 @@ pub enum Effect {
 /// Why a join or a beat was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A bound is broken.
-    #[error(transparent)]
-    Message(#[from] MessageError),
     /// An older process of the same id.
     #[error(
         "a newer process of node `{id}` is live at {address}: two nodes run with one id; give this one a data directory of its own"

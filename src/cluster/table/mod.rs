@@ -22,7 +22,7 @@ pub use event::{Effect, Event, Probe, Refusal, refusal};
 use super::liveness::Pace;
 use super::snapshot::Snapshot;
 use crate::base::ids::NodeId;
-use crate::wire::message::NodeRow;
+use crate::wire::message::{NodeRow, WEIGHTS};
 use row::Row;
 
 /// Most nodes in one table.
@@ -42,6 +42,8 @@ pub struct Config {
     pub probe_every: Option<Duration>,
     /// Time between two events beyond which the judge itself was away.
     pub clock_jump: Duration,
+    /// Heaviest weight that a relay gets, whatever it says of itself; 1 to 1000.
+    pub max_weight: u32,
 }
 
 impl Default for Config {
@@ -51,6 +53,7 @@ impl Default for Config {
             forget: Duration::from_secs(600),
             probe_every: Some(Duration::from_secs(5)),
             clock_jump: Duration::from_secs(2),
+            max_weight: WEIGHTS.2,
         }
     }
 }
@@ -270,7 +273,7 @@ impl Table {
         let Some(row) = self.rows.remove(id) else {
             return;
         };
-        self.version += 1;
+        self.version = self.version.saturating_add(1);
         if self.departed.len() >= MAX_DEPARTED {
             self.horizon = self.departed.pop_front().map_or(0, |d| d.version);
         }
@@ -287,7 +290,7 @@ impl Table {
 
     /// Others have to hear of this row.
     fn touch(&mut self, id: &NodeId, now: Instant) {
-        self.version += 1;
+        self.version = self.version.saturating_add(1);
         if let Some(row) = self.rows.get_mut(id) {
             row.told(self.version, now);
         }

@@ -35,12 +35,13 @@ impl Reach {
         if now < self.due {
             return false;
         }
-        self.due = now + every;
+        let mut wait = every;
         if self.answered.is_none() {
             let hash = xxhash_rust::xxh3::xxh3_64(id.as_str().as_bytes());
             let phase = u32::try_from(hash % 256).unwrap_or(0);
-            self.due = now + every / 4 + every * phase * 3 / 1024;
+            wait = every.mul_f64(0.25 + 0.75 * f64::from(phase) / 256.0);
         }
+        self.due = now.checked_add(wait).unwrap_or(now);
         true
     }
 
@@ -52,7 +53,7 @@ impl Reach {
             self.trouble = None;
             return;
         };
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         if self.answered != Some(true) || self.failures >= PROBE_FALLS {
             self.answered = Some(false);
             self.trouble = Some(trouble);

@@ -75,7 +75,7 @@ impl Table {
             let state = row.natural_state(self.drains.contains(id));
             let is_member =
                 row.is_relay() && row.admitted && !matches!(state, State::Dead | State::Draining);
-            members += usize::from(is_member);
+            members = members.saturating_add(usize::from(is_member));
             if is_member && matches!(state, State::Suspect | State::Unreachable) {
                 // Who is marked already stays marked; then the longest silent goes first.
                 let was = matches!(row.view.state, State::Suspect | State::Unreachable);
@@ -99,13 +99,14 @@ impl Table {
                 && !matches!(row.view.state, State::Draining | State::Dead)
         };
         let known = self.rows.iter().filter(|(_, row)| missed(row));
-        let (all, reachable) = known.fold((0, 0), |(all, reachable), (_, row)| {
-            (all + 1, reachable + usize::from(row.is_reachable()))
+        let (all, reachable) = known.fold((0_usize, 0_usize), |(all, reachable), (_, row)| {
+            let one = usize::from(row.is_reachable());
+            (all.saturating_add(1), one.saturating_add(reachable))
         });
-        let panic = reachable * 2 < all;
+        let panic = reachable.saturating_mul(2) < all;
         if panic != self.panic {
             self.panic = panic;
-            self.version += 1;
+            self.version = self.version.saturating_add(1);
             effects.push(Effect::Panic(panic));
         }
     }

@@ -20,6 +20,9 @@ use crate::wire::message::{
 const SECURE_HINT: &str = "listeners by https are not sent there: give it a certificate that is valid for this name \
      (`tls.cert`), or another URL with --public-url";
 
+/// Most characters that are kept of what a probe met.
+const LONGEST_WHY: usize = 256;
+
 /// A count that moves less than this share of itself waits for [`FEED_PACE`].
 const FEED_SHARE: u64 = 20;
 
@@ -40,6 +43,8 @@ pub(super) struct Row {
     /// Table version of the last change that others have to hear.
     pub(super) changed: u64,
     draining: bool,
+    /// The largest limit of listeners that this process told: one that was lowered meanwhile may be exceeded.
+    most: u64,
     /// Its URL is believed without a probe.
     trusted: bool,
     /// The URLs as it told them; the view shows those that listeners may be given.
@@ -95,6 +100,7 @@ impl Row {
             died: None,
             changed: 0,
             draining: false,
+            most: 0,
             trusted: false,
             told: PublicUrls::default(),
             reach: Reach::new(false, now),
@@ -115,6 +121,7 @@ impl Row {
         self.connection = 0;
         self.died = None;
         self.draining = false;
+        self.most = 0;
         self.clear_load();
     }
 
@@ -130,22 +137,31 @@ impl Row {
         view.mounts.clear();
     }
 
-    pub(super) fn take_join(&mut self, join: JoinRequest, seen: IpAddr, now: Instant) {
+    pub(super) fn take_join(
+        &mut self,
+        join: JoinRequest,
+        seen: IpAddr,
+        heaviest: u32,
+        now: Instant,
+    ) {
         self.seen = seen;
+        self.most = self.most.max(join.limits.bounded().max_listeners);
         self.set_urls(&join.public_urls, seen, join.data_port, now);
         let view = self.view_mut();
         view.name = join.name;
         view.incarnation = join.incarnation;
         view.version = join.version;
-        view.limits = join.limits;
-        view.weight = join.weight.clamp(WEIGHTS.0, WEIGHTS.2);
+        view.limits = join.limits.bounded();
+        view.weight = join.weight.clamp(WEIGHTS.0, heaviest);
         view.capabilities = join.capabilities;
         view.uptime = Duration::from_millis(join.uptime_millis);
         view.reported = now;
     }
 
-    pub(super) fn take_beat(&mut self, beat: Beat, seen: IpAddr, now: Instant) {
+    pub(super) fn take_beat(&mut self, beat: Beat, seen: IpAddr, heaviest: u32, now: Instant) {
         self.seen = seen;
+        self.most = self.most.max(beat.limits.bounded().max_listeners);
+        let most = self.most;
         self.seq = beat.seq;
         self.draining = beat.state != NodeState::Ready;
         self.set_urls(&beat.public_urls, seen, beat.data_port, now);
@@ -153,12 +169,12 @@ impl Row {
         view.name = beat.name;
         view.incarnation = beat.incarnation;
         view.version = beat.version;
-        view.limits = beat.limits;
-        view.weight = beat.weight.clamp(WEIGHTS.0, WEIGHTS.2);
+        view.limits = beat.limits.bounded();
+        view.weight = beat.weight.clamp(WEIGHTS.0, heaviest);
         view.capabilities = beat.capabilities;
         view.uptime = Duration::from_millis(beat.uptime_millis);
         view.reported = now;
-        view.listeners = beat.listeners;
+        view.listeners = beat.listeners.min(most);
         view.descriptors_left = beat.descriptors_left;
         view.cpu_ratio = beat.cpu_ratio;
         view.bandwidth_bits = beat.bandwidth_bits;
@@ -242,11 +258,11 @@ impl Row {
             if refused {
                 self.life.refused(now, &config.pace);
             }
-            let trouble = why.map(|why| format!("{url}: {why}; {URL_HINT}"));
+            let trouble = why.map(|why| format!("{url}: {}; {URL_HINT}", short(&why)));
             self.reach.fetched(trouble);
         } else if self.second_url() == Some(url) {
             let known = self.secure.answered.is_some();
-            let trouble = why.map(|why| format!("{url}: {why}; {SECURE_HINT}"));
+            let trouble = why.map(|why| format!("{url}: {}; {SECURE_HINT}", short(&why)));
             self.secure.fetched(trouble);
             self.show_urls();
             return !known || before != self.view.public_urls.https.is_some();
@@ -296,6 +312,11 @@ impl Row {
         self.changed = version;
         self.fed = (self.view.listeners, now);
     }
+}
+
+/// What a probe met, in at most [`LONGEST_WHY`] characters: it is in the words of whatever answered there.
+fn short(why: &str) -> String {
+    why.chars().take(LONGEST_WHY).collect()
 }
 
 fn mount(beat: MountBeat) -> (MountId, MountView) {

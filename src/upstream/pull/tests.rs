@@ -45,6 +45,7 @@ impl Relay {
                 ..Pace::default()
             },
             mark: Arc::new(String::new),
+            latest: Arc::new(|| Epoch(1 << 50)),
         };
         Self {
             engine,

@@ -211,6 +211,7 @@ impl Child {
             own: "child".parse().unwrap(),
             pace: Pace::default(),
             mark: Arc::new(String::new),
+            latest: Arc::new(|| Epoch(1 << 50)),
         };
         let parent = Parent {
             url: "http://127.0.0.1:1".into(),

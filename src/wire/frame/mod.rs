@@ -194,6 +194,7 @@ pub enum FrameError {
 mod tests {
     use super::read::SHORT;
     use super::*;
+    use crate::wire::bounds::{MAX_BYTES, MAX_MILLIS};
     use crate::wire::icy::clean_title;
     use bytes::BytesMut;
     use proptest::prelude::*;
@@ -308,6 +309,9 @@ mod tests {
         assert_eq!(broken(b"\x84\0\0\0\0\x08\0\0\0\0\0\0\0\0"), Some(SHORT));
         for stream in [
             &b"\x83\0\0\0\0\x09\0\0\0\0\0\0\0\0\xff"[..],
+            b"\x83\0\0\0\0\x09\x10\0\0\0\0\0\0\x01x",
+            b"\x81\0\0\0\0\x1e{\"epoch\":18446744073709551615}",
+            b"\x86\0\0\0\0\x18\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03",
             b"\x81\0\0\0\0\x02{]",
             b"\x82\0\0\0\0\x09\xff\xff\xff\xff\xff\xff\xff\xffx",
             b"\x84\x02\0\0\0\x01x\x87\0\0\0\0\x01\x01",
@@ -391,53 +395,47 @@ mod tests {
     fn frame() -> impl Strategy<Value = Frame> {
         let bytes = || prop::collection::vec(any::<u8>(), 1..80).prop_map(Bytes::from);
         let text = ".{0,20}";
+        let number = || prop_oneof![Just(0), 0..=MAX_MILLIS, Just(MAX_MILLIS)];
+        let numbers = || [number(), number(), number()];
         prop_oneof![
-            (any::<[u64; 3]>(), text, prop::collection::vec(text, 0..4)).prop_map(
-                |(n, text, path)| {
-                    Frame::Head(Head {
-                        version: PROTOCOL,
-                        capabilities: n[0],
-                        mount: text.clone(),
-                        epoch: n[1],
-                        start: n[2],
-                        content_type: text,
-                        headers: vec![("icy-br".into(), "128".into())],
-                        path,
-                    })
-                }
-            ),
-            (0..u64::MAX / 2, bytes()).prop_map(|(offset, bytes)| Frame::Data { offset, bytes }),
-            (any::<u64>(), text).prop_map(|(offset, t)| Frame::Title {
+            (numbers(), text, prop::collection::vec(text, 0..4)).prop_map(|(n, text, path)| {
+                Frame::Head(Head {
+                    version: PROTOCOL,
+                    capabilities: n[0],
+                    mount: text.clone(),
+                    epoch: n[1],
+                    start: n[2],
+                    content_type: text,
+                    headers: vec![("icy-br".into(), "128".into())],
+                    path,
+                })
+            }),
+            (0..=MAX_BYTES, bytes()).prop_map(|(offset, bytes)| Frame::Data { offset, bytes }),
+            (number(), text).prop_map(|(offset, t)| Frame::Title {
                 offset,
                 text: clean_title(&t)
             }),
-            (
-                any::<u64>(),
-                any::<(u32, u8, u8, u32)>(),
-                "[a-z]{0,9}",
-                bytes()
-            )
-                .prop_map(
-                    |(offset, (sample_rate, channels, profile, bitrate), codec, header)| {
-                        Frame::Section {
-                            offset,
-                            section: SectionFrame {
-                                codec,
-                                sample_rate,
-                                channels,
-                                profile,
-                                bitrate,
-                                header,
-                            },
-                        }
+            (number(), any::<(u32, u8, u8, u32)>(), "[a-z]{0,9}", bytes()).prop_map(
+                |(offset, (sample_rate, channels, profile, bitrate), codec, header)| {
+                    Frame::Section {
+                        offset,
+                        section: SectionFrame {
+                            codec,
+                            sample_rate,
+                            channels,
+                            profile,
+                            bitrate,
+                            header,
+                        },
                     }
-                ),
-            any::<[u64; 3]>().prop_map(|[offset, media_micros, wall_millis]| Frame::Time {
+                }
+            ),
+            numbers().prop_map(|[offset, media_micros, wall_millis]| Frame::Time {
                 offset,
                 media_micros,
                 wall_millis
             }),
-            any::<[u64; 3]>().prop_map(|[epoch, live_edge, starved_millis]| Frame::Position {
+            numbers().prop_map(|[epoch, live_edge, starved_millis]| Frame::Position {
                 epoch,
                 live_edge,
                 starved_millis

@@ -6,6 +6,7 @@ use super::{
     DATA, END, EndReason, FRAME_HEADER, Frame, FrameError, HEAD, Head, MAX_MESSAGE, MAX_PAYLOAD,
     MORE, MUST, POSITION, SECTION, SectionFrame, TIME, TITLE,
 };
+use crate::wire::bounds::{MAX_BYTES, MAX_MILLIS};
 use crate::wire::headers::{Headers, MAX_FIELDS};
 use crate::wire::icy::clean_title;
 
@@ -31,7 +32,8 @@ impl FrameDecoder {
     pub fn push(&mut self, input: &[u8]) {
         if self.failed.is_none() {
             let (_, rest) = input.split_at_checked(self.skip).unwrap_or((input, b""));
-            self.skip -= input.len() - rest.len();
+            let taken = input.len().saturating_sub(rest.len());
+            self.skip = self.skip.saturating_sub(taken);
             self.buffer.extend_from_slice(rest);
         }
     }
@@ -130,21 +132,37 @@ fn number(payload: &mut Bytes) -> Result<u64, FrameError> {
     payload.try_get_u64().map_err(|_| SHORT)
 }
 
+/// An offset, or microseconds of media: at most [`MAX_BYTES`], so that no later sum of it overflows.
+fn address(payload: &mut Bytes) -> Result<u64, FrameError> {
+    number(payload).and_then(|number| within(number, MAX_BYTES))
+}
+
+/// A time or an epoch, which is one: no later than the year 9999.
+fn time(payload: &mut Bytes) -> Result<u64, FrameError> {
+    number(payload).and_then(|number| within(number, MAX_MILLIS))
+}
+
+fn within(number: u64, most: u64) -> Result<u64, FrameError> {
+    if number > most {
+        return Err(FrameError::Malformed(
+            "a number in a frame is beyond its range",
+        ));
+    }
+    Ok(number)
+}
+
 fn decode(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
     match kind {
         HEAD => head(&payload).map(Frame::Head),
         DATA => {
-            let offset = number(&mut payload)?;
-            if offset.checked_add(payload.len() as u64).is_none() {
-                return Err(FrameError::Malformed("audio ends beyond the last offset"));
-            }
+            let offset = address(&mut payload)?;
             Ok(Frame::Data {
                 offset,
                 bytes: payload,
             })
         }
         TITLE => {
-            let offset = number(&mut payload)?;
+            let offset = address(&mut payload)?;
             let text = std::str::from_utf8(&payload)
                 .map_err(|_| FrameError::Malformed("a title is no UTF-8"))?;
             Ok(Frame::Title {
@@ -153,18 +171,18 @@ fn decode(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
             })
         }
         SECTION => {
-            let offset = number(&mut payload)?;
+            let offset = address(&mut payload)?;
             section(payload).map(|section| Frame::Section { offset, section })
         }
         TIME => Ok(Frame::Time {
-            offset: number(&mut payload)?,
-            media_micros: number(&mut payload)?,
-            wall_millis: number(&mut payload)?,
+            offset: address(&mut payload)?,
+            media_micros: address(&mut payload)?,
+            wall_millis: time(&mut payload)?,
         }),
         POSITION => Ok(Frame::Position {
-            epoch: number(&mut payload)?,
-            live_edge: number(&mut payload)?,
-            starved_millis: number(&mut payload)?,
+            epoch: time(&mut payload)?,
+            live_edge: address(&mut payload)?,
+            starved_millis: time(&mut payload)?,
         }),
         END => Ok(Frame::End {
             reason: EndReason::of_code(payload.try_get_u8().map_err(|_| SHORT)?),
@@ -176,6 +194,8 @@ fn decode(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
 fn head(payload: &[u8]) -> Result<Head, FrameError> {
     let mut head: Head = serde_json::from_slice(payload)
         .map_err(|_| FrameError::Malformed("a head is no JSON of the known shape"))?;
+    within(head.epoch, MAX_MILLIS)?;
+    within(head.start, MAX_BYTES)?;
     let mut clean = Headers::new();
     for (name, value) in head.headers.into_iter().take(MAX_FIELDS) {
         clean.push(name, value);

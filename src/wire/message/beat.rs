@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Capabilities, EventReport, Limits, MAX_CONFIRMED, MAX_EVENTS, MAX_MOUNTS, MAX_REGION, MAX_TEXT,
-    MessageError, NodeName, PublicUrls, check_node,
+    MessageError, NodeName, PublicUrls, at_most, check_node, epoch, fits, millis, share,
 };
 use crate::base::ids::{Epoch, MountId, NodeId};
+use crate::wire::bounds::{Clock, MAX_BYTES, MAX_CHILDREN, MAX_DEPTH, MAX_LISTENERS, MAX_RATE};
 
 /// What a node says about itself in a beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -155,36 +156,47 @@ pub struct Beat {
     pub assigned: Option<NodeId>,
 }
 
+impl MountBeat {
+    fn check(&self, clock: &Clock) -> Result<(), MessageError> {
+        at_most("mounts.listeners", self.listeners, MAX_LISTENERS)?;
+        at_most("mounts.sent_bytes", self.sent_bytes, MAX_BYTES)?;
+        at_most("mounts.offset", self.offset, MAX_BYTES)?;
+        at_most("mounts.bitrate", self.bitrate, MAX_RATE)?;
+        at_most("mounts.depth", self.depth.into(), MAX_DEPTH.into())?;
+        millis("mounts.lag_millis", self.lag_millis)?;
+        fits("content_type", self.content_type.len(), MAX_TEXT)?;
+        epoch(self.epoch, clock)
+    }
+}
+
 impl Beat {
+    /// Checks every text and number; a weight and the limits are cut to their ranges where they are used.
+    ///
     /// # Errors
     /// Where a bound is broken.
-    pub fn check(&self) -> Result<(), MessageError> {
+    pub fn check(&self, clock: &Clock) -> Result<(), MessageError> {
         check_node(
             self.v,
             &self.version,
             &self.public_urls,
             self.data_port,
             &self.limits,
+            (self.incarnation, clock),
         )?;
-        if self.mounts.len() > MAX_MOUNTS {
-            return Err(MessageError::TooLong("mounts", MAX_MOUNTS));
-        }
-        if self.confirmed.len() > MAX_CONFIRMED {
-            return Err(MessageError::TooLong("confirmed", MAX_CONFIRMED));
-        }
-        if self.region.len() > MAX_REGION {
-            return Err(MessageError::TooLong("region", MAX_REGION));
-        }
-        if self.mounts.iter().any(|m| m.content_type.len() > MAX_TEXT) {
-            return Err(MessageError::TooLong("content_type", MAX_TEXT));
-        }
-        if self.events.len() > MAX_EVENTS {
-            return Err(MessageError::TooLong("events", MAX_EVENTS));
-        }
-        for event in &self.events {
-            event.what.check()?;
-        }
-        Ok(())
+        millis("sent_unix_millis", self.sent_unix_millis)?;
+        millis("uptime_millis", self.uptime_millis)?;
+        share("cpu_ratio", self.cpu_ratio)?;
+        at_most("bandwidth_bits", self.bandwidth_bits, MAX_RATE)?;
+        at_most("listeners", self.listeners, MAX_LISTENERS)?;
+        at_most("children", self.children.into(), MAX_CHILDREN.into())?;
+        fits("mounts", self.mounts.len(), MAX_MOUNTS)?;
+        fits("confirmed", self.confirmed.len(), MAX_CONFIRMED)?;
+        fits("region", self.region.len(), MAX_REGION)?;
+        fits("events", self.events.len(), MAX_EVENTS)?;
+        self.mounts
+            .iter()
+            .try_for_each(|mount| mount.check(clock))?;
+        self.events.iter().try_for_each(|event| event.check(clock))
     }
 }
 
@@ -199,6 +211,14 @@ pub struct DrainOrder {
     /// Listeners when it began.
     #[serde(default)]
     pub listeners: u64,
+}
+
+impl DrainOrder {
+    fn check(&self) -> Result<(), MessageError> {
+        millis("drain.since_unix_millis", self.since_unix_millis)?;
+        millis("drain.spread_millis", self.spread_millis.unwrap_or(0))?;
+        at_most("drain.listeners", self.listeners, MAX_LISTENERS)
+    }
 }
 
 /// Whether a node sends newcomers on.
@@ -250,4 +270,22 @@ pub struct BeatAnswer {
     pub unix_millis: u64,
     /// The operator's word on the node's parent: a node id, empty for none any more. Absent says nothing.
     pub parent: Option<String>,
+}
+
+impl BeatAnswer {
+    /// Checks every text and number. `ack` and the versions are compared and never added to.
+    ///
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), MessageError> {
+        if let Some(drain) = &self.drain {
+            drain.check()?;
+        }
+        fits(
+            "parent",
+            self.parent.as_deref().unwrap_or_default().len(),
+            MAX_TEXT,
+        )?;
+        millis("unix_millis", self.unix_millis)
+    }
 }

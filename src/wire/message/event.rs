@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_TEXT, MessageError, NodeName};
+use super::{MAX_TEXT, MessageError, NodeName, at_most, epoch, fits, millis};
 use crate::base::ids::{Epoch, MountId};
+use crate::wire::bounds::{Clock, MAX_BYTES, MAX_LISTENERS};
 
 /// Most events in one beat; what is more waits for the next.
 pub const MAX_EVENTS: usize = 64;
@@ -178,23 +179,49 @@ impl Happening {
         })
     }
 
+    /// Checks every text and number.
+    ///
     /// # Errors
-    /// Where a text is longer than [`MAX_TEXT`].
-    pub fn check(&self) -> Result<(), MessageError> {
-        let text = match self {
-            Self::Suspected {
-                why: Some(text), ..
+    /// Where a text is longer than [`MAX_TEXT`], or a number beyond its range.
+    pub fn check(&self, clock: &Clock) -> Result<(), MessageError> {
+        match self {
+            Self::Suspected { why, .. } => {
+                fits("events", why.as_deref().unwrap_or_default().len(), MAX_TEXT)
             }
-            | Self::Failover { why: text, .. }
-            | Self::Reflected { reason: text, .. }
-            | Self::Overload { reason: text, .. }
-            | Self::DrainBegan { by: text, .. } => text,
-            _ => return Ok(()),
-        };
-        if text.len() > MAX_TEXT {
-            return Err(MessageError::TooLong("events", MAX_TEXT));
+            Self::Failover {
+                why,
+                millis: took,
+                lost_bytes,
+                ..
+            } => {
+                millis("events.millis", *took)?;
+                at_most("events.lost_bytes", *lost_bytes, MAX_BYTES)?;
+                fits("events", why.len(), MAX_TEXT)
+            }
+            Self::Reflected { count, reason } => {
+                at_most("events.count", *count, MAX_BYTES)?;
+                fits("events", reason.len(), MAX_TEXT)
+            }
+            Self::Overload { reason, .. } => fits("events", reason.len(), MAX_TEXT),
+            Self::DrainBegan {
+                by,
+                listeners,
+                spread_seconds,
+                ..
+            } => {
+                at_most("events.listeners", *listeners, MAX_LISTENERS)?;
+                millis("events.spread_seconds", spread_seconds.unwrap_or(0))?;
+                fits("events", by.len(), MAX_TEXT)
+            }
+            Self::FallbackMoved { listeners, .. } | Self::FallbackReturned { listeners, .. } => {
+                at_most("events.listeners", *listeners, MAX_BYTES)
+            }
+            Self::EpochChanged { from, to, .. } => {
+                epoch(*from, clock)?;
+                epoch(*to, clock)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The same with its texts cut to what [`Self::check`] permits.
@@ -216,7 +243,7 @@ impl Happening {
 fn cut(text: &mut String) {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {
-        end -= 1;
+        end = end.saturating_sub(1);
     }
     text.truncate(end);
 }
@@ -231,6 +258,13 @@ pub struct EventReport {
     /// What.
     #[serde(flatten)]
     pub what: Happening,
+}
+
+impl EventReport {
+    pub(super) fn check(&self, clock: &Clock) -> Result<(), MessageError> {
+        millis("events.unix_millis", self.unix_millis)?;
+        self.what.check(clock)
+    }
 }
 
 #[cfg(test)]
@@ -264,11 +298,15 @@ mod tests {
 
     #[test]
     fn texts_are_bounded() {
+        let clock = Clock {
+            unix_millis: 0,
+            stamped: Epoch(0),
+        };
         let long = Happening::Suspected {
             who: "a".parse().unwrap(),
             why: Some("é".repeat(MAX_TEXT)),
         };
-        assert!(long.check().is_err());
-        assert!(long.bounded().check().is_ok());
+        assert!(long.check(&clock).is_err());
+        assert!(long.bounded().check(&clock).is_ok());
     }
 }

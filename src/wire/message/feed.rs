@@ -2,8 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, ClusterKey, Limits, MountState, NodeName, PublicUrls};
+use super::{
+    Capabilities, ClusterKey, Limits, MAX_KEYS, MAX_MOUNTS, MAX_REGION, MAX_ROWS, MAX_TEXT,
+    MessageError, MountState, NodeName, PublicUrls, at_most, fits, millis, share,
+};
 use crate::base::ids::{Epoch, MountId, NodeId};
+use crate::wire::bounds::{MAX_CHILDREN, MAX_DEPTH, MAX_LISTENERS, MAX_RATE};
+use crate::wire::headers::MAX_FIELDS;
 
 /// A mount as the primary carries it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +45,17 @@ fn returns() -> bool {
     true
 }
 
+impl MountInfo {
+    /// The primary is believed about the epochs that it stamps, so these are bounded by the calendar only; what a
+    /// parent sends is then compared with them.
+    fn check(&self) -> Result<(), MessageError> {
+        fits("content_type", self.content_type.len(), MAX_TEXT)?;
+        fits("headers", self.headers.len(), MAX_FIELDS)?;
+        at_most("mounts.bitrate", self.bitrate, MAX_RATE)?;
+        millis("mounts.epoch", self.epoch.0)
+    }
+}
+
 /// What a node is to the station.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,6 +87,14 @@ pub struct MountRow {
     /// As in [`MountBeat`](super::MountBeat).
     #[serde(default)]
     pub depth: u32,
+}
+
+impl MountRow {
+    fn check(&self) -> Result<(), MessageError> {
+        at_most("mounts.listeners", self.listeners, MAX_LISTENERS)?;
+        at_most("mounts.bitrate", self.bitrate, MAX_RATE)?;
+        at_most("mounts.depth", self.depth.into(), MAX_DEPTH.into())
+    }
 }
 
 /// A node as the primary knows it: what other nodes and the API need.
@@ -146,6 +170,40 @@ pub struct NodeRow {
     pub region: String,
 }
 
+/// Longest text of what is wrong with a node: its URL, an error and a hint.
+const MAX_TROUBLE: usize = 4 * MAX_TEXT;
+
+impl NodeRow {
+    /// Checks every text and number; a weight and the limits are cut to their ranges where they are used.
+    ///
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), MessageError> {
+        self.public_urls.check()?;
+        at_most("listeners", self.listeners, MAX_LISTENERS)?;
+        at_most("bandwidth_bits", self.bandwidth_bits, MAX_RATE)?;
+        at_most("children", self.children.into(), MAX_CHILDREN.into())?;
+        share("cpu_ratio", self.cpu_ratio)?;
+        millis("uptime_millis", self.uptime_millis)?;
+        millis("age_millis", self.age_millis)?;
+        fits("state", self.state.len(), MAX_TEXT)?;
+        fits("version", self.version.len(), MAX_TEXT)?;
+        fits("region", self.region.len(), MAX_REGION)?;
+        fits(
+            "trouble",
+            self.trouble.as_deref().unwrap_or_default().len(),
+            MAX_TROUBLE,
+        )?;
+        fits(
+            "peer_url",
+            self.peer_url.as_deref().unwrap_or_default().len(),
+            MAX_TEXT,
+        )?;
+        fits("mounts", self.mounts.len(), MAX_MOUNTS)?;
+        self.mounts.iter().try_for_each(MountRow::check)
+    }
+}
+
 /// One line of `GET /cluster/v1/feed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -197,4 +255,24 @@ pub enum FeedLine {
     /// A line of a newer version: skipped.
     #[serde(other)]
     Unknown,
+}
+
+impl FeedLine {
+    /// Checks the lists, texts and numbers. The rows of [`Self::Nodes`] are checked one by one by the copy of the
+    /// table, so that one bad row does not hide the others.
+    ///
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), MessageError> {
+        match self {
+            Self::Mounts { mounts, .. } => {
+                fits("mounts", mounts.len(), MAX_MOUNTS)?;
+                mounts.iter().try_for_each(MountInfo::check)
+            }
+            Self::Nodes { nodes, .. } => fits("nodes", nodes.len(), MAX_ROWS),
+            Self::Keys { keys, .. } => fits("keys", keys.len(), MAX_KEYS),
+            Self::Ping { unix_millis } => millis("unix_millis", *unix_millis),
+            Self::MountGone { .. } | Self::NodeGone { .. } | Self::Unknown => Ok(()),
+        }
+    }
 }

@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, Limits, MessageError, NodeName, PublicUrls, check_node};
+use super::{
+    Capabilities, Limits, MAX_KEYS, MAX_TEXT, MessageError, NodeName, PublicUrls, at_most,
+    check_node, fits, millis,
+};
 use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
+use crate::wire::bounds::Clock;
 
 /// `POST /cluster/v1/join`, with a join token as bearer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,16 +42,20 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
+    /// Checks every text and number; a weight and the limits are cut to their ranges where they are used.
+    ///
     /// # Errors
     /// Where a bound is broken.
-    pub fn check(&self) -> Result<(), MessageError> {
+    pub fn check(&self, clock: &Clock) -> Result<(), MessageError> {
         check_node(
             self.v,
             &self.version,
             &self.public_urls,
             self.data_port,
             &self.limits,
-        )
+            (self.incarnation, clock),
+        )?;
+        millis("uptime_millis", self.uptime_millis)
     }
 }
 
@@ -120,4 +128,26 @@ pub struct JoinAnswer {
     /// The primary's clock: token expiries are in its time.
     #[serde(default)]
     pub unix_millis: u64,
+}
+
+/// Longest pace of beats that a primary may ask for, in milliseconds.
+const MAX_BEAT: u64 = 60_000;
+
+impl JoinAnswer {
+    /// Checks every text and number.
+    ///
+    /// # Errors
+    /// Where a bound is broken.
+    pub fn check(&self) -> Result<(), MessageError> {
+        fits("cluster_keys", self.cluster_keys.len(), MAX_KEYS)?;
+        fits("public_url", self.public_url.len(), MAX_TEXT)?;
+        fits("credential", self.credential.reveal().len(), MAX_TEXT)?;
+        fits(
+            "relay_password",
+            self.relay_password.reveal().len(),
+            MAX_TEXT,
+        )?;
+        at_most("beat_millis", self.beat_millis, MAX_BEAT)?;
+        millis("unix_millis", self.unix_millis)
+    }
 }

@@ -1,11 +1,16 @@
 //! What nodes say to each other, as JSON: join, beat, and the lines of the feed.
 //!
 //! Every message carries the version of its shape in `v`. Fields that a reader does not know are skipped,
-//! those that it misses have defaults, so that neighbours of different age understand each other. Whoever
-//! receives a message calls its `check` before he believes it: sizes are bounded there.
+//! those that it misses have defaults, so that neighbours of different age understand each other. The receiver of a
+//! message calls its `check` before it believes it: texts, lists and every number are bounded there, see
+//! [`bounds`](super::bounds).
 //!
 //! Must never: do I/O or read the clock. Neighbours: `cluster` (the rules over these messages), `admin`
 //! (the serving side), `upstream` (the asking side).
+
+// Numbers of other nodes are added here: a sum that could wrap does not compile. (Overflow checks in release builds
+// would end the node instead, and they hold for a whole crate, the fan-out included.)
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod beat;
 mod event;
@@ -14,7 +19,8 @@ mod join;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::ids::NodeId;
+use super::bounds::{Clock, MAX_CHILDREN, MAX_CPU, MAX_LISTENERS, MAX_MILLIS, MAX_RATE};
+use crate::base::ids::{Epoch, NodeId};
 
 pub use beat::{Beat, BeatAnswer, DrainOrder, MountBeat, MountState, NodeState, Reflect};
 pub use event::{EventReport, Happening, MAX_EVENTS};
@@ -32,6 +38,12 @@ pub const MAX_CONFIRMED: usize = 10_000;
 
 /// Longest public URL, content type or version text in bytes.
 pub const MAX_TEXT: usize = 512;
+
+/// Most cluster keys in one message.
+pub const MAX_KEYS: usize = 16;
+
+/// Most rows in one line of the feed.
+pub const MAX_ROWS: usize = 10_000;
 
 /// Longest name of a region in bytes.
 pub const MAX_REGION: usize = 64;
@@ -60,6 +72,60 @@ pub enum MessageError {
     /// The data port is 0.
     #[error("data_port is 0: send the port that the node listens on")]
     NoPort,
+    /// A number that no honest node sends.
+    #[error("`{0}` is {1}, but at most {2} is believed")]
+    TooMuch(&'static str, u64, u64),
+    /// A share that is negative, above 1 or no number.
+    #[error("`{0}` is no share between 0 and 1")]
+    NoShare(&'static str),
+    /// An epoch that would outlive every honest one.
+    #[error(
+        "epoch {0} is more than a day ahead of this node's clock, at most {1} is believed: set the clocks of both machines"
+    )]
+    EpochAhead(Epoch, Epoch),
+    /// A process that began in the future.
+    #[error(
+        "the node says that it began at {0} ms after 1970, more than a day ahead of this node's clock: set the clocks of both machines"
+    )]
+    BeganAhead(u64),
+}
+
+/// Refuses a number above `most`.
+fn at_most(name: &'static str, number: u64, most: u64) -> Result<(), MessageError> {
+    if number > most {
+        return Err(MessageError::TooMuch(name, number, most));
+    }
+    Ok(())
+}
+
+/// Refuses times and durations that no clock shows.
+fn millis(name: &'static str, number: u64) -> Result<(), MessageError> {
+    at_most(name, number, MAX_MILLIS)
+}
+
+/// Refuses what is longer than `most` bytes or entries.
+fn fits(name: &'static str, length: usize, most: usize) -> Result<(), MessageError> {
+    if length > most {
+        return Err(MessageError::TooLong(name, most));
+    }
+    Ok(())
+}
+
+/// Refuses what is no share of a whole.
+fn share(name: &'static str, share: f64) -> Result<(), MessageError> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(MessageError::NoShare(name))
+}
+
+/// Refuses an epoch beyond what `clock` believes.
+fn epoch(epoch: Epoch, clock: &Clock) -> Result<(), MessageError> {
+    let latest = clock.latest_epoch();
+    if epoch > latest {
+        return Err(MessageError::EpochAhead(epoch, latest));
+    }
+    Ok(())
 }
 
 /// What a node's engine can do. Decisions read it; an external engine has none.
@@ -159,6 +225,19 @@ pub struct Limits {
     pub max_cpu: u32,
 }
 
+impl Limits {
+    /// The same within the ranges of the settings that they come from. A node without a limit of its own takes it
+    /// from its descriptors, of which a process may have more.
+    pub fn bounded(self) -> Self {
+        Self {
+            max_listeners: self.max_listeners.min(MAX_LISTENERS),
+            max_bandwidth: self.max_bandwidth.min(MAX_RATE),
+            max_children: self.max_children.min(MAX_CHILDREN),
+            max_cpu: self.max_cpu.min(MAX_CPU),
+        }
+    }
+}
+
 fn default_weight() -> u32 {
     WEIGHTS.1
 }
@@ -169,6 +248,7 @@ fn check_node(
     urls: &PublicUrls,
     data_port: u16,
     limits: &Limits,
+    began: (u64, &Clock),
 ) -> Result<(), MessageError> {
     if v == 0 {
         return Err(MessageError::Version);
@@ -181,6 +261,10 @@ fn check_node(
     }
     if limits.max_listeners == 0 {
         return Err(MessageError::NoCapacity);
+    }
+    let (incarnation, clock) = began;
+    if incarnation > clock.latest_millis() {
+        return Err(MessageError::BeganAhead(incarnation));
     }
     urls.check()
 }
@@ -205,13 +289,18 @@ mod tests {
     use super::*;
     use crate::base::secret::Secret;
 
+    const NOON: Clock = Clock {
+        unix_millis: 1_800_000_000_000,
+        stamped: Epoch(0),
+    };
+
     #[test]
     fn a_short_beat_of_an_older_node_is_understood() {
         let text = r#"{"v":1,"id":"a1","incarnation":5,"seq":1,"name":"r1","data_port":8000,
             "limits":{"max_listeners":100},"from_the_future":[1,2],
             "mounts":[{"mount":"/live.mp3","state":"levitating"}]}"#;
         let beat: Beat = serde_json::from_str(text).unwrap();
-        beat.check().unwrap();
+        beat.check(&NOON).unwrap();
         assert_eq!((beat.weight, beat.state), (100, NodeState::Ready));
         assert_eq!(beat.mounts[0].state, MountState::Other);
         assert_eq!(beat.descriptors_left, None);
@@ -222,16 +311,16 @@ mod tests {
         let text = r#"{"v":1,"id":"a1","incarnation":5,"name":"r1","version":"0.1.0",
             "data_port":8000,"limits":{"max_listeners":100}}"#;
         let join: JoinRequest = serde_json::from_str(text).unwrap();
-        assert_eq!(join.check(), Ok(()));
+        assert_eq!(join.check(&NOON), Ok(()));
         let mut bad = join.clone();
         bad.limits.max_listeners = 0;
-        assert_eq!(bad.check(), Err(MessageError::NoCapacity));
+        assert_eq!(bad.check(&NOON), Err(MessageError::NoCapacity));
         let mut bad = join.clone();
         bad.data_port = 0;
-        assert_eq!(bad.check(), Err(MessageError::NoPort));
+        assert_eq!(bad.check(&NOON), Err(MessageError::NoPort));
         let mut bad = join.clone();
         bad.v = 0;
-        assert_eq!(bad.check(), Err(MessageError::Version));
+        assert_eq!(bad.check(&NOON), Err(MessageError::Version));
         assert!(serde_json::from_str::<JoinRequest>(&text.replace("a1", "a/../1")).is_err());
     }
 

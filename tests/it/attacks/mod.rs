@@ -9,4 +9,6 @@ mod browser;
 mod disk;
 mod heads;
 mod local;
+mod member;
+mod messages;
 mod rebinding;

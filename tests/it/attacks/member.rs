@@ -1,0 +1,63 @@
+//! A node that is nothing but requests: it joins and reports whatever a test wants.
+
+use serde_json::{Value, json};
+
+use crate::harness::node::Node;
+use crate::harness::peer::ask;
+
+/// A request and the answer to it.
+pub async fn post(node: &Node, path: &str, bearer: &str, more: &str, body: &Value) -> (u16, Value) {
+    let body = body.to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: Bearer {bearer}\r\n{more}\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        node.port,
+        body.len()
+    );
+    let (head, text) = ask(node.port, request).await;
+    (
+        head.status,
+        serde_json::from_str(&text).unwrap_or(Value::Null),
+    )
+}
+
+/// What a node says when it joins. Its URL answers nothing.
+pub fn request(id: &str) -> Value {
+    json!({
+        "v": 1, "id": id, "name": id, "incarnation": 1_700_000_000_000_u64, "version": "1",
+        "public_urls": {"http": "http://127.0.0.1:9"}, "data_port": 9,
+        "limits": {"max_listeners": 100},
+    })
+}
+
+/// Joins with a token; status and answer.
+pub async fn join(primary: &Node, token: &str, request: &Value) -> (u16, Value) {
+    post(primary, "/cluster/v1/join", token, "", request).await
+}
+
+/// The credential that a node got.
+pub fn credential(answer: &Value) -> String {
+    let text = answer["credential"].as_str();
+    text.unwrap_or_else(|| panic!("no credential: {answer}"))
+        .to_owned()
+}
+
+/// A new member with the primary's own join token; its credential.
+pub async fn member(primary: &Node, id: &str) -> String {
+    let (status, answer) = join(primary, &primary.secret("join-token"), &request(id)).await;
+    assert_eq!(status, 200, "{answer}");
+    credential(&answer)
+}
+
+/// A report of a node that carries nothing.
+pub fn report(id: &str, seq: u64) -> Value {
+    let mut report = request(id);
+    report["seq"] = json!(seq);
+    report["capabilities"] = json!({"positions": true, "tokens": true, "hold": true});
+    report
+}
+
+/// Reports; status and answer.
+pub async fn beat(primary: &Node, credential: &str, report: &Value) -> (u16, Value) {
+    post(primary, "/cluster/v1/beat", credential, "", report).await
+}
