@@ -1,6 +1,7 @@
 //! Talking to the primary: one reqwest client, the node's credential, errors in words.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -24,9 +25,36 @@ const MAX_ANSWER: usize = 1 << 20;
 
 /// See the module.
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: ArcSwap<Http>,
     primary: ArcSwap<Url>,
     credential: ArcSwap<Secret>,
+}
+
+/// The client, and the TLS configuration that it was made with.
+struct Http {
+    client: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Http {
+    /// The connector's trust, whatever the scheme: the next primary's may be another.
+    fn trusting(connector: &Connector) -> anyhow::Result<Self> {
+        let tls = connector.tls_config();
+        let tls = tls.context("cannot check the primary's certificate")?;
+        let http = crate::discovery::http_client()
+            .tls_backend_preconfigured((*tls).clone())
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!(
+                "relayctl/",
+                env!("CARGO_PKG_VERSION"),
+                " (Icecast relay)"
+            ))
+            .dns_resolver(Arc::new(connector.resolver().clone()));
+        let client = http.build().context("cannot build the HTTP client")?;
+        Ok(Self { client, tls })
+    }
 }
 
 /// What a request came to.
@@ -59,30 +87,24 @@ impl AskError {
 
 impl Client {
     pub fn new(config: &Config, connector: &Connector) -> anyhow::Result<Self> {
-        // The connector's trust, whatever the scheme: the next primary's may be another.
-        let tls = connector.tls_config();
-        let tls = tls.context("cannot check the primary's certificate")?;
-        let http = crate::discovery::http_client()
-            .tls_backend_preconfigured((*tls).clone())
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!(
-                "relayctl/",
-                env!("CARGO_PKG_VERSION"),
-                " (Icecast relay)"
-            ))
-            .dns_resolver(std::sync::Arc::new(connector.resolver().clone()));
-        let http = http.build().context("cannot build the HTTP client")?;
         Ok(Self {
-            http,
+            http: ArcSwap::from_pointee(Http::trusting(connector)?),
             primary: ArcSwap::from_pointee(config.primary.clone()),
             credential: ArcSwap::default(),
         })
     }
 
+    /// Judges the primary's certificate as `connector` does now. Where that is as before, the connections stay: the
+    /// end of the one that beats come by would be taken for the end of this node.
+    pub fn renew(&self, connector: &Connector) -> anyhow::Result<()> {
+        if !Arc::ptr_eq(&self.http.load().tls, &connector.tls_config()?) {
+            self.http.store(Arc::new(Http::trusting(connector)?));
+        }
+        Ok(())
+    }
+
     pub fn set_credential(&self, credential: Secret) {
-        self.credential.store(std::sync::Arc::new(credential));
+        self.credential.store(Arc::new(credential));
     }
 
     pub fn credential(&self) -> Secret {
@@ -91,7 +113,7 @@ impl Client {
 
     /// Asks there from now on.
     pub fn turn_to(&self, primary: Url) {
-        self.primary.store(std::sync::Arc::new(primary));
+        self.primary.store(Arc::new(primary));
     }
 
     /// The primary's base URL.
@@ -114,8 +136,9 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<A, AskError> {
         let url = self.url(path);
-        let request = self
-            .http
+        let http = self.http.load_full();
+        let request = http
+            .client
             .post(&url)
             .bearer_auth(bearer.reveal())
             .json(body)
@@ -152,8 +175,9 @@ impl Client {
     /// Opens the feed.
     pub async fn feed(&self) -> Result<reqwest::Response, AskError> {
         let url = self.url("/cluster/v1/feed");
-        let asking = self
-            .http
+        let http = self.http.load_full();
+        let asking = http
+            .client
             .get(&url)
             .bearer_auth(self.credential().reveal())
             .send();

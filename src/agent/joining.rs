@@ -71,9 +71,10 @@ impl Agent {
     /// The targets of the name's SRV records where the URL has no port, else the URL itself (all of whose
     /// addresses are tried when connecting).
     async fn places(&self) -> Vec<Url> {
-        let primary = &self.config.primary;
+        let config = self.config.load();
+        let primary = &config.primary;
         // A name alone stands for its SRV records; the port that is tried without them was added by us.
-        let written = match (self.config.any_port, primary.port()) {
+        let written = match (config.any_port, primary.port()) {
             (true, Some(_)) => primary.host_str().unwrap_or_default(),
             _ => primary.as_str().trim_end_matches('/'),
         };
@@ -115,7 +116,11 @@ impl Agent {
         };
         let asked = self
             .client
-            .post("/cluster/v1/join", &self.config.token, &request)
+            .post(
+                "/cluster/v1/join",
+                &self.config.load().token.clone(),
+                &request,
+            )
             .await;
         let answer: JoinAnswer = asked.map_err(|error| self.explain(&error))?;
         answer.check().map_err(|error| error.to_string())?;
@@ -124,7 +129,8 @@ impl Agent {
 
     /// In clear the token travels only among friends, unless the operator says so.
     async fn may_send_token(&self) -> Result<(), String> {
-        if self.config.primary.scheme() == "https" || self.config.insecure_join {
+        let config = self.config.load_full();
+        if config.primary.scheme() == "https" || config.insecure_join {
             return Ok(());
         }
         let place = self.client.primary();
@@ -149,7 +155,7 @@ impl Agent {
                 "{text}; name the file of its authority by --primary-ca (or RELAYCTL_PRIMARY_CA)"
             );
         }
-        if self.config.assumed_port && matches!(error, AskError::Unreachable { .. }) {
+        if self.config.load().assumed_port && matches!(error, AskError::Unreachable { .. }) {
             return format!(
                 "{error}; a relayctl primary listens on 8000: name the port (`RelayPort`, or RELAYCTL_PRIMARY)"
             );

@@ -14,7 +14,9 @@ mod pulls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use globset::GlobSet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -24,7 +26,7 @@ use crate::discovery::{Connector, Resolver};
 use client::Client;
 pub use probes::probe;
 
-/// The agent's settings.
+/// The agent's settings. The primary stays the one of the start; all else may change.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The primary.
@@ -37,10 +39,41 @@ pub struct Config {
     pub token: Secret,
     /// Send the token in clear beyond loopback and private networks.
     pub insecure_join: bool,
-    /// Which mounts it carries.
+    /// Globs of the mounts that it carries.
+    pub patterns: Vec<String>,
+    /// The same, ready to match.
     pub mounts: GlobSet,
     /// Pull a mount only while somebody listens.
     pub on_demand: bool,
+}
+
+/// Everything but the compiled globs, which follow from the patterns.
+impl PartialEq for Config {
+    fn eq(&self, other: &Self) -> bool {
+        self.primary == other.primary
+            && self.any_port == other.any_port
+            && self.assumed_port == other.assumed_port
+            && self.token == other.token
+            && self.insecure_join == other.insecure_join
+            && self.patterns == other.patterns
+            && self.on_demand == other.on_demand
+    }
+}
+
+impl Config {
+    /// Refuses to join with nothing.
+    ///
+    /// # Errors
+    /// Where the token is missing.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.token.is_empty(),
+            "no join token: `relayctl join --primary {} --token TOKEN`; the primary prints the whole line with \
+             `relayctl token show join`",
+            self.primary
+        );
+        Ok(())
+    }
 }
 
 /// Shortest and longest wait between two tries to reach the primary.
@@ -48,7 +81,9 @@ const PACE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 
 /// A relay as a member.
 pub struct Agent {
-    config: Config,
+    config: ArcSwap<Config>,
+    /// Moves with every change of it.
+    reconfigured: watch::Sender<u64>,
     control: Arc<Control>,
     client: Client,
     resolver: Resolver,
@@ -76,24 +111,39 @@ impl Agent {
         connector: Connector,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            !config.token.is_empty(),
-            "no join token: `relayctl join --primary {} --token TOKEN`; the primary prints the whole line with \
-             `relayctl token show join`",
-            config.primary
-        );
+        config.check()?;
         let client = Client::new(&config, &connector)?;
         let resolver = connector.resolver().clone();
+        let primary = config.primary.clone();
         let agent = Self {
-            config,
+            config: ArcSwap::from_pointee(config),
+            reconfigured: watch::Sender::new(0),
             control,
             client,
             resolver,
             connector,
             shutdown,
         };
-        agent.turn_to(agent.config.primary.clone());
+        agent.turn_to(primary);
         Ok(agent)
+    }
+
+    /// Takes other settings: the token and the permission to send it in clear count at the next join, the mounts at
+    /// once. The connector's trust is the caller's to change, beforehand.
+    pub fn reconfigure(&self, config: Config) {
+        if config.on_demand && !self.config.load().on_demand {
+            // Who listens already wants the mount, and was never asked.
+            for (mount, counters) in self.control.telemetry.mounts() {
+                if counters.listeners() > 0 {
+                    self.control.demand(&mount);
+                }
+            }
+        }
+        self.config.store(Arc::new(config));
+        self.reconfigured.send_modify(|turn| *turn += 1);
+        if let Err(error) = self.client.renew(&self.connector) {
+            tracing::error!(%error, "the primary's certificate is judged as before");
+        }
     }
 
     /// Takes one of the primary's addresses for the primary.
@@ -104,8 +154,8 @@ impl Agent {
 
     /// Joins, and stays a member until the shutdown; what it pulls goes on whatever the primary's control
     /// plane does.
-    pub async fn run(self) {
-        let agent = Arc::new(self);
+    pub async fn run(self: Arc<Self>) {
+        let agent = self;
         let pulls = tokio::spawn(pulls::keep(Arc::clone(&agent)));
         loop {
             let Some(credential) = agent.join().await else {

@@ -36,6 +36,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
     let mut table = agent.control.watch_table();
     let mut connected = agent.control.pulls.watch();
     let mut assigned = agent.control.watch_assigned();
+    let mut reconfigured = agent.reconfigured.subscribe();
     let mut pulls: HashMap<MountId, Pull> = HashMap::new();
     loop {
         let mounts = carried.borrow_and_update().clone();
@@ -49,6 +50,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
             changed = gathered(&mut table) => changed,
             changed = connected.changed() => changed,
             changed = assigned.changed() => changed,
+            changed = reconfigured.changed() => changed,
         };
         if changed.is_err() {
             break;
@@ -138,13 +140,14 @@ impl Agent {
     }
 
     fn apply(self: &Arc<Self>, mounts: &[MountInfo], pulls: &mut HashMap<MountId, Pull>) {
+        let config = self.config.load_full();
         let wanted: Vec<&MountId> = mounts
             .iter()
             .filter(|info| {
-                info.state != MountState::Idle && self.config.mounts.is_match(info.mount.path())
+                info.state != MountState::Idle && config.mounts.is_match(info.mount.path())
             })
             .map(|info| &info.mount)
-            .filter(|mount| !self.config.on_demand || self.control.is_demanded(mount))
+            .filter(|mount| !config.on_demand || self.control.is_demanded(mount))
             .collect();
         pulls.retain(|mount, pull| self.is_kept(mount, pull, wanted.contains(&mount)));
         for (mount, pull) in pulls.iter() {
@@ -189,7 +192,9 @@ impl Agent {
         if pull.task.is_finished() {
             return false;
         }
-        if self.config.on_demand && !self.control.is_demanded(mount) {
+        let config = self.config.load();
+        let is_left_out = !config.mounts.is_match(mount.path());
+        if is_left_out || config.on_demand && !self.control.is_demanded(mount) {
             pull.cancel.cancel();
             self.control.engine.end(mount);
             return false;

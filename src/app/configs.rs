@@ -11,7 +11,7 @@ use crate::base::ids::MountId;
 use crate::cluster::access::without_pin;
 use crate::cluster::keys::ClusterSecrets;
 use crate::cluster::table;
-use crate::discovery::{Connector, Pin, Resolver, Trust};
+use crate::discovery::{Pin, Trust};
 use crate::engine::{self, fanout, ring};
 use crate::settings::choices;
 use crate::settings::secrets::Secrets;
@@ -240,22 +240,22 @@ pub(super) fn agent(
         assumed_port: primary.assumed_port,
         token,
         insecure_join: settings.insecure_join,
+        patterns: settings.pull.mounts.clone(),
         mounts: globs.build()?,
         on_demand: settings.pull.on_demand,
     })
 }
 
-/// How a primary is reached, and by what its certificate is known; without one, everything as the system has it.
-pub(super) fn connector(
+/// By what the certificate of a primary is known; without one, as the system has it.
+pub(super) fn trust(
     settings: &Settings,
     primary: Option<&Primary>,
     secrets: &Secrets,
-) -> anyhow::Result<Connector> {
-    let resolver = Resolver::system();
-    let Some(primary) = primary else {
-        return Ok(Connector::new(resolver));
-    };
+) -> anyhow::Result<Trust> {
     let mut trust = Trust::default();
+    let Some(primary) = primary else {
+        return Ok(trust);
+    };
     if let Some(file) = &settings.primary_ca {
         let trusted = trust.with_authorities(file);
         trust = trusted.context("`primary_ca` (`--primary-ca`)")?;
@@ -265,7 +265,7 @@ pub(super) fn connector(
         let host = host.trim_matches(['[', ']']).to_owned();
         trust = trust.with_pin(Pin { host, sha256 });
     }
-    Ok(Connector::trusting(resolver, trust))
+    Ok(trust)
 }
 
 /// Where access lines go, and how they look.

@@ -1,6 +1,6 @@
 //! Plain Icecast and Shoutcast servers as upstreams of a primary.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,15 +13,56 @@ use crate::discovery::{Connector, Resolver};
 use crate::settings::types::ForeignRelay;
 use crate::upstream::foreign::{Foreign, ForeignConfig, Pace};
 
-/// Starts a pull for each entry of `relay:`.
-pub(super) fn spawn(
-    relays: &[ForeignRelay],
-    control: &Arc<Control>,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) {
-    let connector = Connector::new(Resolver::system());
-    for relay in relays {
+/// The pulls that run, one for each entry of `relay:`.
+pub(super) struct ForeignPulls {
+    control: Arc<Control>,
+    connector: Connector,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    running: Mutex<Vec<Running>>,
+}
+
+struct Running {
+    relay: ForeignRelay,
+    stop: CancellationToken,
+}
+
+impl ForeignPulls {
+    /// None yet.
+    pub fn new(control: Arc<Control>, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
+        Self {
+            control,
+            connector: Connector::new(Resolver::system()),
+            tasks,
+            shutdown,
+            running: Mutex::default(),
+        }
+    }
+
+    /// Starts and ends pulls until they are those of `relays`. An entry that stays as it was plays on; one that
+    /// changed is ended and begun anew, and its listeners are held meanwhile as for a source that is lost.
+    pub fn apply(&self, relays: &[ForeignRelay]) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|old| {
+            let stays = relays.contains(&old.relay);
+            if !stays {
+                old.stop.cancel();
+                self.control.withdraw(&old.relay.mount);
+            }
+            stays
+        });
+        for relay in relays {
+            if running.iter().any(|old| old.relay == *relay) {
+                continue;
+            }
+            let stop = self.shutdown.child_token();
+            self.start(relay, &stop);
+            let relay = relay.clone();
+            running.push(Running { relay, stop });
+        }
+    }
+
+    fn start(&self, relay: &ForeignRelay, stop: &CancellationToken) {
         let config = ForeignConfig {
             urls: relay.urls.clone(),
             mount: relay.mount.clone(),
@@ -31,8 +72,8 @@ pub(super) fn spawn(
         };
         let wanted = watch::Sender::new(!relay.on_demand);
         let pull = Foreign {
-            engine: Arc::clone(&control.engine),
-            connector: connector.clone(),
+            engine: Arc::clone(&self.control.engine),
+            connector: self.connector.clone(),
             config,
             // Demand lingers already, as it does for a relay's own pulls.
             pace: Pace {
@@ -40,11 +81,12 @@ pub(super) fn spawn(
                 ..Pace::default()
             },
         };
-        tasks.spawn(pull.run(wanted.subscribe(), shutdown.clone()));
+        self.tasks.spawn(pull.run(wanted.subscribe(), stop.clone()));
         if relay.on_demand {
-            control.offer(relay.mount.clone());
-            let (control, mount) = (Arc::clone(control), relay.mount.clone());
-            tasks.spawn(follow_demand(control, mount, wanted, shutdown.clone()));
+            self.control.offer(relay.mount.clone());
+            let (control, mount) = (Arc::clone(&self.control), relay.mount.clone());
+            self.tasks
+                .spawn(follow_demand(control, mount, wanted, stop.clone()));
         }
     }
 }

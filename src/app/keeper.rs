@@ -37,8 +37,6 @@ pub(super) struct Keeper {
     pub role: Role,
     /// Whom a relay pulls from.
     pub primary: Option<Primary>,
-    /// This node's own.
-    pub passwords: Passwords,
     /// The data port.
     pub port: u16,
     /// The settings, as they are reloaded.
@@ -132,17 +130,19 @@ impl Keeper {
 
     /// This node's own; on a relay that was given no relay password, the one that came with the join.
     fn passwords(&self) -> Passwords {
-        let mut passwords = self.passwords.clone();
-        if passwords.relay.is_empty() {
-            passwords.relay = self.control.relay_password();
+        let config = self.control.config();
+        Passwords {
+            source: config.source_password.clone(),
+            admin: config.admin_password.clone(),
+            relay: self.control.relay_password(),
         }
-        passwords
     }
 
     /// The relay password that came with the join, where this node was given none of its own.
     fn learned_password(&self) -> Option<Secret> {
         let learned = self.control.relay_password();
-        (self.passwords.relay.is_empty() && !learned.is_empty()).then_some(learned)
+        let is_given = !self.control.config().relay_password.is_empty();
+        (!is_given && !learned.is_empty()).then_some(learned)
     }
 
     /// On a relay the primary's mounts as far as it carries them; none before it knows any.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::node::Launch;
 use crate::control::{Control, Role};
 use crate::kubernetes::{self, Api, ApiError, Costs, Kept};
 use crate::settings::secrets::{ADMIN_FILE, JOIN_FILE, RELAY_FILE, SOURCE_FILE, Secrets};
-use crate::settings::types::{Given, Kubernetes};
+use crate::settings::types::{Given, Kubernetes, Settings};
 use crate::wire::message::NodeRole;
 
 /// What a node has of its cluster.
@@ -21,12 +20,18 @@ pub(super) struct Pod {
 
 impl Pod {
     /// None where no setting asks for Kubernetes.
-    pub fn of(launch: &Launch) -> anyhow::Result<Option<Self>> {
-        let settings = launch.loaded.settings.kubernetes.clone();
+    ///
+    /// # Errors
+    /// Where this process is in no pod.
+    pub fn of(
+        settings: &Settings,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Option<Self>> {
+        let settings = settings.kubernetes.clone();
         if settings.secret.is_none() && !settings.deletion_cost {
             return Ok(None);
         }
-        let api = Api::of_pod(&launch.sources.environment)?;
+        let api = Api::of_pod(environment)?;
         Ok(Some(Self { api, settings }))
     }
 

@@ -4,6 +4,7 @@
 
 mod announce;
 mod configs;
+mod fixed;
 mod foreign;
 mod keeper;
 mod kubernetes;
@@ -15,6 +16,7 @@ mod outside;
 mod parts;
 mod reload;
 pub mod rendered;
+mod rooms;
 mod service;
 mod signals;
 mod silence;
@@ -23,4 +25,4 @@ pub mod tls;
 
 pub use keeper::RENDERED_DIR;
 pub use local::{SOCKET_FILE, URL_FILE};
-pub use node::{Launch, Node, run};
+pub use node::{Choose, Launch, Node, run};

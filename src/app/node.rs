@@ -1,7 +1,7 @@
 //! One node, from its settings to its end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,17 +10,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::foreign::ForeignPulls;
 use super::keeper::{Keeper, RENDERED_DIR};
 use super::kubernetes::Pod;
 use super::names::local_url;
 use super::parts;
-use super::rendered::Passwords;
 use super::service::Sockets;
 use super::signals::Word;
-use super::{
-    configs, foreign, kubernetes, limits, local, outside, reload, service, signals, silence, tls,
-};
+use super::{configs, kubernetes, limits, local, outside, reload, service, signals, silence, tls};
+use crate::admin;
+use crate::agent::{self, Agent};
 use crate::control::{Control, ProbeOrder, Role};
+use crate::discovery::{Connector, Resolver};
 use crate::edge::{Edge, Kind};
 use crate::engine::Engine;
 use crate::kubernetes::Kept;
@@ -32,7 +33,6 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::{Telemetry, export};
 use crate::wire::tls::Tickets;
-use crate::{admin, agent};
 
 /// Places of the sockets that a socket unit hands over.
 const DATA_SOCKET: usize = 0;
@@ -57,7 +57,12 @@ pub struct Launch {
     pub primary: Option<Primary>,
     /// The process's log, so that a reload can change its level.
     pub log: Log,
+    /// How role and primary were chosen: a reload asks again, and what is refused is refused then.
+    pub choose: Choose,
 }
+
+/// Role and primary by the settings.
+pub type Choose = fn(&Sources, &Settings) -> anyhow::Result<(Role, Option<Primary>)>;
 
 /// A node that runs.
 pub struct Node {
@@ -73,6 +78,10 @@ pub struct Node {
     pub(super) data_dir: Arc<DataDir>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) settings: watch::Sender<Settings>,
+    /// How a relay's primary is reached, by everybody here.
+    pub(super) connector: Connector,
+    pub(super) foreign: ForeignPulls,
+    agent: OnceLock<Arc<Agent>>,
     /// What the platform keeps of its secrets.
     pub(super) kept: Kept,
     tasks: TaskTracker,
@@ -137,7 +146,7 @@ impl Node {
         };
         let pair = tls::read_pair(settings)?;
         let tickets = Tickets::new().context("no keys for TLS tickets")?;
-        let pod = Pod::of(launch)?;
+        let pod = Pod::of(settings, &launch.sources.environment)?;
         let kept = match &pod {
             Some(pod) => pod.kept(&settings.given, launch.role).await?,
             None => Kept::default(),
@@ -175,14 +184,18 @@ impl Node {
         let router = admin::router(Arc::clone(&control));
         let descriptors = limits::raise_descriptors();
         limits::report(descriptors, settings.limits.max_listeners);
+        let trust = configs::trust(settings, launch.primary.as_ref(), &secrets)?;
+        let connector = Connector::trusting(Resolver::system(), trust);
+        let tasks = TaskTracker::new();
         let edge = Edge::new(
             configs::edge(settings, descriptors),
             Arc::clone(&control),
             router.clone(),
-            configs::connector(settings, launch.primary.as_ref(), &secrets)?,
+            connector.clone(),
             shutdown.clone(),
         );
         edge.set_tls(tls::server(pair.as_ref(), &tickets)?);
+        let foreign = ForeignPulls::new(Arc::clone(&control), tasks.clone(), shutdown.clone());
         let node = Self {
             control,
             address,
@@ -193,7 +206,10 @@ impl Node {
             access_log,
             settings: watch::Sender::new(settings.clone()),
             kept,
-            tasks: TaskTracker::new(),
+            connector,
+            foreign,
+            agent: OnceLock::new(),
+            tasks,
             shutdown,
         };
         if node.data_dir.is_writable()
@@ -277,11 +293,6 @@ impl Node {
                 Role::Relay => crate::render::Role::Relay,
             },
             primary: launch.primary.clone(),
-            passwords: Passwords {
-                source: self.secrets.source.clone(),
-                admin: self.secrets.admin.clone(),
-                relay: self.secrets.relay.clone(),
-            },
             port: self.address.port(),
             settings: self.settings.subscribe(),
         }
@@ -302,8 +313,7 @@ impl Node {
                     self.shutdown.clone(),
                 );
                 self.tasks.spawn(heard);
-                let relays = &launch.loaded.settings.relays;
-                foreign::spawn(relays, &control, &self.tasks, &self.shutdown);
+                self.foreign.apply(&launch.loaded.settings.relays);
                 self.tasks
                     .spawn(agent::probe(control, probes, self.shutdown.clone())?);
             }
@@ -317,12 +327,18 @@ impl Node {
             Some(primary) => {
                 let settings = &launch.loaded.settings;
                 let config = configs::agent(settings, primary, &self.secrets)?;
-                let connector = configs::connector(settings, Some(primary), &self.secrets)?;
-                let member = agent::Agent::new(config, control, connector, self.shutdown.clone())?;
-                self.tasks.spawn(member.run());
+                let connector = self.connector.clone();
+                let member = Agent::new(config, control, connector, self.shutdown.clone())?;
+                let member = self.agent.get_or_init(|| Arc::new(member));
+                self.tasks.spawn(Arc::clone(member).run());
             }
         }
         Ok(())
+    }
+
+    /// A relay's side of the cluster.
+    pub(super) fn agent(&self) -> Option<&Arc<Agent>> {
+        self.agent.get()
     }
 
     /// Takes nobody new and lets go of its listeners, evenly over what is left of `grace`.

@@ -66,6 +66,15 @@ pub(super) fn build(settings: &Settings) -> anyhow::Result<Option<Arc<Outside>>>
     Ok(Some(Outside::new(config, connector)))
 }
 
+/// Refuses settings whose engine is not installed.
+///
+/// # Errors
+/// See [`build`].
+pub(super) fn check(settings: &Settings) -> anyhow::Result<()> {
+    let kind = kind_of(settings.engine).filter(|_| settings.engines.external.is_none());
+    kind.map_or(Ok(()), |kind| program(settings, kind).map(drop))
+}
+
 /// The file of the program.
 fn program(settings: &Settings, kind: Kind) -> anyhow::Result<PathBuf> {
     let (name, key, hint) = match kind {
@@ -108,26 +117,19 @@ pub(super) fn spawn(
     let changes = watch::Sender::new(0);
     let changed = changes.subscribe();
     tasks.spawn(follow(keeper.clone(), changes, shutdown.clone()));
-    let icecast = &settings.render.icecast;
-    let names: Vec<&str> = match (&icecast.user, kind) {
-        (Some(user), _) => vec![user],
-        (None, Kind::Icecast) => vec!["icecast2", "icecast", "nobody"],
-        (None, Kind::Shoutcast) => vec!["shoutcast", "nobody"],
-    };
-    let is_root = rustix::process::geteuid().is_root();
     let folder = keeper.data_dir.path().join(FOLDER);
-    let config = keeper.control.config();
-    let secrets = [
-        &config.source_password,
-        &config.relay_password,
-        &config.admin_password,
-    ];
     let child = Child {
         outside: Arc::clone(outside),
         kind,
         program: program(&settings, kind)?,
-        user: is_root.then(|| User::of(&names, icecast.group.as_deref())),
-        secrets: secrets.into_iter().cloned().collect(),
+        user: Box::new({
+            let settings = keeper.settings.clone();
+            move || user(&settings.borrow(), kind)
+        }),
+        secrets: Arc::new({
+            let (outside, control) = (Arc::clone(outside), Arc::clone(&keeper.control));
+            move || passwords(&outside, &control)
+        }),
         render: Box::new({
             let (outside, folder) = (Arc::clone(outside), folder.clone());
             move |port| configuration(&outside, kind, &keeper, &folder, port)
@@ -137,6 +139,27 @@ pub(super) fn spawn(
     };
     tasks.spawn(child.run(shutdown.clone()));
     Ok(())
+}
+
+/// Whom the child becomes where this node is root.
+fn user(settings: &Settings, kind: Kind) -> Option<User> {
+    let icecast = &settings.render.icecast;
+    let names: Vec<&str> = match (&icecast.user, kind) {
+        (Some(user), _) => vec![user],
+        (None, Kind::Icecast) => vec!["icecast2", "icecast", "nobody"],
+        (None, Kind::Shoutcast) => vec!["shoutcast", "nobody"],
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    is_root.then(|| User::of(&names, icecast.group.as_deref()))
+}
+
+/// The passwords that its configuration holds.
+fn passwords(outside: &Outside, control: &Control) -> Vec<Secret> {
+    let config = control.config();
+    let own = [&config.source_password, &config.admin_password];
+    let own = own.into_iter().cloned();
+    let admin = outside.admin().map(|(_, password)| password.clone());
+    own.chain([control.relay_password()]).chain(admin).collect()
 }
 
 /// Says that the configuration may have changed.

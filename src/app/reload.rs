@@ -1,22 +1,40 @@
 //! New settings while the node runs: read all, then take all or nothing.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 
-use super::node::Launch;
-use super::{Node, configs, kubernetes, limits, parts, tls};
-use crate::control::{Control, Role};
-use crate::settings::types::Settings;
+use super::kubernetes::Pod;
+use super::node::{Choose, Launch};
+use super::rooms::{Known, Rooms};
+use super::{Node, configs, fixed, kubernetes, limits, outside, parts, tls};
+use crate::control::Role;
+use crate::edge::bind;
+use crate::settings::types::{Primary, Settings};
 use crate::settings::watch::{FileWatch, Pace, watch};
-use crate::settings::{self, Sources, role, secrets};
+use crate::settings::{self, Loaded, Sources, Values, role, secrets};
 use crate::telemetry::access::Opened;
 use crate::telemetry::log::Log;
+use crate::wire::tls::Server;
 
 /// Where settings come from and what holds now.
 pub(super) struct Reloads {
     sources: Sources,
+    choose: Choose,
+    primary: Option<Primary>,
+    /// The settings that the node runs with.
     settings: Settings,
+    /// What was read last, also of keys that are not in effect yet.
+    values: Values,
     log: Log,
     watch: FileWatch,
+}
+
+/// Everything that a reload can fail at, done.
+struct Prepared {
+    rooms: Rooms,
+    server: Option<Arc<Server>>,
+    access_log: Option<Opened>,
 }
 
 impl Reloads {
@@ -31,7 +49,10 @@ impl Reloads {
         }
         Self {
             sources: launch.sources,
+            choose: launch.choose,
+            primary: launch.primary,
             settings: launch.loaded.settings,
+            values: launch.loaded.values,
             log: launch.log,
             watch,
         }
@@ -46,11 +67,14 @@ impl Reloads {
     pub fn apply(&mut self, node: &Node) {
         let taken = settings::load(&self.sources)
             .map_err(anyhow::Error::from)
-            .and_then(|loaded| self.take(node, loaded.settings));
+            .and_then(|loaded| self.take(node, loaded));
         let outcome = if taken.is_ok() { "taken" } else { "refused" };
         metrics::counter!("relayctl_reloads_total", "outcome" => outcome).increment(1);
         match taken {
-            Ok(changed) => tracing::info!(changed, "settings reloaded"),
+            Ok(keys) => {
+                let changed = !keys.is_empty();
+                tracing::info!(changed, keys = keys.join(", "), "settings reloaded");
+            }
             Err(error) => {
                 // A rotated log is no matter of the settings.
                 node.access_log.reopen();
@@ -59,44 +83,145 @@ impl Reloads {
         }
     }
 
-    /// True if anything differs from before.
-    fn take(&mut self, node: &Node, new: Settings) -> anyhow::Result<bool> {
-        let name = new.name.as_ref();
-        let role = role_of(&node.control);
-        let given = kubernetes::completed(&new.given, &node.kept);
-        let secrets = secrets::open(&node.data_dir, &given, name, role)?;
-        let pair = tls::read_pair(&new)?;
-        let server = tls::server(pair.as_ref(), &node.tickets)?;
-        let access_log = opened_again(&self.settings, &new)?;
-        self.log.set_filter(new.log.name())?;
-        for key in fixed(&self.settings, &new) {
+    /// The keys that were changed, in effect now or not.
+    fn take(&mut self, node: &Node, loaded: Loaded) -> anyhow::Result<Vec<&'static str>> {
+        let Loaded {
+            settings: mut new,
+            report,
+            values,
+        } = loaded;
+        self.would_start(&new)?;
+        let pending = fixed::keep(&self.settings, &mut new);
+        let prepared = self.prepare(node, &new)?;
+        // The last that can fail: from here on everything is taken.
+        self.log.set_filter(prepared.rooms.log.name())?;
+        for key in pending {
             tracing::warn!(key, "this setting takes effect at the next start");
         }
-        let certificate = tls::shown(pair.as_ref());
+        let mut keys = self.values.changed(&values);
+        for key in changed_files(node, &self.settings, &new, &prepared.rooms) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        prepared.take_effect(node, &new);
+        self.watch.follow(report.files);
+        self.values = values;
+        self.settings = new;
+        Ok(keys)
+    }
+
+    /// Refuses what the next start would refuse, as far as that can be known without it; what is left is judged by
+    /// [`Reloads::prepare`].
+    fn would_start(&self, new: &Settings) -> anyhow::Result<()> {
+        (self.choose)(&self.sources, new)?;
+        Pod::of(new, &self.sources.environment)?;
+        outside::check(new)?;
+        if new.bind != self.settings.bind {
+            self.could_bind(new)?;
+        }
+        let folder = new.data_dir.as_ref();
+        if let Some(folder) = folder.filter(|path| path.exists() && !path.is_dir()) {
+            anyhow::bail!("`data_dir`: `{}` is no directory", folder.display());
+        }
+        Ok(())
+    }
+
+    /// Refuses an address that cannot be had. The port of this node is not judged: it is in use by this node.
+    fn could_bind(&self, new: &Settings) -> anyhow::Result<()> {
+        use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+        let moves = new.bind.port != self.settings.bind.port;
+        match bind(new.bind.socket_address()) {
+            Err(error)
+                if matches!(error.kind(), AddrNotAvailable | PermissionDenied)
+                    || moves && error.kind() == AddrInUse =>
+            {
+                Err(error).context("`bind`")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn prepare(&self, node: &Node, new: &Settings) -> anyhow::Result<Prepared> {
         let role = node.control.identity.role;
-        let urls = parts::urls(&new, role, node.address.port(), certificate.as_ref());
-        let descriptors = limits::raise_descriptors();
-        node.control.engine.reconfigure(configs::engine(&new));
-        node.control.reconfigure(configs::control(
-            &new,
-            &secrets,
+        let given = kubernetes::completed(&new.given, &node.kept);
+        let secrets = secrets::open(&node.data_dir, &given, new.name.as_ref(), role_of(role))?;
+        let pair = tls::read_pair(new)?;
+        tls::may_replace(node.control.config().certificate.as_ref(), pair.as_ref())?;
+        let server = tls::server(pair.as_ref(), &node.tickets)?;
+        let certificate = pair.as_ref().map(|pair| pair.certificate().clone());
+        let urls = parts::urls(new, role, node.address.port(), certificate.as_ref());
+        let known = Known {
+            role,
+            primary: self.primary.as_ref(),
+            secrets: &secrets,
             urls,
             certificate,
-            descriptors,
-        ));
-        node.control.reconfigure_table(configs::table(&new));
-        node.control.accept_tokens([secrets.join]);
-        node.edge.reconfigure(configs::edge(&new, descriptors));
-        node.edge.set_tls(server);
-        if let Some(opened) = access_log {
-            node.access_log.change(opened, configs::access_log(&new).1);
-        }
-        node.settings.send_replace(new.clone());
-        Ok(std::mem::replace(&mut self.settings, new.clone()) != new)
+            descriptors: limits::raise_descriptors(),
+        };
+        Ok(Prepared {
+            rooms: Rooms::of(new, known)?,
+            server,
+            access_log: opened_again(&self.settings, new)?,
+        })
     }
 }
 
-/// The access log opened anew, also after `logrotate` has moved its file away; none where it stays as it was since
+impl Prepared {
+    fn take_effect(self, node: &Node, new: &Settings) {
+        // Every room by name: one that is added must be told as well.
+        let Rooms {
+            engine,
+            control,
+            table,
+            edge,
+            agent,
+            trust,
+            foreign,
+            join_token,
+            log: _taken_already,
+            access_log: (_, format),
+        } = self.rooms;
+        tls::say(control.certificate.as_ref());
+        node.control.engine.reconfigure(engine);
+        node.control.reconfigure(control);
+        node.control.reconfigure_table(table);
+        node.control.accept_tokens([join_token]);
+        node.edge.reconfigure(edge);
+        node.edge.set_tls(self.server);
+        node.connector.trust(trust);
+        match (agent, node.agent()) {
+            (Some(config), Some(agent)) => agent.reconfigure(config),
+            (Some(_), None) => {
+                let key = "token";
+                tracing::warn!(key, "this setting takes effect at the next start");
+            }
+            (None, _) => {}
+        }
+        node.foreign.apply(&foreign);
+        if let Some(opened) = self.access_log {
+            node.access_log.change(opened, format);
+        }
+        node.settings.send_replace(new.clone());
+    }
+}
+
+/// The keys whose files have another content under the same name.
+fn changed_files(node: &Node, old: &Settings, new: &Settings, rooms: &Rooms) -> Vec<&'static str> {
+    let changed = [
+        ("mounts", old.mounts != new.mounts),
+        ("relay", old.relays != new.relays),
+        (
+            "tls.cert",
+            node.control.config().certificate != rooms.control.certificate,
+        ),
+        ("primary_ca", !node.connector.trusts(&rooms.trust)),
+    ];
+    let changed = changed.into_iter().filter(|(_, differs)| *differs);
+    changed.map(|(key, _)| key).collect()
+}
+
+/// The access log opened anew, also after `logrotate` has moved its file away; `None` where it stays as it was since
 /// the same file cannot be opened for the moment.
 fn opened_again(old: &Settings, new: &Settings) -> anyhow::Result<Option<Opened>> {
     let target = configs::access_log(new).0;
@@ -110,28 +235,12 @@ fn opened_again(old: &Settings, new: &Settings) -> anyhow::Result<Option<Opened>
     }
 }
 
-fn role_of(control: &Control) -> role::Role {
-    match control.identity.role {
+fn role_of(role: Role) -> role::Role {
+    match role {
         Role::Primary => role::Role::Primary,
         Role::Relay => role::Role::Relay,
     }
 }
 
-/// Keys that differ and cannot change while the node runs.
-fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let pairs = [
-        ("bind", old.bind != new.bind),
-        ("data_dir", old.data_dir != new.data_dir),
-        ("name", old.name != new.name),
-        ("primary", old.primary != new.primary),
-        ("fanout.threads", old.fanout.threads != new.fanout.threads),
-        ("fanout.backend", old.fanout.backend != new.fanout.backend),
-        ("shoutcast.port", old.shoutcast.port != new.shoutcast.port),
-        ("log_format", old.log_format != new.log_format),
-    ];
-    pairs
-        .into_iter()
-        .filter(|(_, differs)| *differs)
-        .map(|(key, _)| key)
-        .collect()
-}
+#[cfg(test)]
+mod tests;

@@ -43,15 +43,7 @@ pub(super) async fn watch(
             () = shutdown.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        let (config, action) = {
-            let audio = &settings.borrow().audio;
-            let config = Config {
-                after: audio.silence,
-                below: audio.silence_level,
-                back: audio.silence_end,
-            };
-            (config, audio.silence_action)
-        };
+        let (config, action) = config(&settings.borrow());
         let mut silent = HashSet::new();
         if !config.after.is_zero() {
             let asked = Arc::clone(&control);
@@ -77,6 +69,17 @@ pub(super) async fn watch(
         }
         act(&control, silent, &mut done);
     }
+}
+
+/// When a source counts as silent, and what follows.
+pub(super) fn config(settings: &Settings) -> (Config, SilenceAction) {
+    let audio = &settings.audio;
+    let config = Config {
+        after: audio.silence,
+        below: audio.silence_level,
+        back: audio.silence_end,
+    };
+    (config, audio.silence_action)
 }
 
 /// Tells each mount what is known of it; those that are silent.

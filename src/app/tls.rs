@@ -72,7 +72,30 @@ pub(super) fn server(
 
 /// What a pair shows, said in the log.
 pub(super) fn shown(pair: Option<&Pair>) -> Option<Certificate> {
-    let certificate = pair?.certificate();
+    let certificate = pair.map(|pair| pair.certificate().clone());
+    say(certificate.as_ref());
+    certificate
+}
+
+/// A good certificate stays where the one that is to take its place has ended or has not begun: players would refuse
+/// it. Where there is no good one, any is taken, and warned of.
+///
+/// # Errors
+/// A sentence with the dates.
+pub(super) fn may_replace(old: Option<&Certificate>, new: Option<&Pair>) -> anyhow::Result<()> {
+    let now = unix_millis() / 1000;
+    let is_good = old.is_some_and(|old| old.out_of_dates(now).is_none());
+    match new.and_then(|new| new.certificate().out_of_dates(now)) {
+        Some(why) if is_good => bail!("`tls.cert`: {why}; the one in use is good"),
+        _ => Ok(()),
+    }
+}
+
+/// A certificate, said in the log.
+pub(super) fn say(certificate: Option<&Certificate>) {
+    let Some(certificate) = certificate else {
+        return;
+    };
     if certificate.warning(unix_millis() / 1000).is_none() {
         let until = crate::base::wall::rfc3339(certificate.not_after.saturating_mul(1000));
         tracing::info!(
@@ -82,7 +105,6 @@ pub(super) fn shown(pair: Option<&Pair>) -> Option<Certificate> {
         );
     }
     warn(certificate);
-    Some(certificate.clone())
 }
 
 fn warn(certificate: &Certificate) {

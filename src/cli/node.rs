@@ -7,9 +7,8 @@ use anyhow::anyhow;
 
 use super::args::{JoinFlags, NodeFlags};
 use super::{Exit, Failure, Outcome};
-use crate::app::{self, Launch};
+use crate::app::{self, Choose, Launch};
 use crate::control::Role;
-use crate::settings::types::Primary;
 use crate::settings::{self, Loaded, Sources, role};
 use crate::telemetry::log;
 
@@ -19,26 +18,25 @@ const LAST: Duration = Duration::from_secs(1);
 /// `relayctl primary`.
 pub(super) fn primary(flags: &NodeFlags) -> Outcome {
     let (sources, loaded) = load(flags.config.clone(), flags.settings())?;
-    if let Some(primary) = &loaded.settings.primary {
-        let error = anyhow!(
+    start(sources, loaded, |_, settings| match &settings.primary {
+        Some(primary) => Err(anyhow!(
             "{} names a primary ({}), so this node is to be a relay: use `relayctl join`, or take it out",
             primary.said_by,
             primary.url
-        );
-        return Err(Failure::new(Exit::Usage, error));
-    }
-    start(sources, loaded, Role::Primary, None)
+        )),
+        None => Ok((Role::Primary, None)),
+    })
 }
 
 /// `relayctl join`.
 pub(super) fn join(flags: &JoinFlags) -> Outcome {
     let (sources, loaded) = load(flags.node.config.clone(), flags.settings())?;
-    let Some(primary) = loaded.settings.primary.clone() else {
-        let error =
-            anyhow!("whom to join is not said: `relayctl join --primary URL --token TOKEN`");
-        return Err(Failure::new(Exit::Usage, error));
-    };
-    start(sources, loaded, Role::Relay, Some(primary))
+    start(sources, loaded, |_, settings| {
+        let primary = settings.primary.clone().ok_or_else(|| {
+            anyhow!("whom to join is not said: `relayctl join --primary URL --token TOKEN`")
+        })?;
+        Ok((Role::Relay, Some(primary)))
+    })
 }
 
 /// `relayctl run`.
@@ -46,12 +44,16 @@ pub(super) fn run(flags: &JoinFlags) -> Outcome {
     let (sources, loaded) = load(flags.node.config.clone(), flags.settings())?;
     let choice = role::choose_role(&sources.environment, &loaded.settings)
         .map_err(|text| Failure::new(Exit::Usage, anyhow!(text)))?;
-    let role = match choice.role {
-        role::Role::Primary => Role::Primary,
-        role::Role::Relay => Role::Relay,
-    };
-    eprintln!("relayctl: {} because {}", role.as_str(), choice.reason);
-    start(sources, loaded, role, choice.primary)
+    eprintln!("relayctl: {} because {}", choice.role, choice.reason);
+    start(sources, loaded, |sources, settings| {
+        let choice =
+            role::choose_role(&sources.environment, settings).map_err(|text| anyhow!(text))?;
+        let role = match choice.role {
+            role::Role::Primary => Role::Primary,
+            role::Role::Relay => Role::Relay,
+        };
+        Ok((role, choice.primary))
+    })
 }
 
 /// Reads every setting; what is wrong is wrong use.
@@ -78,7 +80,9 @@ pub(super) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-fn start(sources: Sources, loaded: Loaded, role: Role, primary: Option<Primary>) -> Outcome {
+fn start(sources: Sources, loaded: Loaded, choose: Choose) -> Outcome {
+    let chosen = choose(&sources, &loaded.settings);
+    let (role, primary) = chosen.map_err(|error| Failure::new(Exit::Usage, error))?;
     super::demo::end_with_parent();
     // Before there are threads.
     app::limits::prepare_descriptors();
@@ -93,6 +97,7 @@ fn start(sources: Sources, loaded: Loaded, role: Role, primary: Option<Primary>)
         role,
         primary,
         log,
+        choose,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

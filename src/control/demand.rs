@@ -95,6 +95,11 @@ impl Control {
         self.demand.offered().insert(mount);
     }
 
+    /// Takes back what [`Control::offer`] named.
+    pub fn withdraw(&self, mount: &MountId) {
+        self.demand.offered().remove(mount);
+    }
+
     /// Moves when a mount begins or ceases to be wanted.
     pub fn watch_demand(&self) -> watch::Receiver<u64> {
         self.demand.changed.subscribe()

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
@@ -26,12 +27,27 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this the next address is tried beside the one before (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Makes connections. Cheap to clone.
+/// Makes connections. Cheap to clone; clones share what they trust, also after it has changed.
 #[derive(Clone)]
 pub struct Connector {
     resolver: Resolver,
-    trust: Arc<Trust>,
-    tls: Arc<OnceLock<Arc<ClientConfig>>>,
+    checks: Arc<ArcSwap<Checks>>,
+}
+
+/// By what the certificates of servers are judged.
+#[derive(Default)]
+struct Checks {
+    trust: Trust,
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Checks {
+    fn of(trust: Trust) -> Self {
+        Self {
+            trust,
+            tls: OnceLock::new(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Connector {
@@ -50,9 +66,20 @@ impl Connector {
     pub fn trusting(resolver: Resolver, trust: Trust) -> Self {
         Self {
             resolver,
-            trust: Arc::new(trust),
-            tls: Arc::default(),
+            checks: Arc::new(ArcSwap::from_pointee(Checks::of(trust))),
         }
+    }
+
+    /// Judges the certificates of later connections by `trust`; those that are open stay.
+    pub fn trust(&self, trust: Trust) {
+        if !self.trusts(&trust) {
+            self.checks.store(Arc::new(Checks::of(trust)));
+        }
+    }
+
+    /// True where certificates are judged by `trust` now.
+    pub fn trusts(&self, trust: &Trust) -> bool {
+        self.checks.load().trust == *trust
     }
 
     /// The resolver.
@@ -89,11 +116,12 @@ impl Connector {
     /// # Errors
     /// Where the provider of ciphers has none for any version of TLS.
     pub fn tls_config(&self) -> io::Result<Arc<ClientConfig>> {
-        if let Some(config) = self.tls.get() {
+        let checks = self.checks.load();
+        if let Some(config) = checks.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(self.trust.client_config().map_err(io::Error::other)?);
-        Ok(Arc::clone(self.tls.get_or_init(|| config)))
+        let config = Arc::new(checks.trust.client_config().map_err(io::Error::other)?);
+        Ok(Arc::clone(checks.tls.get_or_init(|| config)))
     }
 }
 

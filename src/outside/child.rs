@@ -51,6 +51,9 @@ pub enum Rendered {
 /// Makes its configuration for a port of 127.0.0.1; the error is a sentence.
 pub type Render = Box<dyn Fn(u16) -> Result<Rendered, String> + Send + Sync>;
 
+/// Passwords that no line may show, as they are now.
+pub type Hidden = Arc<dyn Fn() -> Vec<Secret> + Send + Sync>;
+
 /// See the module.
 pub struct Child {
     /// What others see of it.
@@ -62,13 +65,13 @@ pub struct Child {
     /// The folder of its configuration; it belongs to it.
     pub folder: PathBuf,
     /// Whom it becomes where this node is root.
-    pub user: Option<User>,
+    pub user: Box<dyn Fn() -> Option<User> + Send + Sync>,
     /// Makes its configuration.
     pub render: Render,
     /// Moves when that may have changed.
     pub changed: watch::Receiver<u64>,
     /// What its lines must not show.
-    pub secrets: Vec<Secret>,
+    pub secrets: Hidden,
 }
 
 /// Why it does not run any more.
@@ -282,7 +285,7 @@ impl Child {
             .open(&fresh)
             .map_err(wrong)?;
         io::Write::write_all(&mut out, text.as_bytes()).map_err(wrong)?;
-        if let Some(user) = self.user {
+        if let Some(user) = (self.user)() {
             let owns =
                 |path: &Path| std::os::unix::fs::chown(path, Some(user.user), Some(user.group));
             owns(&self.folder)
@@ -316,7 +319,7 @@ impl Child {
             // Ctrl-C on a terminal is for us; the engine is told in its turn.
             .process_group(0)
             .kill_on_drop(true);
-        if let Some(user) = self.user {
+        if let Some(user) = (self.user)() {
             command.uid(user.user).gid(user.group);
         }
         let mut process = command
@@ -326,7 +329,7 @@ impl Child {
             tokio::spawn(lines::carry(
                 out,
                 self.kind,
-                self.secrets.clone(),
+                Arc::clone(&self.secrets),
                 last.clone(),
             ));
         }
@@ -334,7 +337,7 @@ impl Child {
             tokio::spawn(lines::carry(
                 out,
                 self.kind,
-                self.secrets.clone(),
+                Arc::clone(&self.secrets),
                 last.clone(),
             ));
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::Kind;
+use super::child::Hidden;
 use crate::base::secret::Secret;
 
 /// Longest line in bytes; what is beyond is left out.
@@ -74,7 +75,7 @@ enum Loudness {
 pub(super) async fn carry(
     mut from: impl AsyncRead + Unpin,
     kind: Kind,
-    secrets: Vec<Secret>,
+    secrets: Hidden,
     last: Last,
 ) {
     let (mut buffer, mut line) = (vec![0; 4096], Vec::new());
@@ -83,7 +84,7 @@ pub(super) async fn carry(
         for byte in buffer.get(..count).unwrap_or_default() {
             match byte {
                 b'\n' => {
-                    say(kind, &line, &secrets, &last, &mut budget);
+                    say(kind, &line, &secrets(), &last, &mut budget);
                     line.clear();
                 }
                 _ if line.len() < LONGEST => line.push(*byte),
@@ -91,7 +92,7 @@ pub(super) async fn carry(
             }
         }
     }
-    say(kind, &line, &secrets, &last, &mut budget);
+    say(kind, &line, &secrets(), &last, &mut budget);
 }
 
 fn say(kind: Kind, line: &[u8], secrets: &[Secret], last: &Last, budget: &mut Budget) {
@@ -220,7 +221,13 @@ mod tests {
         let text = format!("one hackme\r\n{long}\nFATAL: could not parse\nlast");
         let last = Last::default();
         let secrets = vec![Secret::new("hackme"), Secret::default()];
-        carry(text.as_bytes(), Kind::Icecast, secrets, last.clone()).await;
+        carry(
+            text.as_bytes(),
+            Kind::Icecast,
+            Arc::new(move || secrets.clone()),
+            last.clone(),
+        )
+        .await;
         let lines: Vec<String> = last.0.lock().unwrap().iter().cloned().collect();
         assert_eq!(lines[0], "one ***");
         assert_eq!(lines[1].len(), LONGEST);

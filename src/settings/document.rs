@@ -114,8 +114,9 @@ value, who said it and who was overruled, with `***` for secrets, and changes no
   looks like a number is put in quotes: `source_password: \"0123\"`.
 - In the YAML, branches may be nested or written with dots: `ring.max_bytes: 64MiB`. `ring` is both a value and a
   branch: `ring: 60s` beside `ring.max_bytes`, or `ring: {seconds: 60s, max_bytes: 32MiB}`.
-- SIGHUP and a changed file (the YAML, or one of a secret) read everything again: all of it is checked, then
-  swapped; or all of it is kept, and the log says which key is wrong.
+- SIGHUP and a changed file (the YAML, one of a secret, a certificate) read everything again: all of it is checked as at a
+  start, then swapped, and the log names the keys that changed; or all of it is kept, and the log says which key is wrong.
+- These keys wait for the next start, and each reload that finds them changed says so: `bind`, `name`, `data_dir`, `primary`, `engine`, `external`, `external_password`, `fanout.threads`, `fanout.backend`, `shoutcast.program`, `shoutcast.port`, `log_format`, `kubernetes.secret`, `kubernetes.deletion_cost`, `icecast.program`.
 
 ```yaml
 bind: \"[::]:8000\"

@@ -27,6 +27,7 @@ pub mod types;
 pub mod watch;
 
 mod addresses;
+mod changes;
 mod document;
 mod environment;
 mod fallbacks;
@@ -40,6 +41,7 @@ mod values;
 mod yaml;
 
 pub use addresses::DATA_PORT;
+pub use changes::Values;
 pub use check::{Report, markdown};
 pub use data_dir::DataDir;
 pub use layer::Origin;
@@ -101,6 +103,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// As written.
     pub report: Report,
+    /// As written, to be compared with another reading.
+    pub values: Values,
 }
 
 /// Reads, merges and checks everything.
@@ -150,9 +154,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
                     .iter()
                     .flat_map(|tls| [tls.cert.clone(), tls.key.clone()]),
             );
+            // A primary, and a relay that was given none, never reads it.
+            let authorities = settings.primary.as_ref().and(settings.primary_ca.clone());
+            files.extend(authorities);
             report.files = files;
             report.notes = notes(&settings, &report);
-            Ok(Loaded { settings, report })
+            Ok(Loaded {
+                settings,
+                report,
+                values: Values::of(&merged),
+            })
         }
         _ => Err(SettingsError { problems }),
     }

@@ -43,6 +43,8 @@ impl Default for Pace {
 pub struct FileWatch {
     changed: watch::Receiver<u64>,
     blind: Option<String>,
+    files: Vec<PathBuf>,
+    pace: Pace,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -52,6 +54,13 @@ impl FileWatch {
         if self.changed.changed().await.is_err() {
             // The task lives as long as this value; without it there is never any news.
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Watches `files` instead, where they are others. What changed in them before is no news.
+    pub fn follow(&mut self, files: Vec<PathBuf>) {
+        if files != self.files {
+            *self = watch(files, self.pace);
         }
     }
 
@@ -76,6 +85,7 @@ pub fn watch(files: Vec<PathBuf>, pace: Pace) -> FileWatch {
     };
     let (sender, changed) = watch::channel(0_u64);
     let mut seen = fingerprint(&files);
+    let watched = files.clone();
     let task = tokio::spawn(async move {
         // Both live as long as the task: the channel must not close, the watcher must not stop.
         let _held = (watcher, news);
@@ -100,6 +110,8 @@ pub fn watch(files: Vec<PathBuf>, pace: Pace) -> FileWatch {
     FileWatch {
         changed,
         blind,
+        files: watched,
+        pace,
         task,
     }
 }

@@ -11,6 +11,8 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::base::wall::rfc3339;
+
 /// Names kept at most; certificates of large hosts carry hundreds.
 const MAX_NAMES: usize = 100;
 
@@ -22,6 +24,8 @@ const DAY: u64 = 86_400;
 /// A server's certificate, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
+    /// Unix seconds before which nobody believes it.
+    pub not_before: u64,
     /// Unix seconds after which nobody believes it.
     pub not_after: u64,
     /// DNS names (`*.radio.example` too) and addresses, as they stand in it.
@@ -40,6 +44,7 @@ impl Certificate {
             .map(|(_, names)| names.0.iter().filter_map(name).take(MAX_NAMES).collect())
             .unwrap_or_default();
         Ok(Self {
+            not_before: parsed.validity().not_before.to_unix_duration().as_secs(),
             not_after: parsed.validity().not_after.to_unix_duration().as_secs(),
             names,
             der: der.clone(),
@@ -84,9 +89,28 @@ impl Certificate {
         Some(format!("https://{host}:{data_port}"))
     }
 
+    /// A sentence with its dates where `now` (Unix seconds) is not within them.
+    pub fn out_of_dates(&self, now: u64) -> Option<String> {
+        let name = self.names.first().map_or("a host", String::as_str);
+        let date = |seconds: u64| rfc3339(seconds.saturating_mul(1000));
+        let (from, until) = (date(self.not_before), date(self.not_after));
+        match (now < self.not_before, now > self.not_after) {
+            (true, _) => Some(format!(
+                "the certificate of `{name}` is not valid before {from} (until {until})"
+            )),
+            (_, true) => Some(format!(
+                "the certificate of `{name}` ended at {until} (it was valid from {from})"
+            )),
+            _ => None,
+        }
+    }
+
     /// A sentence where it has ended or ends within 14 days of `now` (Unix seconds).
     pub fn warning(&self, now: u64) -> Option<String> {
         let name = self.names.first().map_or("a host", String::as_str);
+        if now < self.not_before {
+            return self.out_of_dates(now);
+        }
         let Some(left) = self.not_after.checked_sub(now).filter(|left| *left > 0) else {
             let days = (now - self.not_after) / DAY;
             return Some(format!(

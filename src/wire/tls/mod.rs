@@ -69,8 +69,14 @@ impl Pair {
             .ok_or_else(|| certificate_error("holds no certificate".into()))?;
         let certificate = Certificate::read(own).map_err(certificate_error)?;
         let key = read_key(key)?;
+        let place = place_of(&chain, &key);
         let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
             let mismatch = matches!(error, rustls::Error::InconsistentKeys(_));
+            if let Some(place) = place.filter(|_| mismatch) {
+                return certificate_error(format!(
+                    "has the certificate of the key in place {place}: write the node's own first, then who signed it"
+                ));
+            }
             key_error(if mismatch {
                 "is not the key of the certificate: they are of different pairs".into()
             } else {
@@ -87,6 +93,15 @@ impl Pair {
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
+}
+
+/// The place in `chain`, from 1, of the certificate that `key` belongs to.
+fn place_of(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Option<usize> {
+    let fits = |certificate: &CertificateDer<'static>| {
+        let chain = vec![certificate.clone()];
+        CertifiedKey::from_der(chain, key.clone_key(), &provider()).is_ok()
+    };
+    chain.iter().position(fits).map(|place| place + 1)
 }
 
 fn certificate_error(what: String) -> PairError {
@@ -303,6 +318,9 @@ mod tests {
         assert!(wrong(&cert, locked).1.contains("passphrase"));
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert_eq!(wrong(broken, &key).0, Culprit::Certificate);
+        let (culprit, what) = wrong(&format!("{other_cert}{cert}"), &key);
+        assert_eq!(culprit, Culprit::Certificate);
+        assert!(what.contains("in place 2"), "{what}");
         let long = cert.repeat(MAX_CHAIN + 1);
         assert!(wrong(&long, &key).1.contains("more than 16"));
     }

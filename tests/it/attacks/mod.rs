@@ -12,3 +12,4 @@ mod local;
 mod member;
 mod messages;
 mod rebinding;
+mod reload;

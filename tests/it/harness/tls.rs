@@ -53,6 +53,17 @@ impl Certificate {
         put(&self.key(), &made.signing_key.serialize_pem());
     }
 
+    /// The same, valid from the first day of one year to the first day of another.
+    pub fn replace_valid(&self, from: i32, until: i32) {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut wanted = rcgen::CertificateParams::new(names).unwrap();
+        wanted.not_before = rcgen::date_time_ymd(from, 1, 1);
+        wanted.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        put(&self.cert(), &wanted.self_signed(&key).unwrap().pem());
+        put(&self.key(), &key.serialize_pem());
+    }
+
     /// A copy of the certificate's file as it is now.
     pub fn copy(&self, name: &str) -> PathBuf {
         let copy = self.folder.path().join(name);
