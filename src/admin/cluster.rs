@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -88,7 +89,40 @@ impl SharedProber {
     }
 }
 
+/// Proof that a join request comes with a credential that may join: taken before the body is read, and using up nothing.
+struct MayJoin;
+
+impl FromRequestParts<Arc<Control>> for MayJoin {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Response> {
+        state.may_join(bearer(&parts.headers)).map_err(|error| {
+            let peer = parts
+                .extensions
+                .get::<Client>()
+                .map(|client| client.address);
+            tracing::warn!(?peer, %error, "join refused");
+            error.into_response()
+        })?;
+        Ok(Self)
+    }
+}
+
+/// Proof that a request comes with a node's credential: taken before the body is read.
+struct FromMember;
+
+impl FromRequestParts<Arc<Control>> for FromMember {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Response> {
+        let known = state.member(bearer(&parts.headers));
+        known.map_err(IntoResponse::into_response)?;
+        Ok(Self)
+    }
+}
+
 async fn join(
+    _: MayJoin,
     State(control): State<Arc<Control>>,
     Extension(prober): Extension<SharedProber>,
     Extension(client): Extension<Client>,
@@ -132,6 +166,7 @@ async fn fetch(
 }
 
 async fn beat(
+    _: FromMember,
     State(control): State<Arc<Control>>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,

@@ -5,15 +5,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use crate::admin::Client;
+use crate::edge::Edge;
 use crate::settings::data_dir::DataDir;
 use crate::settings::runtime_dir::{self, RuntimeDir};
 
@@ -104,12 +102,8 @@ pub(super) fn tell(data_dir: &DataDir, socket: Option<&Socket>, url: &str) {
     }
 }
 
-/// Serves the router on the socket until `shutdown`.
-pub(super) async fn serve(
-    socket: Option<Socket>,
-    router: axum::Router,
-    shutdown: CancellationToken,
-) {
+/// Serves the data port's router on the socket until `shutdown`.
+pub(super) async fn serve(socket: Option<Socket>, edge: Arc<Edge>, shutdown: CancellationToken) {
     // A directory that was made for the socket goes with it.
     let Some(Socket {
         listener,
@@ -125,7 +119,7 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, _)) if is_own(&stream) => {
-                tokio::spawn(answer(stream, router.clone(), shutdown.clone()));
+                tokio::spawn(answer(stream, Arc::clone(&edge)));
             }
             Ok(_) => crate::telemetry::refuse("socket_peer"),
             Err(error) => {
@@ -144,7 +138,7 @@ fn is_own(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn answer(stream: UnixStream, router: axum::Router, shutdown: CancellationToken) {
+async fn answer(stream: UnixStream, edge: Arc<Edge>) {
     let client = Client {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         https: false,
@@ -153,20 +147,7 @@ async fn answer(stream: UnixStream, router: axum::Router, shutdown: Cancellation
         hidden: false,
         connection: 0,
     };
-    let router = router.layer(axum::Extension(client));
-    let service = router.map_request(|request: hyper::Request<hyper::body::Incoming>| {
-        request.map(axum::body::Body::new)
-    });
-    let serving = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        served = serving => {
-            if let Err(error) = served {
-                tracing::debug!(%error, "a client of the node's own socket broke off");
-            }
-        }
-    }
+    edge.serve_own(stream, client).await;
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl Node {
         let edge = Edge::new(
             configs::edge(settings, descriptors),
             Arc::clone(&control),
-            router.clone(),
+            router,
             connector.clone(),
             shutdown.clone(),
         );
@@ -221,8 +221,11 @@ impl Node {
         let socket = local::open(&node.data_dir, environment, address.port());
         local::tell(&node.data_dir, socket.as_ref(), &local_url(address));
         node.open_ports(listener, sockets, settings);
-        node.tasks
-            .spawn(local::serve(socket, router, node.shutdown.clone()));
+        node.tasks.spawn(local::serve(
+            socket,
+            Arc::clone(&node.edge),
+            node.shutdown.clone(),
+        ));
         node.tasks
             .spawn(tls::watch(Arc::clone(&node.control), node.shutdown.clone()));
         node.spawn_keepers();
@@ -266,9 +269,9 @@ impl Node {
 
     /// What must happen now and then, whatever the role.
     fn spawn_keepers(&self) {
-        let control = Arc::clone(&self.control);
+        let (edge, control) = (Arc::clone(&self.edge), Arc::clone(&self.control));
         self.tasks
-            .spawn(service::watch(self.address, control, self.shutdown.clone()));
+            .spawn(service::watch(edge, control, self.shutdown.clone()));
         let (control, shutdown) = (Arc::clone(&self.control), self.shutdown.clone());
         self.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(250));

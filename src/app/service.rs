@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::names::local_address;
 use crate::control::Control;
-use crate::edge::bind;
+use crate::edge::{Edge, bind};
 
-/// The node's own answer to a health question takes at most this long.
+/// The thread that accepts takes at most this long to answer its own node.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sockets that systemd holds open over a restart: the first is the data port, the second that of Shoutcast
@@ -68,8 +66,9 @@ pub(super) fn stopping() {
     say(&[NotifyState::Stopping]);
 }
 
-/// Keeps the watchdog quiet for as long as the data port answers, as a stranger would find it.
-pub(super) async fn watch(address: SocketAddr, control: Arc<Control>, shutdown: CancellationToken) {
+/// Keeps the watchdog quiet for as long as the thread that accepts on the data port goes round. It is asked directly: a
+/// connection would stand in line behind everybody else's, and a flood is no reason to restart a node that plays.
+pub(super) async fn watch(edge: Arc<Edge>, control: Arc<Control>, shutdown: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return;
     };
@@ -79,28 +78,16 @@ pub(super) async fn watch(address: SocketAddr, control: Arc<Control>, shutdown: 
             () = shutdown.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        match is_alive(address).await {
+        match tokio::time::timeout(PATIENCE, edge.answers()).await {
             Ok(()) => say(&[
                 NotifyState::Watchdog,
                 NotifyState::Status(&status(&control)),
             ]),
-            Err(error) => tracing::error!(%error, "the data port does not answer its own node"),
+            Err(_) => {
+                tracing::error!("the data port does not answer its own node within {PATIENCE:?}")
+            }
         }
     }
-}
-
-async fn is_alive(address: SocketAddr) -> io::Result<()> {
-    let asked = async {
-        let mut stream = TcpStream::connect(local_address(address)).await?;
-        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
-        let mut answer = [0_u8; 12];
-        stream.read_exact(&mut answer).await?;
-        match answer.ends_with(b" 200") {
-            true => Ok(()),
-            false => Err(io::Error::other("/healthz is not 200")),
-        }
-    };
-    tokio::time::timeout(PATIENCE, asked).await?
 }
 
 /// One line for `systemctl status`.

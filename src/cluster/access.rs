@@ -200,6 +200,14 @@ impl TokenStore {
         }
     }
 
+    /// True enough for a join request to be read: a join token of ours, used up or not. It uses up nothing.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join), but for a token that another node used up.
+    pub fn may_join(&self, text: &str) -> Result<(), AccessError> {
+        self.find(text, Scope::Join).map(|_| ())
+    }
+
     /// As [`verify`](Self::verify) for a join, and uses the token up where it serves once. The node that
     /// used it may come again, since its answer may have been lost. True if the store changed and has to
     /// be saved before the node is answered.

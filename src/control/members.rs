@@ -113,6 +113,18 @@ impl Control {
         Ok(request)
     }
 
+    /// Whether somebody with this bearer may ask to join, so that a request is worth reading. It uses up nothing.
+    ///
+    /// # Errors
+    /// Where [`Self::join`] would refuse the bearer, whatever the request says.
+    pub fn may_join(&self, bearer: &str) -> Result<(), MemberError> {
+        self.only_primary()?;
+        if self.secrets.verify(bearer).is_ok() {
+            return Ok(());
+        }
+        Ok(self.tokens().may_join(bearer)?)
+    }
+
     /// The answer to a node that has joined and whose URL was fetched.
     pub fn welcome(&self, request: &JoinRequest, probe: ProbeResult) -> JoinAnswer {
         let outcome = match (&probe.error, probe.ok) {

@@ -64,6 +64,7 @@ impl Edge {
         };
         if kind == Kind::Data {
             let _ = self.bell.set(bell.clone());
+            self.opened.notify_waiters();
         }
         self.shutdown.cancelled().await;
         bell.ring();

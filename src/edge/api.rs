@@ -8,14 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tower::ServiceExt;
 
 use super::Edge;
 use super::connection::{Conn, plain};
-use super::gate::HEAD_TIMEOUT;
+use super::gate::State;
+use super::http::{self, Served, begin_answer, credential_of};
 use super::stream::Rewound;
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
@@ -62,7 +60,12 @@ impl Edge {
             conn.answer(&plain(request.version, 400, text)).await;
             return None;
         };
+        conn.is_at(State::Answer);
+        let credential = credential_of(question.uri().path(), question.headers());
         let Ok(response) = self.api.clone().oneshot(question).await;
+        if let Some(place) = &conn.place {
+            begin_answer(&place.seat(), &response, credential.as_ref());
+        }
         let (parts, body) = response.into_parts();
         let answer = Answer::new(request.version, parts.status.as_u16()).at(unix_millis());
         let is_head = request.method == Method::Head;
@@ -73,7 +76,7 @@ impl Edge {
             self.stream(conn, answer, body).await;
             return None;
         }
-        let length = parts.headers.get(http::header::CONTENT_LENGTH);
+        let length = parts.headers.get(::http::header::CONTENT_LENGTH);
         let length = length.and_then(|text| text.to_str().ok()?.parse().ok());
         let bytes = body.collect().await.ok()?.to_bytes();
         conn.answered += 1;
@@ -84,7 +87,7 @@ impl Edge {
             conn.answer(&answer).await;
             return None;
         }
-        conn.say(&answer).await.is_ok().then_some(conn)
+        conn.reply(&answer).await.is_ok().then_some(conn)
     }
 
     /// An answer that goes on until one of both ends it.
@@ -117,46 +120,33 @@ impl Edge {
         client: Client,
         keep_alive: bool,
     ) {
+        let Some(place) = conn.place else { return };
         let connection = client.connection;
-        let io = Rewound {
+        let stream = Rewound {
             head: joined(request.encode(), &conn.buffer),
             stream: conn.stream,
         };
-        let router = self.api.clone().layer(axum::Extension(client));
-        let service =
-            TowerToHyperService::new(router.map_request(
-                |r: hyper::Request<hyper::body::Incoming>| r.map(axum::body::Body::new),
-            ));
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT * 6)
-            .keep_alive(keep_alive)
-            .serve_connection(TokioIo::new(io), service);
-        tokio::pin!(serving);
-        let served = tokio::select! {
-            served = serving.as_mut() => served,
-            () = self.shutdown.cancelled() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
+        let served = Served {
+            router: self.api.clone(),
+            client,
+            seat: place.seat(),
+            keep_alive,
         };
+        http::serve(stream, served, &self.shutdown).await;
         self.control.connection_closed(connection);
-        if let Err(error) = served {
-            tracing::debug!(%error, "an API connection broke");
-        }
     }
 }
 
 /// A request without a body in the words of the router; `None` where its target is no path.
-fn as_http(request: &Request, client: Client) -> Option<http::Request<Body>> {
-    let mut question = http::Request::builder()
+fn as_http(request: &Request, client: Client) -> Option<::http::Request<Body>> {
+    let mut question = ::http::Request::builder()
         .method(request.method.as_str())
         .uri(request.relative())
         .body(Body::empty())
         .ok()?;
     for (name, value) in request.headers.iter() {
-        let name = http::HeaderName::from_bytes(name.as_bytes());
-        let value = http::HeaderValue::from_bytes(value.as_bytes());
+        let name = ::http::HeaderName::from_bytes(name.as_bytes());
+        let value = ::http::HeaderValue::from_bytes(value.as_bytes());
         if let (Ok(name), Ok(value)) = (name, value) {
             question.headers_mut().append(name, value);
         }

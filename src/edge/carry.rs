@@ -64,6 +64,7 @@ impl Edge {
         if upstream.write_all(&first).await.is_err() {
             return;
         }
+        conn.place = None;
         tokio::select! {
             () = self.shutdown.cancelled() => {}
             _ = copy_bidirectional(&mut conn.stream, &mut upstream) => {}

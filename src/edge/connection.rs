@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::front::MAX_REQUESTS;
-use super::gate::{GRACE, HEAD_TIMEOUT};
+use super::gate::{HEAD_TIMEOUT, Place, State};
+use super::paced::time_for;
 use super::route::Route;
 use super::stream::Stream;
 use super::{Edge, route};
@@ -46,6 +47,8 @@ pub(super) struct Conn {
     pub accepted: Instant,
     /// Requests that were answered on it.
     pub answered: u32,
+    /// Its place among those that are neither listeners nor sources; none once it has become one of them.
+    pub place: Option<Place>,
 }
 
 /// What came first.
@@ -70,38 +73,67 @@ impl Conn {
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 
-    /// Writes bytes that others follow; they leave at once.
+    /// Writes bytes that others follow; they leave at once. A client that takes none of them for 10 s is given up.
+    ///
+    /// # Errors
+    /// Where the client has gone, or takes nothing.
     pub async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 
+    /// The same for a whole answer that others may follow, which has an end.
+    ///
+    /// # Errors
+    /// Where the client has gone, or takes the answer too slowly.
+    pub async fn reply(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.is_at(State::Answer);
+        if let Some(place) = &self.place {
+            place.answer_within(Some(time_for(bytes.len())));
+        }
+        self.say(bytes).await
+    }
+
     /// Writes a whole answer and closes.
     pub async fn answer(mut self, bytes: &[u8]) {
-        if self.stream.write_all(bytes).await.is_ok() {
-            let _ = self.stream.shutdown().await;
-            self.drain().await;
+        if self.reply(bytes).await.is_ok() && self.stream.shutdown().await.is_ok() {
+            self.is_at(State::Closing);
+            drain(&mut self.stream, &mut self.buffer).await;
         }
     }
 
-    /// Reads what the client still sends, for a moment: closing over unread bytes would reset the
-    /// connection and take the answer with it.
-    async fn drain(&mut self) {
-        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
-        let mut read = 0;
-        while read < MOST_DRAINED {
-            // Into the buffer rather than an array: what stands in a future is paid by every connection.
-            self.buffer.clear();
-            match tokio::time::timeout_at(until, self.fill()).await {
-                Ok(Ok(true)) => read += self.buffer.len(),
-                _ => return,
-            }
+    /// Notes what the connection is at, as long as it has a place.
+    pub fn is_at(&self, state: State) {
+        if let Some(place) = &self.place {
+            place.set_state(state);
         }
+    }
+
+    /// The connection is a listener or a source from now on, and gives its place back. What is still written to it must
+    /// make progress as before.
+    pub fn is_admitted(&mut self) {
+        self.place = None;
     }
 
     /// The client, as far as trusted proxies tell.
     pub fn origin(&self, request: &Request, edge: &Edge) -> ClientOrigin {
         edge.origin(request, self.client.ip(), self.stream.is_tls())
+    }
+}
+
+/// Reads what a client still sends, for a moment: closing over unread bytes would reset the connection and take the
+/// answer with it.
+pub(super) async fn drain(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) {
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+    let mut read = 0;
+    while read < MOST_DRAINED {
+        // Into the buffer rather than an array: what stands in a future is paid by every connection.
+        buffer.clear();
+        buffer.reserve(4096);
+        match tokio::time::timeout_at(until, stream.read_buf(buffer)).await {
+            Ok(Ok(1..)) => read += buffer.len(),
+            _ => return,
+        }
     }
 }
 
@@ -126,13 +158,18 @@ impl Edge {
                     Some(secured) => conn = secured,
                     None => return,
                 },
-                First::Password(line) => return self.shoutcast(conn, &line, kind).await,
+                // Boxed, as all that is rare: the future of a connection that waits is as large as its largest branch.
+                First::Password(line) => {
+                    return Box::pin(self.shoutcast(conn, &line, kind)).await;
+                }
                 First::Request(request) => {
                     let Some(again) = self.dispatch(conn, *request).await else {
                         return;
                     };
                     conn = again;
                     conn.accepted = Instant::now();
+                    // Who sends many requests in one piece has them answered in turn with everybody else's.
+                    tokio::task::yield_now().await;
                     if kind == Kind::Data
                         && conn.buffer.is_empty()
                         // The front reads no TLS: there it stays with its task.
@@ -153,10 +190,21 @@ impl Edge {
             conn.answer(&bytes).await;
             return None;
         }
+        self.name_client(&conn, &request);
         match route {
-            Route::Source(mount) => self.source(conn, request, mount).await,
-            Route::Listen(mount) => self.listen(conn, request, mount).await,
-            _ => self.api(conn, request).await,
+            Route::Source(mount) => Box::pin(self.source(conn, request, mount)).await,
+            Route::Listen(mount) => Box::pin(self.listen(conn, request, mount)).await,
+            _ => Box::pin(self.api(conn, request)).await,
+        }
+    }
+
+    /// Tells the gate whom a trusted proxy speaks for.
+    fn name_client(&self, conn: &Conn, request: &Request) {
+        let client = conn.origin(request, self).address;
+        if client != conn.peer.ip()
+            && let Some(place) = &conn.place
+        {
+            place.set_client(Some(client));
         }
     }
 
@@ -169,21 +217,14 @@ impl Edge {
         {
             return Ok(first);
         }
-        let place = self.gate.enter();
-        let mut counted = self.counted_address(conn);
-        let since = tokio::time::Instant::from_std(conn.accepted);
-        let (grace, deadline) = (since + GRACE, since + HEAD_TIMEOUT);
+        let deadline = tokio::time::Instant::from_std(conn.accepted) + HEAD_TIMEOUT;
         loop {
+            let idle = conn.answered > 0 && conn.buffer.is_empty();
+            conn.is_at(if idle { State::Idle } else { State::Head });
             let more = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(First::Nothing),
-                () = place.evicted.cancelled() => return Err(FirstError::Evicted),
-                () = tokio::time::sleep_until(grace), if counted.is_some() => {
-                    counted.take().into_iter().for_each(|address| place.count_to(address));
-                    continue;
-                }
                 () = tokio::time::sleep_until(deadline) => {
                     // Kept alive, and nothing more was asked.
-                    let idle = conn.answered > 0 && conn.buffer.is_empty();
                     return if idle { Ok(First::Nothing) } else { Err(FirstError::Slow) };
                 }
                 more = conn.fill() => more,
@@ -253,8 +294,11 @@ impl Edge {
             Ok(Some((info, used))) => {
                 let _ = conn.buffer.split_to(used);
                 if let Some(info) = info {
-                    conn.client =
-                        SocketAddr::new(info.source.ip().to_canonical(), info.source.port());
+                    let client = info.source.ip().to_canonical();
+                    conn.client = SocketAddr::new(client, info.source.port());
+                    if let Some(place) = &conn.place {
+                        place.set_client(Some(client));
+                    }
                 }
                 Ok(true)
             }
@@ -262,16 +306,13 @@ impl Edge {
         }
     }
 
+    /// True for an address of `trusted_proxies`.
     pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
         self.config
             .load()
             .trusted_proxies
             .iter()
             .any(|net| net.contains(&address))
-    }
-
-    pub(super) fn counted_address(&self, conn: &Conn) -> Option<IpAddr> {
-        (!self.is_trusted(conn.peer.ip())).then(|| conn.peer.ip())
     }
 
     async fn refuse_head(&self, conn: Conn, error: FirstError) {
@@ -289,7 +330,6 @@ enum FirstError {
     Tls,
     Untrusted,
     Slow,
-    Evicted,
 }
 
 impl FirstError {
@@ -300,7 +340,6 @@ impl FirstError {
             Self::Tls => "tls",
             Self::Untrusted => "proxy_untrusted",
             Self::Slow => "slow_head",
-            Self::Evicted => "evicted_head",
         }
     }
 
@@ -314,7 +353,7 @@ impl FirstError {
                 "a PROXY header from an address that is not in `trusted_proxies`".into(),
             )),
             // There is no plain text that a TLS client would read.
-            Self::Tls | Self::Evicted => None,
+            Self::Tls => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a TLS hello to a connection whose bytes are in clear for the rest of the edge.
 //!
-//! Handshakes are made here, never in a shard: bounded in number and by address like unfinished heads
+//! Handshakes are made here, never in a shard: bounded in number and by address like all strangers
 //! (`gate`), in time by [`HEAD_TIMEOUT`]. One that fails is counted and costs its own connection alone.
 
 use std::io;
@@ -13,7 +13,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::Edge;
 use super::connection::Conn;
-use super::gate::{GRACE, HEAD_TIMEOUT};
+use super::gate::{HEAD_TIMEOUT, State};
+use super::paced::Paced;
 use super::stream::{Rewound, Stream};
 use crate::telemetry::refuse;
 use crate::wire::tls::Server;
@@ -21,7 +22,7 @@ use crate::wire::tls::Server;
 impl Edge {
     /// Speaks TLS with a connection that began with a hello; `None` where it came to nothing.
     pub(super) async fn secured(&self, conn: Conn) -> Option<Conn> {
-        let mut counted = self.counted_address(&conn);
+        conn.is_at(State::Tls);
         let Conn {
             stream,
             buffer,
@@ -29,34 +30,24 @@ impl Edge {
             client,
             accepted,
             answered,
+            place,
         } = conn;
         let (Some(server), Stream::Plain(socket)) = (self.tls.load_full(), stream) else {
             refuse("tls");
             return None;
         };
-        let place = self.gate.enter();
         let rewound = Rewound {
             head: buffer.freeze(),
             stream: socket,
         };
-        let shaking = shake(&server, rewound);
-        tokio::pin!(shaking);
-        let since = tokio::time::Instant::from_std(accepted);
-        let (grace, deadline) = (since + GRACE, since + HEAD_TIMEOUT);
-        let shaken = loop {
-            tokio::select! {
-                () = self.shutdown.cancelled() => return None,
-                // Whoever took the place has counted it.
-                () = place.evicted.cancelled() => return None,
-                () = tokio::time::sleep_until(grace), if counted.is_some() => {
-                    counted.take().into_iter().for_each(|address| place.count_to(address));
-                }
-                () = tokio::time::sleep_until(deadline) => {
-                    refuse("tls_slow");
-                    return None;
-                }
-                shaken = shaking.as_mut() => break shaken,
+        let deadline = tokio::time::Instant::from_std(accepted) + HEAD_TIMEOUT;
+        let shaken = tokio::select! {
+            () = self.shutdown.cancelled() => return None,
+            () = tokio::time::sleep_until(deadline) => {
+                refuse("tls_slow");
+                return None;
             }
+            shaken = shake(&server, rewound) => shaken,
         };
         match shaken {
             Ok(stream) => {
@@ -68,6 +59,7 @@ impl Edge {
                     client,
                     accepted,
                     answered,
+                    place,
                 })
             }
             Err(error) => {
@@ -81,14 +73,14 @@ impl Edge {
 
 async fn shake(
     server: &Server,
-    rewound: Rewound<TcpStream>,
-) -> io::Result<TlsStream<Rewound<TcpStream>>> {
+    rewound: Rewound<Paced<TcpStream>>,
+) -> io::Result<TlsStream<Rewound<Paced<TcpStream>>>> {
     let begun = LazyConfigAcceptor::new(Acceptor::default(), rewound).await?;
     let config = server.for_client(begun.client_hello().cipher_suites());
     begun.into_stream(config).await
 }
 
-fn count(stream: &TlsStream<Rewound<TcpStream>>) {
+fn count(stream: &TlsStream<Rewound<Paced<TcpStream>>>) {
     let session = stream.get_ref().1;
     let protocol = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "tls1.2",

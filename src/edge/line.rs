@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Edge;
 use super::connection::Conn;
+use super::gate::State;
 use super::serve::{Served, visitor};
 use crate::base::ids::MountId;
 use crate::control::{Place, Verdict, Visitor};
@@ -25,6 +26,7 @@ impl Edge {
         request: Request,
         mount: MountId,
     ) -> Option<Conn> {
+        conn.is_at(State::Waiting);
         let origin = conn.origin(&request, self);
         if request.method == Method::Head {
             conn.answer(&self.head(&request, &mount, origin)).await;
@@ -53,7 +55,7 @@ impl Edge {
                     matches!(verdict, Verdict::Redirect { .. }) && conn.may_ask_again(&request);
                 let bytes = self.say(Vec::new(), &request, &mount, &verdict, keep);
                 if keep {
-                    return conn.say(&bytes).await.is_ok().then_some(conn);
+                    return conn.reply(&bytes).await.is_ok().then_some(conn);
                 }
                 conn.answer(&bytes).await;
             }

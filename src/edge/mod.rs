@@ -6,6 +6,7 @@
 mod accept;
 mod answers;
 mod api;
+mod body;
 mod carry;
 mod connection;
 mod described;
@@ -13,7 +14,9 @@ mod front;
 mod gate;
 mod handshake;
 mod health;
+mod http;
 mod line;
+mod paced;
 mod playback;
 mod route;
 mod serve;
@@ -27,7 +30,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,7 +40,7 @@ use crate::control::Control;
 use crate::discovery::Connector;
 use crate::wire::tls::Server;
 use front::{Bell, MAX_IDLE};
-use gate::Gate;
+use gate::{Gate, MAX_STRANGERS, MIN_STRANGERS};
 use playback::Playbacks;
 
 pub use accept::bind;
@@ -83,7 +86,7 @@ pub struct Edge {
     config: ArcSwap<Config>,
     control: Arc<Control>,
     api: axum::Router,
-    gate: Gate,
+    gate: Arc<Gate>,
     playbacks: Playbacks,
     /// Those that wait for a place in a join bucket, first come first served.
     queue: Semaphore,
@@ -96,6 +99,8 @@ pub struct Edge {
     connector: Connector,
     /// The front of the data port.
     bell: OnceLock<Bell>,
+    /// Told when the front is there.
+    opened: Notify,
     pick_seconds: metrics::Histogram,
     /// What TLS hellos are answered with; none where this node speaks no TLS.
     tls: ArcSwapOption<Server>,
@@ -118,11 +123,11 @@ impl Edge {
         connector: Connector,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let edge = Arc::new(Self {
             config: ArcSwap::from_pointee(config),
             control,
             api,
-            gate: Gate::default(),
+            gate: Arc::default(),
             playbacks: Playbacks::default(),
             queue: Semaphore::new(MAX_WAITING),
             line: tokio::sync::Mutex::default(),
@@ -130,11 +135,14 @@ impl Edge {
             guesses: shoutcast::Guesses::default(),
             connector,
             bell: OnceLock::new(),
+            opened: Notify::new(),
             pick_seconds: metrics::histogram!("relayctl_pick_seconds"),
             tls: ArcSwapOption::empty(),
             tasks: TaskTracker::new(),
             shutdown,
-        })
+        });
+        edge.gate.set_room(edge.stranger_room());
+        edge
     }
 
     /// Takes new settings.
@@ -155,11 +163,31 @@ impl Edge {
     /// Connections that may be kept alive for another request: half of the descriptors that listeners leave, and
     /// always a few of those that they never get.
     fn idle_room(&self) -> usize {
+        self.half_of_free().clamp(MIN_IDLE, MAX_IDLE)
+    }
+
+    /// Connections that may be here besides without a credential of their own: the other half, and always a few.
+    fn stranger_room(&self) -> usize {
+        self.half_of_free().clamp(MIN_STRANGERS, MAX_STRANGERS)
+    }
+
+    /// Half of the descriptors that listeners leave.
+    fn half_of_free(&self) -> usize {
         let taken = SPARE_DESCRIPTORS + self.control.telemetry.listeners();
         let free = self.config.load().descriptors.saturating_sub(taken);
-        usize::try_from(free / 2)
-            .unwrap_or(MAX_IDLE)
-            .clamp(MIN_IDLE, MAX_IDLE)
+        usize::try_from(free / 2).unwrap_or(usize::MAX)
+    }
+
+    /// Returns once the thread that accepts on the data port has gone round: for a watchdog, which must neither stand in
+    /// line behind strangers nor overlook that the thread is gone. While the port is not open it waits for that.
+    pub async fn answers(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if let Some(bell) = self.bell.get() {
+                return bell.answers().await;
+            }
+            opened.await;
+        }
     }
 
     fn mount_config(&self, id: &MountId) -> MountConfig {

@@ -127,6 +127,7 @@ impl Edge {
         let decoder = BodyDecoder::new(Framing::UntilClose);
         match self.take(outside, offer).await {
             Ok(taken) => {
+                conn.is_admitted();
                 self.give(outside, &mut conn, decoder, taken).await;
             }
             Err(refused) => {
@@ -150,6 +151,7 @@ impl Edge {
         };
         match self.control.engine.open_source(&mount, offer) {
             Ok(intake) => {
+                conn.is_admitted();
                 self.pump(
                     &mut conn,
                     BodyDecoder::new(Framing::UntilClose),

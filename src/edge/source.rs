@@ -159,6 +159,7 @@ impl Edge {
             }
         };
         let framed = framing != Framing::UntilClose;
+        conn.is_admitted();
         welcome(&mut conn, &request, framed).await.ok()?;
         let decoder = BodyDecoder::new(framing);
         let end = self.give(outside, &mut conn, decoder, taken).await;
@@ -195,7 +196,7 @@ impl Edge {
             return None;
         }
         let answer = answer.keep_alive().body("text/plain; charset=utf-8", text);
-        conn.say(&answer).await.is_ok().then_some(conn)
+        conn.reply(&answer).await.is_ok().then_some(conn)
     }
 
     fn offer(&self, conn: &Conn, request: &Request, mount: &MountId) -> Offer {
@@ -220,6 +221,7 @@ impl Edge {
 
     async fn feed(&self, mut conn: Conn, request: Request, framing: Framing, intake: Intake) {
         let framed = framing != Framing::UntilClose;
+        conn.is_admitted();
         if welcome(&mut conn, &request, framed).await.is_err() {
             return;
         }

@@ -11,12 +11,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::paced::Paced;
+
 /// See the module.
 pub(super) enum Stream {
     /// In clear.
-    Plain(TcpStream),
+    Plain(Paced<TcpStream>),
     /// In TLS, its handshake done.
-    Tls(Box<TlsStream<Rewound<TcpStream>>>),
+    Tls(Box<TlsStream<Rewound<Paced<TcpStream>>>>),
 }
 
 impl Stream {
@@ -31,11 +33,20 @@ impl Stream {
     /// Where the system refuses.
     pub fn into_std(self) -> io::Result<(net::TcpStream, Option<Box<ServerConnection>>)> {
         match self {
-            Self::Plain(socket) => Ok((socket.into_std()?, None)),
+            Self::Plain(socket) => Ok((socket.into_inner().into_std()?, None)),
             Self::Tls(stream) => {
                 let (front, session) = stream.into_inner();
-                Ok((front.stream.into_std()?, Some(Box::new(session))))
+                let socket = front.stream.into_inner();
+                Ok((socket.into_std()?, Some(Box::new(session))))
             }
+        }
+    }
+
+    /// From now on whoever writes has deadlines of its own.
+    pub fn release(&mut self) {
+        match self {
+            Self::Plain(socket) => socket.release(),
+            Self::Tls(stream) => stream.get_mut().0.stream.release(),
         }
     }
 }

@@ -10,6 +10,8 @@ mod orders;
 mod picks;
 mod tokens;
 
+use std::sync::LazyLock;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -126,8 +128,10 @@ pub fn description() -> utoipa::openapi::OpenApi {
 
 /// This description.
 #[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
-async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(description())
+async fn openapi() -> Json<&'static utoipa::openapi::OpenApi> {
+    // It is never another one, and making it takes a millisecond.
+    static DESCRIPTION: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(description);
+    Json(&DESCRIPTION)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Connections that wait at the front: for their first request, for their next one, or for a last word.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -12,8 +13,10 @@ use mio::{Interest, Registry, Token};
 
 use super::IDLE;
 use crate::balancer::hash::Table;
+use crate::base::address::block_of;
 use crate::edge::connection::Conn;
-use crate::edge::gate::{GRACE, Gate};
+use crate::edge::gate::{GRACE, Gate, Place, Seat};
+use crate::edge::paced::Paced;
 use crate::edge::stream::Stream;
 
 /// How long one that is accepted by the spare descriptor may take to ask.
@@ -67,6 +70,7 @@ pub(super) struct Leaving {
     client: SocketAddr,
     since: Instant,
     answered: u32,
+    place: Place,
 }
 
 impl Guest {
@@ -118,11 +122,12 @@ impl Guest {
         Ok(self.stream.into())
     }
 
-    /// The way to a task, with what was read.
-    pub fn leave(self, bytes: &[u8], registry: &Registry) -> io::Result<Leaving> {
+    /// The way to a task, with what was read and a place among those that are neither listeners nor sources.
+    pub fn leave(self, bytes: &[u8], registry: &Registry, place: Place) -> io::Result<Leaving> {
         let (peer, client, since) = (self.peer, self.client, self.since);
         let answered = self.answered;
         Ok(Leaving {
+            place,
             stream: self.into_socket(registry)?,
             buffer: BytesMut::from(bytes),
             peer,
@@ -134,6 +139,11 @@ impl Guest {
 }
 
 impl Leaving {
+    /// How others reach it, and since when it is there.
+    pub fn seat(&self) -> (Arc<Seat>, Instant) {
+        (self.place.seat(), self.since)
+    }
+
     /// What the task works with. To be called within it.
     pub fn adopt(self) -> Option<Conn> {
         let stream = tokio::net::TcpStream::from_std(self.stream)
@@ -142,12 +152,13 @@ impl Leaving {
         // What is answered in two pieces must not wait for an acknowledgement in between.
         let _ = stream.set_nodelay(true);
         Some(Conn {
-            stream: Stream::Plain(stream),
+            stream: Stream::Plain(Paced::new(stream, self.place.seat())),
             buffer: self.buffer,
             peer: self.peer,
             client: self.client,
             accepted: self.since,
             answered: self.answered,
+            place: Some(self.place),
         })
     }
 }
@@ -233,6 +244,48 @@ impl Guests {
         let is_overdue =
             |guest: &Guest| now.saturating_duration_since(guest.since) >= guest.waits.longest();
         self.take_all(gate, is_overdue)
+    }
+
+    /// Takes the oldest of those out who are kept alive for longer than [`GRACE`] and more than `most` of one address.
+    /// `is_exempt` says which addresses are proxies, and count to nobody.
+    pub fn take_crowd(
+        &mut self,
+        now: Instant,
+        most: usize,
+        gate: &Gate,
+        is_exempt: impl Fn(IpAddr) -> bool,
+    ) -> Vec<Guest> {
+        if self.idle <= most {
+            return Vec::new();
+        }
+        let mut blocks: HashMap<IpAddr, Vec<(Instant, usize)>> = HashMap::new();
+        for (key, guest) in self.seats.iter() {
+            let lasts = now.saturating_duration_since(guest.since) >= GRACE;
+            if guest.waits == Waits::Next && lasts {
+                let block = blocks.entry(block_of(guest.client.ip())).or_default();
+                block.push((guest.since, *key));
+            }
+        }
+        blocks.retain(|address, own| own.len() > most && !is_exempt(*address));
+        let mut keys = Vec::new();
+        for mut own in blocks.into_values() {
+            own.sort_unstable();
+            let over = own.len().saturating_sub(most);
+            keys.extend(own.into_iter().take(over).map(|(_, key)| key));
+        }
+        keys.into_iter()
+            .filter_map(|key| self.take(key, gate))
+            .collect()
+    }
+
+    /// Takes the one out that has waited longest to be told that there are no descriptors.
+    pub fn oldest_farewell(&mut self, gate: &Gate) -> Option<Guest> {
+        let all = self.seats.iter();
+        let told = all.filter(|(_, guest)| guest.waits == Waits::Farewell);
+        let key = told
+            .min_by_key(|(_, guest)| guest.since)
+            .map(|(key, _)| *key)?;
+        self.take(key, gate)
     }
 
     /// Takes those out who are only kept alive.

@@ -16,14 +16,16 @@
 //! `edge::serve`, `edge::answers`, `edge::health`) is asked there, as the tasks do: there is one set of rules and two
 //! who carry them out.
 //!
-//! Bounded: a connection without a byte stays [`GRACE`](super::gate::GRACE) and counts among the unfinished
-//! heads; one that is kept alive stays [`IDLE`] and answers [`MAX_REQUESTS`]; there are no more of those than
-//! [`Edge::idle_room`], which leaves the descriptors to listeners.
+//! Bounded: a connection without a byte stays [`GRACE`](super::gate::GRACE) and counts among the strangers of the gate;
+//! one that is kept alive stays [`IDLE`] and answers [`MAX_REQUESTS`]; there are no more of those than
+//! [`Edge::idle_room`], which leaves the descriptors to listeners, and no more than [`MAX_IDLE_PER_ADDRESS`] of one
+//! address. A connection that goes to a task has a place in the gate from then on.
 //!
 //! Must never: block for longer than `rest` says, hold a lock across a send, or decide by itself.
 
 mod door;
 mod guest;
+mod pulse;
 mod reply;
 mod rest;
 mod round;
@@ -41,10 +43,13 @@ use tokio::runtime::Handle;
 
 use super::Edge;
 use super::connection::{Conn, Kind};
+use super::gate::{State, hold};
 use crate::base::ids::MountId;
+use crate::telemetry::refuse;
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
 use guest::{Guest, Guests, Waits};
+use pulse::Pulse;
 pub(crate) use reply::send;
 use rest::Rest;
 use round::{Inbox, Outbox};
@@ -57,6 +62,9 @@ pub(super) const MAX_REQUESTS: u32 = 1000;
 
 /// Connections kept alive at once, however many descriptors there are.
 pub(super) const MAX_IDLE: usize = 4096;
+
+/// The same for one client address, of those that last longer than the grace.
+const MAX_IDLE_PER_ADDRESS: usize = 512;
 
 /// What is read at once: a head that is longer than this takes the long way.
 const READ: usize = 8 * 1024;
@@ -79,6 +87,7 @@ pub(super) struct Front {
     door: Door,
     guests: Guests,
     returned: Receiver<Guest>,
+    pulse: Arc<Pulse>,
     swept: Instant,
     inbox: Inbox,
     /// What was asked last.
@@ -95,6 +104,7 @@ pub(super) struct Front {
 pub(super) struct Bell {
     waker: Arc<Waker>,
     returns: SyncSender<Guest>,
+    pulse: Arc<Pulse>,
 }
 
 impl Bell {
@@ -103,6 +113,14 @@ impl Bell {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "cannot wake the thread that accepts");
         }
+    }
+
+    /// Returns once the thread has gone round after this call: it accepts, and answers what it has heard. No connection is
+    /// needed for the question, so that it is answered however many stand before the port.
+    pub async fn answers(&self) {
+        let asked = self.pulse.ask();
+        self.ring();
+        self.pulse.answered(asked).await;
     }
 
     /// Gives a connection back that waits for its next request; it is closed where too many are.
@@ -131,6 +149,7 @@ impl Front {
             .register(&mut listener, KNOCK, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (returns, returned) = sync_channel(RETURNS);
+        let pulse = Arc::new(Pulse::default());
         let front = Self {
             edge,
             kind,
@@ -139,6 +158,7 @@ impl Front {
             door: Door::new(listener),
             guests: Guests::default(),
             returned,
+            pulse: Arc::clone(&pulse),
             swept: Instant::now(),
             inbox: Inbox::new(),
             request: Request::new(Method::Get, "/", Version::Http11),
@@ -146,7 +166,12 @@ impl Front {
             outbox: Outbox::default(),
             known: None,
         };
-        Ok((front, Bell { waker, returns }))
+        let bell = Bell {
+            waker,
+            returns,
+            pulse,
+        };
+        Ok((front, bell))
     }
 
     /// Runs until the node goes down.
@@ -192,6 +217,9 @@ impl Front {
         }
         heard += self.accept(now);
         self.answer_all(now);
+        if !self.door.is_broken() {
+            self.pulse.beat();
+        }
         heard
     }
 
@@ -226,7 +254,7 @@ impl Front {
             let Some(oldest) = self.guests.oldest_unheard(&self.edge.gate) else {
                 return;
             };
-            self.hand(oldest, &[]);
+            self.hand(oldest, &[], State::Head);
         }
     }
 
@@ -244,7 +272,7 @@ impl Front {
         self.door.settle(now);
         for guest in self.guests.overdue(now, &self.edge.gate) {
             match guest.waits {
-                Waits::First => self.hand(guest, &[]),
+                Waits::First => self.hand(guest, &[], State::Head),
                 Waits::Next => {}
                 Waits::Farewell => {
                     drop(guest);
@@ -252,26 +280,57 @@ impl Front {
                 }
             }
         }
+        let edge = Arc::clone(&self.edge);
+        let is_exempt = |address| edge.is_trusted(address);
+        let crowd = self
+            .guests
+            .take_crowd(now, MAX_IDLE_PER_ADDRESS, &edge.gate, is_exempt);
+        for _ in crowd {
+            refuse("idle_per_address");
+        }
+        edge.gate.set_room(edge.stranger_room());
+        if self.kind == Kind::Data {
+            edge.gate.publish(self.guests.idle());
+        }
     }
 
-    /// Gives a connection and what was read of it to a task.
-    fn hand(&mut self, guest: Guest, bytes: &[u8]) {
+    /// Gives a connection and what was read of it to a task; `state` is what it is at.
+    fn hand(&mut self, guest: Guest, bytes: &[u8], state: State) {
         let (edge, kind) = (Arc::clone(&self.edge), self.kind);
-        let Some(conn) = self.leave(guest, bytes) else {
-            return;
+        self.begin(guest, bytes, state, async move |conn| {
+            edge.connection(conn, kind).await;
+        });
+    }
+
+    /// Takes a connection out of here into a task of its own, which ends where the connection has to give way.
+    fn begin<F>(
+        &mut self,
+        guest: Guest,
+        bytes: &[u8],
+        state: State,
+        task: impl FnOnce(Conn) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let trusted = self.edge.is_trusted(guest.peer.ip());
+        let known = guest.client != guest.peer || !trusted;
+        let place = self
+            .edge
+            .gate
+            .enter(state, known.then(|| guest.client.ip()));
+        let leaving = guest.leave(bytes, self.poll.registry(), place);
+        let leaving = match leaving {
+            Ok(leaving) => leaving,
+            Err(error) => return tracing::warn!(%error, "a connection is unusable"),
         };
+        let (seat, since) = leaving.seat();
         let task = async move {
-            if let Some(conn) = conn.adopt() {
-                edge.connection(conn, kind).await;
+            if let Some(conn) = leaving.adopt() {
+                task(conn).await;
             }
         };
-        self.edge.tasks.spawn_on(task, &self.runtime);
-    }
-
-    fn leave(&mut self, guest: Guest, bytes: &[u8]) -> Option<guest::Leaving> {
-        guest
-            .leave(bytes, self.poll.registry())
-            .inspect_err(|error| tracing::warn!(%error, "a connection is unusable"))
-            .ok()
+        self.edge
+            .tasks
+            .spawn_on(hold(seat, since, task), &self.runtime);
     }
 }

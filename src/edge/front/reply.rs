@@ -9,10 +9,16 @@ use mio::net::TcpStream;
 use super::guest::{Guest, Waits};
 use super::{Front, MAX_REQUESTS, READ};
 use crate::base::ids::MountId;
+use crate::edge::connection::Conn;
+use crate::edge::gate::State;
 use crate::edge::route::{Route, route};
 use crate::edge::serve::{Served, Settled};
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
+
+/// Requests of one guest that are answered in one turn: who sends more in one piece goes on in a task, and keeps nobody
+/// else waiting here.
+const PIPELINED: u32 = 8;
 
 /// What becomes of a guest that was answered.
 pub(super) enum Next {
@@ -30,13 +36,18 @@ impl Front {
         // As much as is read at once: there may be more, of which the readiness queue says nothing again.
         let goes_on = heard.len() >= READ;
         let mut rest = heard;
+        let last = guest.answered.saturating_add(PIPELINED);
         while !rest.is_empty() {
+            if guest.answered >= last {
+                self.hand(guest, rest, State::Head);
+                return None;
+            }
             let whole = match sniff(rest) {
                 Sniff::Http => head::parse_into(rest, &mut self.request).ok().flatten(),
                 _ => None,
             };
             let Some(after) = whole.and_then(|used| rest.get(used..)) else {
-                self.hand(guest, rest);
+                self.hand(guest, rest, State::Head);
                 return None;
             };
             let before = std::mem::replace(&mut rest, after);
@@ -46,7 +57,7 @@ impl Front {
             }
         }
         if goes_on {
-            self.hand(guest, &[]);
+            self.hand(guest, &[], State::Head);
             return None;
         }
         guest.waits = Waits::Next;
@@ -91,7 +102,7 @@ impl Front {
                     }
                     Settled::Later(buffer) => {
                         self.answer = buffer;
-                        self.hand(guest, before);
+                        self.hand(guest, before, State::Waiting);
                         Next::Gone
                     }
                 }
@@ -103,7 +114,7 @@ impl Front {
                     next
                 }
                 None => {
-                    self.hand(guest, before);
+                    self.hand(guest, before, State::Answer);
                     Next::Gone
                 }
             },
@@ -158,14 +169,9 @@ impl Front {
         }
         if !unsent.is_empty() || !last {
             let unsent = unsent.to_vec();
-            if let Some(conn) = self.leave(guest, &[]) {
-                let task = async move {
-                    if let Some(conn) = conn.adopt() {
-                        conn.answer(&unsent).await;
-                    }
-                };
-                self.edge.tasks.spawn_on(task, &self.runtime);
-            }
+            self.begin(guest, &[], State::Answer, async move |conn: Conn| {
+                conn.answer(&unsent).await;
+            });
         }
         Next::Gone
     }
@@ -188,14 +194,9 @@ impl Front {
             self.request = request;
             return Next::Gone;
         }
-        if let Some(conn) = self.leave(guest, &[]) {
-            let task = async move {
-                if let Some(conn) = conn.adopt() {
-                    edge.serve(conn, &request, &mount, served).await;
-                }
-            };
-            self.edge.tasks.spawn_on(task, &self.runtime);
-        }
+        self.begin(guest, &[], State::Waiting, async move |conn| {
+            edge.serve(conn, &request, &mount, served).await;
+        });
         Next::Gone
     }
 }

@@ -83,7 +83,7 @@ impl Edge {
     pub(in crate::edge) async fn pass(
         &self,
         outside: &Arc<Outside>,
-        conn: Conn,
+        mut conn: Conn,
         request: &Request,
         id: &MountId,
         served: Served,
@@ -97,6 +97,9 @@ impl Edge {
             Ok(opened) => opened,
             Err(answer) => return conn.answer(&answer).await,
         };
+        conn.is_admitted();
+        // `listener.stall` is the deadline of what is written from here on.
+        conn.stream.release();
         let (session, ends_at) = opened.into_session();
         // Where the engine has the mount itself, its own fallbacks are its own affair.
         let known = outside.statistics();

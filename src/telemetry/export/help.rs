@@ -13,6 +13,9 @@ pub(super) fn describe_events() {
         describe_histogram!(name, Unit::Seconds, help);
         let _ = histogram!(name);
     }
+    for (name, unit, help) in LEVELS {
+        describe_gauge!(name, unit, help);
+    }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
     for name in HAPPENINGS {
         let _ = counter!(name);
@@ -118,6 +121,20 @@ pub(super) const HISTOGRAMS: [(&str, &str); 2] = [
     ),
 ];
 
+/// Gauges that are set as things change, in the recorder of the process.
+pub(super) const LEVELS: [(&str, Unit, &str); 2] = [
+    (
+        "relayctl_connections",
+        Unit::Count,
+        "Connections that are neither listeners nor sources, by what they are at.",
+    ),
+    (
+        "relayctl_pending_bytes",
+        Unit::Bytes,
+        "Bytes of requests' bodies that are held and not whole yet.",
+    ),
+];
+
 /// Every series of ours: its name, its kind (`counter`, `gauge`, `histogram`) and its help, for the documents.
 pub fn series() -> Vec<(&'static str, &'static str, &'static str)> {
     let events = EVENTS.iter().map(|(name, help)| (*name, "counter", *help));
@@ -127,7 +144,8 @@ pub fn series() -> Vec<(&'static str, &'static str, &'static str)> {
     let counters = COUNTERS
         .iter()
         .map(|(name, _, help)| (*name, "counter", *help));
-    let gauges = GAUGES.iter().map(|(name, _, help)| (*name, "gauge", *help));
+    let gauges = GAUGES.iter().chain(&LEVELS);
+    let gauges = gauges.map(|(name, _, help)| (*name, "gauge", *help));
     let mut all: Vec<_> = events
         .chain(histograms)
         .chain(counters)

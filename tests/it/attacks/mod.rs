@@ -5,11 +5,15 @@
 //! lost a byte or `/healthz` went unanswered, and prints the longest gap and the peaks of memory and descriptors.
 
 mod access_log;
+mod bodies;
 mod browser;
+mod descriptors;
 mod disk;
 mod heads;
 mod local;
 mod member;
 mod messages;
+mod never_reading;
 mod rebinding;
 mod reload;
+mod tls;

@@ -14,6 +14,8 @@ use super::{PATIENCE, find};
 pub struct Peer {
     stream: TcpStream,
     unread: BytesMut,
+    /// What [`Peer::push`] could not send yet.
+    unsent: BytesMut,
 }
 
 /// An answer's head.
@@ -79,6 +81,7 @@ impl Peer {
         Ok(Self {
             stream,
             unread: BytesMut::new(),
+            unsent: BytesMut::new(),
         })
     }
 
@@ -91,6 +94,7 @@ impl Peer {
         Self {
             stream,
             unread: BytesMut::new(),
+            unsent: BytesMut::new(),
         }
     }
 
@@ -114,6 +118,7 @@ impl Peer {
         Self {
             stream,
             unread: BytesMut::new(),
+            unsent: BytesMut::new(),
         }
     }
 
@@ -126,6 +131,21 @@ impl Peer {
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let sending = self.stream.write_all(bytes);
         timeout(PATIENCE, sending).await.expect("send: no progress")
+    }
+
+    /// Sends as much as is taken at once; the rest follows by [`Peer::go_on`].
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.unsent.extend_from_slice(bytes);
+        self.go_on();
+    }
+
+    /// Sends more of what was pushed.
+    pub fn go_on(&mut self) {
+        while !self.unsent.is_empty()
+            && let Ok(count @ 1..) = self.stream.try_write(&self.unsent)
+        {
+            let _ = self.unsent.split_to(count);
+        }
     }
 
     /// No more will be sent.
