@@ -249,6 +249,26 @@ async fn tls_with_an_authority_that_was_named() {
     }
 }
 
+#[tokio::test]
+async fn clones_share_what_they_trust_also_after_it_has_changed() {
+    let (server, other) = (Certificate::make(), Certificate::make());
+    let port = server.echo().await;
+    let trust = |of: &Certificate| {
+        let file = of.folder.path().join("cert.pem");
+        Trust::default().with_authorities(&file).unwrap()
+    };
+    let connector = Connector::trusting(Resolver::system(), trust(&other));
+    let clone = connector.clone();
+    let before = clone.tls_config().unwrap();
+    assert!(clone.connect("localhost", port, true).await.is_err());
+    // The same trust keeps what was built by it.
+    connector.trust(trust(&other));
+    assert!(Arc::ptr_eq(&before, &clone.tls_config().unwrap()));
+    connector.trust(trust(&server));
+    assert!(clone.trusts(&trust(&server)) && !clone.trusts(&trust(&other)));
+    assert!(clone.connect("localhost", port, true).await.is_ok());
+}
+
 /// A pinned host needs no authority, and no authority helps one without the key.
 #[tokio::test]
 async fn tls_with_a_key_that_was_named() {

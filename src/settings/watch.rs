@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn files_that_are_named_later_are_watched_too() {
+        let pace = Pace {
+            debounce: Duration::from_millis(5),
+            poll: SLOW,
+        };
+        let scene = tempfile::tempdir().unwrap();
+        let (first, later) = (scene.path().join("first"), scene.path().join("later"));
+        fs::write(&first, "one").unwrap();
+        fs::write(&later, "one").unwrap();
+        let mut watch = watch(vec![first.clone()], pace);
+        watch.follow(vec![first, later.clone()]);
+        fs::write(&later, "two").unwrap();
+        let news = tokio::time::timeout(DEADLINE, watch.changed()).await;
+        assert!(news.is_ok(), "the file that was named later changed");
+    }
+
+    #[tokio::test]
     async fn the_poll_sees_what_no_event_told() {
         let debounce = SLOW;
         // With such a debounce an event alone would never be acted on in time.

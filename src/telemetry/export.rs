@@ -24,6 +24,7 @@ pub(super) const REFUSALS: &str = "relayctl_refusals_total";
 pub(super) const FIRST_BYTE: &str = "relayctl_first_byte_seconds";
 pub(super) const PICK: &str = "relayctl_pick_seconds";
 pub(super) const PICKS: &str = "relayctl_picks_total";
+pub(super) const LOG_DROPPED: &str = "relayctl_log_dropped_total";
 pub(super) const ACCESS_LOG_DROPPED: &str = "relayctl_access_log_dropped_total";
 
 /// From 100 µs to 10 s: what a listener waits for its first byte, or for a place in the queue.

@@ -9,6 +9,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use stderr::Stderr;
+
+mod stderr;
+
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -66,7 +70,7 @@ pub fn start(filter: &str, format: &str) -> Result<Log, LogError> {
         other => return Err(LogError::Format(other.to_owned())),
     };
     let colours = io::stderr().is_terminal();
-    let (subscriber, log) = build(filter, format, colours, io::stderr)?;
+    let (subscriber, log) = build(filter, format, colours, || Stderr)?;
     subscriber.try_init().map_err(|_| LogError::Twice)?;
     Ok(log)
 }
@@ -84,6 +88,8 @@ where
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
+        // They would go to standard error too, by a macro that panics where that fails.
+        .log_internal_errors(false)
         .with_ansi(colours && format == Format::Text);
     let registry = tracing_subscriber::registry().with(filter);
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {

@@ -8,6 +8,7 @@ pub mod export;
 pub mod log;
 pub mod session;
 mod texts;
+mod unblocked;
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};

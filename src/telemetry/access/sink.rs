@@ -3,23 +3,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Target;
+use crate::telemetry::unblocked::{CHUNK, has_room};
 
 /// Longest wait for room in a pipe or terminal, for one [`Sink::write`].
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Bytes of one write(2): `PIPE_BUF` on Linux. A pipe that poll(2) calls writable takes as many without blocking
-/// (pipe(7)), also where the descriptor is shared and must not be made non-blocking, as standard output is.
-const CHUNK: usize = 4096;
 
 /// Something open that takes lines.
 #[derive(Debug)]
@@ -141,16 +137,13 @@ fn is_momentary(error: &io::Error) -> bool {
 
 fn wait_for_room(descriptor: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
-    let left = Timespec::try_from(left).map_err(io::Error::other)?;
-    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
-    match poll(&mut polled, Some(&left))? {
-        0 => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("whoever reads it took nothing for {PATIENCE:?}"),
-        )),
-        // Also where the reader has gone: then write(2) says so.
-        _ => Ok(()),
+    if has_room(descriptor, left)? {
+        return Ok(());
     }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("whoever reads it took nothing for {PATIENCE:?}"),
+    ))
 }
 
 #[cfg(test)]

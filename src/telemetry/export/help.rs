@@ -2,7 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
-use super::{ACCESS_LOG_DROPPED, FIRST_BYTE, PICK, PICKS, REFUSALS};
+use super::{ACCESS_LOG_DROPPED, FIRST_BYTE, LOG_DROPPED, PICK, PICKS, REFUSALS};
 
 /// What is counted as it happens; the histograms are there from the start, so that rates have a zero.
 pub(super) fn describe_events() {
@@ -17,6 +17,7 @@ pub(super) fn describe_events() {
         describe_gauge!(name, unit, help);
     }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
+    counter!(LOG_DROPPED).absolute(0);
     for name in HAPPENINGS {
         let _ = counter!(name);
     }
@@ -38,11 +39,15 @@ pub(super) const HAPPENINGS: [&str; 12] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 21] = [
+pub(super) const EVENTS: [(&str, &str); 22] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
         "Listeners given to a node, by node and by how they get there.",
+    ),
+    (
+        LOG_DROPPED,
+        "Lines of the node's own log that standard error did not take: its reader stopped, or has gone, or the disk is full.",
     ),
     (
         ACCESS_LOG_DROPPED,

@@ -1,7 +1,7 @@
 //! An access log that cannot be written, in every way that a disk, an operator or a log collector makes it so.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -12,7 +12,8 @@ use rustix::process::Signal;
 use crate::harness::eventually;
 use crate::harness::node::{Node, Plan, relayctl};
 use crate::harness::peer::get;
-use crate::harness::source::{Source, listen_with};
+use crate::harness::source::{Source, listen, listen_with};
+use crate::harness::tone::{self, FRAME};
 use crate::harness::under_attack::{MOUNT, UnderAttack};
 
 const DROPPED: &str = "relayctl_access_log_dropped_total";
@@ -137,52 +138,114 @@ async fn a_pipe_that_nobody_reads_holds_nothing_up() {
     assert!(node.terminate().await.success());
 }
 
-/// Ended by its own id when the test is over.
-struct Running(Child);
+/// A node whose standard output and error are not files. Ended by its own id when the test is over.
+struct Bare {
+    child: Child,
+    port: u16,
+    password: String,
+}
 
-impl Drop for Running {
+impl Bare {
+    /// Starts one and lets its standard output go once it is ready.
+    fn start(folder: &Path, stderr: impl Into<Stdio>, level: &str) -> Self {
+        let data = folder.join("data");
+        fs::create_dir(&data).unwrap();
+        let mut command = relayctl();
+        command.args(["primary", "--bind", "127.0.0.1:0", "--data-dir"]);
+        command.arg(&data).env("RELAYCTL_LOG", level);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut ready).unwrap();
+        let port = ready.trim_end().rsplit(':').next().unwrap();
+        let password = fs::read_to_string(data.join("source-password")).unwrap();
+        Self {
+            child,
+            port: port.parse().unwrap(),
+            password: password.trim_end().to_owned(),
+        }
+    }
+
+    async fn source(&self) -> Source {
+        Source::put(self.port, MOUNT, &self.password, 0).await
+    }
+
+    /// Waits until so much is counted.
+    async fn counted(&self, name: &str, least: f64) {
+        eventually(&format!("{name} is {least}"), async || {
+            let (_, text) = get(self.port, "/metrics").await;
+            let count = text.lines().find_map(|line| line.strip_prefix(name));
+            let count: f64 = count?.trim().parse().ok()?;
+            (count >= least).then_some(())
+        })
+        .await;
+    }
+
+    fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bare {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 #[tokio::test]
 async fn standard_output_that_was_closed_is_survived_and_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    fs::create_dir(&data).unwrap();
-    let mut command = relayctl();
-    command.args(["primary", "--bind", "127.0.0.1:0", "--data-dir"]);
-    command.arg(&data).stdout(Stdio::piped());
-    command.stderr(fs::File::create(folder.path().join("stderr")).unwrap());
-    let mut running = Running(command.spawn().unwrap());
-    let mut ready = String::new();
-    let mut output = BufReader::new(running.0.stdout.take().unwrap());
-    output.read_line(&mut ready).unwrap();
-    let port: u16 = ready
-        .trim_end()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    // Whoever read it has gone.
-    drop(output);
-    let password = fs::read_to_string(data.join("source-password")).unwrap();
-    let _source = Source::put(port, MOUNT, password.trim_end(), 0).await;
+    let stderr = fs::File::create(folder.path().join("stderr")).unwrap();
+    let mut node = Bare::start(folder.path(), stderr, "info");
+    let _source = node.source().await;
     for _ in 0..3 {
-        visit(port, "unseen").await;
+        visit(node.port, "unseen").await;
     }
-    eventually("three lines are counted as lost", async || {
-        let (_, text) = get(port, "/metrics").await;
-        let count = text.lines().find_map(|line| line.strip_prefix(DROPPED));
-        let count: f64 = count?.trim().parse().ok()?;
-        (count >= 3.0).then_some(())
-    })
-    .await;
-    assert!(running.0.try_wait().unwrap().is_none());
+    node.counted(DROPPED, 3.0).await;
+    assert!(node.runs());
     let log = fs::read_to_string(folder.path().join("stderr")).unwrap();
     assert_eq!(times(&log, BROKE), 1, "{log}");
     assert!(log.contains("standard output"), "{log}");
+}
+
+const LOG_DROPPED: &str = "relayctl_log_dropped_total";
+
+#[tokio::test]
+async fn a_log_that_nobody_takes_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // All that a pipe holds (pipe(7)): there is no room from the first line on.
+    writer.write_all(&[b'x'; 64 * 1024]).unwrap();
+    let mut node = Bare::start(folder.path(), writer, "info");
+    let _source = node.source().await;
+    let (mut listener, _) = listen(node.port, MOUNT).await;
+    let mut heard = listener.exact(50 * FRAME).await;
+    node.counted(LOG_DROPPED, 2.0).await;
+    heard.extend(listener.exact(500 * FRAME).await);
+    // Whoever read it has gone: writing to it is an error now.
+    drop(reader);
+    let _other = Source::put(node.port, "/other.mp3", &node.password, 0).await;
+    for _ in 0..50 {
+        visit(node.port, "somebody").await;
+    }
+    heard.extend(listener.exact(500 * FRAME).await);
+    tone::run(&heard);
+    assert_eq!(get(node.port, "/healthz").await.0.status, 200);
+    assert!(node.runs());
+}
+
+#[tokio::test]
+async fn a_log_on_a_full_disk_panics_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut node = Bare::start(folder.path(), full, "info");
+    let _source = node.source().await;
+    visit(node.port, "somebody").await;
+    node.counted(LOG_DROPPED, 2.0).await;
+    assert!(node.runs());
 }

@@ -185,6 +185,26 @@ async fn a_relay_takes_another_token_and_other_mounts() {
 }
 
 #[tokio::test]
+async fn a_relay_takes_another_authority_for_its_primary() {
+    let (certificate, other) = (Certificate::new(), Certificate::new());
+    let primary = Plan::primary().yaml(&certificate.yaml()).start().await;
+    let _source = Source::start(&primary, MOUNT).await;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    fs::copy(other.cert(), &authority).unwrap();
+    let url = format!("https://localhost:{}", primary.port);
+    let relay = Plan::joining_at(&url, &primary.secret("join-token"))
+        .yaml(&format!("primary_ca: {}", authority.display()))
+        .start()
+        .await;
+    says(&relay, 0, "not joined yet").await;
+    // The file is watched, and clients that were made before judge by it.
+    fs::copy(certificate.cert(), &authority).unwrap();
+    says(&relay, 0, "keys=\"primary_ca\"").await;
+    carries(&relay, MOUNT, 1.0).await;
+}
+
+#[tokio::test]
 async fn a_changed_password_reaches_the_rendered_files() {
     let node = Plan::primary().start().await;
     let file = node.data_dir().join("rendered/icecast.xml");
