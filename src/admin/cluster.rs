@@ -1,41 +1,32 @@
-//! The serving side of the wire between nodes: join, beat, feed, stream.
+//! The serving side of the wire between nodes: join, beat, stream; `feed` has the lines that come down.
 
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::api::kick;
 use super::api::listeners::{Page, own_page};
+use super::feed::{bearer, feed};
 use super::query::Query;
 use super::{Client, Routes};
 use crate::base::ids::NodeId;
-use crate::base::wall::unix_millis;
-use crate::control::{Control, MemberError};
+use crate::control::{Control, MemberError, Role};
 use crate::telemetry::refuse;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
-use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult, URL_HINT};
+use crate::wire::message::{Beat, CREDENTIAL_HEADER, JoinRequest, ProbeResult, URL_HINT};
 
 /// Longest message that a node may send, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
-
-/// The table's changes are gathered for this long, so that a hundred beats make one line.
-const GATHER: Duration = Duration::from_millis(300);
-
-/// A line at least this often, so that a dead connection is found out.
-const PING: Duration = Duration::from_secs(1);
 
 /// The routes under `/cluster/v1`, with the bound of their bodies.
 pub(super) fn router() -> Router<Arc<Control>> {
@@ -61,18 +52,20 @@ impl IntoResponse for MemberError {
         refuse(self.reason());
         let status =
             StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(json!({"error": self.to_string()}))).into_response()
+        let mut response = (status, Json(json!({"error": self.to_string()}))).into_response();
+        if let Self::TooFast(wait) = self {
+            let seconds = wait.as_secs().saturating_add(1);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
-fn bearer(headers: &HeaderMap) -> &str {
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    value
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or("")
-        .trim()
+/// The credential of an earlier join.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CREDENTIAL_HEADER)?.to_str().ok()
 }
 
 /// One client for the probes of all joins, made for the first.
@@ -96,7 +89,8 @@ impl FromRequestParts<Arc<Control>> for MayJoin {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Response> {
-        state.may_join(bearer(&parts.headers)).map_err(|error| {
+        let may = state.may_join(bearer(&parts.headers), shown(&parts.headers));
+        may.map_err(|error| {
             let peer = parts
                 .extensions
                 .get::<Client>()
@@ -129,7 +123,7 @@ async fn join(
     headers: HeaderMap,
     Json(request): Json<JoinRequest>,
 ) -> Response {
-    let joining = control.join(bearer(&headers), request, client.address);
+    let joining = control.join(bearer(&headers), shown(&headers), request, client.address);
     let request = match joining.await {
         Ok(request) => request,
         Err(error) => {
@@ -152,7 +146,7 @@ async fn fetch(
 ) -> ProbeResult {
     let fetched = match prober.get() {
         Ok(prober) => prober
-            .fetch(url, &request.id, &control.probe_token())
+            .fetch(url, &request.id, &control.probe_token("/health"))
             .await
             .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -197,115 +191,14 @@ fn is_direct(headers: &HeaderMap, data_port: u16) -> bool {
     }
 }
 
-/// The feed of one relay: what it was told, and when.
-struct Feed {
-    control: Arc<Control>,
-    mounts: tokio::sync::watch::Receiver<u64>,
-    table: tokio::sync::watch::Receiver<u64>,
-    told: u64,
-    last_mounts: Option<FeedLine>,
-    last_table: Option<Instant>,
-}
-
-async fn feed(State(control): State<Arc<Control>>, headers: HeaderMap) -> Response {
-    if let Err(error) = control.member(bearer(&headers)) {
-        return error.into_response();
-    }
-    let feed = Feed {
-        mounts: control.engine.watch(),
-        table: control.watch_table(),
-        told: 0,
-        last_mounts: None,
-        last_table: None,
-        control,
-    };
-    let lines = stream::unfold(feed, |mut feed| async move {
-        let stopping = feed.control.stopping();
-        tokio::select! {
-            () = stopping.cancelled() => None,
-            lines = feed.next() => Some((Ok::<_, Infallible>(lines), feed)),
-        }
-    });
-    (
-        [
-            (header::CONTENT_TYPE, "application/jsonl"),
-            (header::CACHE_CONTROL, "no-store"),
-        ],
-        Body::from_stream(lines),
-    )
-        .into_response()
-}
-
-impl Feed {
-    /// The next lines: mounts at once, the table gathered, a ping if there is nothing else.
-    async fn next(&mut self) -> Bytes {
-        let ping_at = Instant::now() + PING;
-        loop {
-            let mut lines = self.changed_mounts();
-            let due = self.last_table.is_none_or(|last| last.elapsed() >= GATHER);
-            if due && (self.told == 0 || self.table.has_changed().unwrap_or(false)) {
-                self.table.borrow_and_update();
-                let (told, table) = self.control.table_lines(self.told);
-                self.told = told;
-                self.last_table = Some(Instant::now());
-                lines.extend(table);
-            }
-            if lines.is_empty() && Instant::now() >= ping_at {
-                lines.push(FeedLine::Ping {
-                    unix_millis: unix_millis(),
-                });
-            }
-            if !lines.is_empty() {
-                return encode(&lines);
-            }
-            let gathered = self
-                .last_table
-                .map_or(ping_at, |last| last + GATHER)
-                .min(ping_at);
-            let wake = if due { ping_at } else { gathered };
-            tokio::select! {
-                _ = self.mounts.changed() => {}
-                _ = self.table.changed(), if due => self.table.mark_changed(),
-                () = tokio::time::sleep_until(wake) => {}
-            }
-        }
-    }
-
-    fn changed_mounts(&mut self) -> Vec<FeedLine> {
-        self.mounts.borrow_and_update();
-        let line = self.control.mount_line();
-        if self.last_mounts.as_ref() == Some(&line) {
-            return Vec::new();
-        }
-        let first = self.last_mounts.is_none();
-        self.last_mounts = Some(line.clone());
-        if first {
-            vec![self.control.key_line(), line]
-        } else {
-            vec![line]
-        }
-    }
-}
-
-fn encode(lines: &[FeedLine]) -> Bytes {
-    let mut text = Vec::new();
-    for line in lines {
-        // Lines are plain data of ours; one that cannot be written is left out rather than torn.
-        if let Ok(json) = serde_json::to_vec(line) {
-            text.extend(json);
-            text.push(b'\n');
-        }
-    }
-    text.into()
-}
-
 /// This node's own listeners, for the primary's list.
 async fn listeners(
     State(control): State<Arc<Control>>,
     headers: HeaderMap,
+    uri: Uri,
     query: Query,
 ) -> Response {
-    if let Some(refusal) = strange(&control, &headers) {
+    if let Some(refusal) = strange(&control, &headers, "GET", &uri) {
         return refusal;
     }
     let limit = query
@@ -320,8 +213,13 @@ async fn listeners(
 }
 
 /// The primary ends a listener of this node.
-async fn kick(State(control): State<Arc<Control>>, headers: HeaderMap, query: Query) -> Response {
-    if let Some(refusal) = strange(&control, &headers) {
+async fn kick(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Query,
+) -> Response {
+    if let Some(refusal) = strange(&control, &headers, "POST", &uri) {
         return refusal;
     }
     let number = query.number("id").unwrap_or(0);
@@ -331,13 +229,14 @@ async fn kick(State(control): State<Arc<Control>>, headers: HeaderMap, query: Qu
     }
 }
 
-/// The answer to a question that no node of this cluster asks.
-fn strange(control: &Control, headers: &HeaderMap) -> Option<Response> {
-    if control.is_question(bearer(headers)) {
+/// The answer to a question that the primary does not ask.
+fn strange(control: &Control, headers: &HeaderMap, method: &str, uri: &Uri) -> Option<Response> {
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    if control.is_question(method, path, bearer(headers)) {
         return None;
     }
     refuse("question");
-    let error = Json(json!({"error": "no node of this cluster asks"}));
+    let error = Json(json!({"error": "only the primary asks this, and signs it for this node"}));
     Some((StatusCode::UNAUTHORIZED, error).into_response())
 }
 
@@ -365,7 +264,8 @@ async fn stream_of(
     uri: Uri,
 ) -> Result<Response, NoStream> {
     use NoStream::Said;
-    let id = child_of(&control, &headers)?;
+    let id = child_of(&control, &headers).await?;
+    let removed = control.removed(&id);
     let bad = |error: AskError| Said(StatusCode::BAD_REQUEST, "bad_message", error.to_string());
     let ask = Ask::parse(uri.path(), uri.query()).map_err(bad)?;
     let mount = control.engine.mount(&ask.mount);
@@ -392,19 +292,25 @@ async fn stream_of(
         // Its place is taken for as long as the stream lasts.
         let _ = &child;
     });
+    let body = body.take_until(removed);
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     Ok((kind, Body::from_stream(body)).into_response())
 }
 
-/// Which node asks: by the mark that any node can verify, or on the primary by the node's own credential.
-fn child_of(control: &Control, headers: &HeaderMap) -> Result<NodeId, NoStream> {
+/// Which node asks: on the primary by the node's own credential, on a relay, which cannot verify that, by a mark under
+/// the cluster's key and the table.
+async fn child_of(control: &Control, headers: &HeaderMap) -> Result<NodeId, NoStream> {
     let named = headers.get("x-relayctl-node");
     let named: Option<NodeId> = named.and_then(|id| id.to_str().ok()?.parse().ok());
     let token = bearer(headers);
-    let id = match named {
-        Some(id) if control.is_child(&id, token) => id,
+    let id = match (control.identity.role, named) {
+        (Role::Relay, Some(id)) if control.is_child(&id, token) => id,
         _ => control.member(token).map_err(NoStream::Member)?,
     };
+    if control.identity.role == Role::Relay && !control.is_member(&id).await {
+        let error = format!("`{id}` is no member of this cluster");
+        return Err(NoStream::Said(StatusCode::FORBIDDEN, "no_member", error));
+    }
     if id == control.identity.id {
         let error = "a node does not feed itself".to_owned();
         return Err(NoStream::Said(

@@ -8,6 +8,7 @@
 mod access;
 mod api;
 mod cluster;
+mod feed;
 mod icecast;
 mod playlist;
 mod query;

@@ -132,6 +132,7 @@ pub fn config() -> Config {
         max_cpu: 0,
         weight: 100,
         max_children: 16,
+        key_rotation: Duration::from_secs(86_400),
         region: String::new(),
         on_demand: false,
         serve: Default::default(),

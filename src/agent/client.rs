@@ -13,6 +13,7 @@ use url::Url;
 use super::Config;
 use crate::base::secret::Secret;
 use crate::discovery::Connector;
+use crate::wire::message::CREDENTIAL_HEADER as CREDENTIAL;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -135,14 +136,28 @@ impl Client {
         bearer: &Secret,
         body: &impl Serialize,
     ) -> Result<A, AskError> {
+        self.post_with(path, bearer, None, body).await
+    }
+
+    /// The same with the credential that this node has from an earlier join.
+    pub async fn post_with<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        bearer: &Secret,
+        credential: Option<&Secret>,
+        body: &impl Serialize,
+    ) -> Result<A, AskError> {
         let url = self.url(path);
         let http = self.http.load_full();
-        let request = http
+        let mut request = http
             .client
             .post(&url)
             .bearer_auth(bearer.reveal())
             .json(body)
             .timeout(ANSWER);
+        if let Some(credential) = credential {
+            request = request.header(CREDENTIAL, credential.reveal());
+        }
         let answer = request
             .send()
             .await

@@ -113,14 +113,14 @@ impl Agent {
             limits: self.control.limits(),
             weight: config.weight,
             uptime_millis: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            keeps_credential: self.control.keeps_credential(),
         };
+        let credential = self.control.own_credential();
+        let credential = (!credential.is_empty()).then_some(&credential);
+        let token = self.config.load().token.clone();
         let asked = self
             .client
-            .post(
-                "/cluster/v1/join",
-                &self.config.load().token.clone(),
-                &request,
-            )
+            .post_with("/cluster/v1/join", &token, credential, &request)
             .await;
         let answer: JoinAnswer = asked.map_err(|error| self.explain(&error))?;
         answer.check().map_err(|error| error.to_string())?;

@@ -37,7 +37,7 @@ pub fn probe(
             let (control, prober) = (Arc::clone(&control), prober.clone());
             tokio::spawn(async move {
                 let outcome = match prober
-                    .fetch(&order.url, &order.id, &control.probe_token())
+                    .fetch(&order.url, &order.id, &control.probe_token("/health"))
                     .await
                 {
                     Ok(()) => Probe::Fine,

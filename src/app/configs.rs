@@ -126,6 +126,7 @@ pub(super) fn control(
         max_cpu: settings.limits.max_cpu,
         weight: settings.limits.weight,
         max_children: settings.limits.max_children,
+        key_rotation: settings.cluster.key_rotation,
         region: settings.limits.region.clone(),
         on_demand: settings.pull.on_demand,
         serve: match settings.serve {

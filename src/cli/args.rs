@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use super::asking::{
-    DescribeFlags, DrainFlags, GetFlags, HealthFlags, KickFlags, Listing, ReflectFlags,
-    ReflectWord, ReparentFlags, ResumeFlags, SecretWord, StatusFlags, Subject, Target,
-    TokenCommand, TokenFlags,
+    DescribeFlags, DrainFlags, ForgetFlags, GetFlags, HealthFlags, KickFlags, Listing,
+    ReflectFlags, ReflectWord, ReparentFlags, ResumeFlags, SecretWord, StatusFlags, Subject,
+    Target, TokenCommand, TokenFlags,
 };
 pub use super::bench::args::{BenchFlags, BenchPart};
 
@@ -60,6 +60,8 @@ pub enum Command {
     Describe(DescribeFlags),
     /// Let a relay pull from another node, until that one dies
     Reparent(ReparentFlags),
+    /// Remove a node: its credential, feed and streams end; with --bar it cannot come back
+    Forget(ForgetFlags),
     /// End one listener's connection
     Kick(KickFlags),
     /// Exit 0 if a node is healthy, 1 if not

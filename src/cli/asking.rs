@@ -184,6 +184,26 @@ pub struct ReparentFlags {
     pub target: Target,
 }
 
+/// Flags of `forget`.
+#[derive(Debug, Args)]
+pub struct ForgetFlags {
+    /// Id or name of the node
+    #[arg(required_unless_present = "list")]
+    pub node: Option<String>,
+    /// It may not join again
+    #[arg(long)]
+    pub bar: bool,
+    /// Let a barred node join again
+    #[arg(long, conflicts_with = "bar")]
+    pub unbar: bool,
+    /// List the barred nodes
+    #[arg(long, conflicts_with_all = ["node", "bar", "unbar"])]
+    pub list: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: Target,
+}
+
 /// Flags of `kick`.
 #[derive(Debug, Args)]
 pub struct KickFlags {

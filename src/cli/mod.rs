@@ -126,6 +126,7 @@ fn run(command: Command) -> Outcome {
         Command::Reflect(flags) => orders::reflect(&flags),
         Command::Describe(flags) => describe::run(&flags),
         Command::Reparent(flags) => describe::reparent(&flags),
+        Command::Forget(flags) => orders::forget(&flags),
         Command::Kick(flags) => list::kick(&flags),
         Command::Health(flags) => health::run(&flags),
         Command::Token(flags) => token::run(&flags.command),

@@ -1,10 +1,10 @@
-//! `relayctl drain`, `resume` and `reflect`: orders to nodes, and following a drain to its end.
+//! `relayctl drain`, `resume`, `reflect` and `forget`: orders to nodes, and following a drain to its end.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::args::{DrainFlags, ReflectFlags, ReflectWord, ResumeFlags};
+use super::args::{DrainFlags, ForgetFlags, ReflectFlags, ReflectWord, ResumeFlags};
 use super::client::{Client, Verb, segment};
 use super::{Exit, Failure, Outcome, print, table};
 use crate::base::units::parse_duration;
@@ -91,6 +91,54 @@ pub(super) fn reflect(flags: &ReflectFlags) -> Outcome {
         ReflectWord::Off => format!("{node} takes newcomers until it has all it may have\n"),
         ReflectWord::Auto => format!("{node} sends newcomers on while it is over a limit\n"),
     })
+}
+
+/// `relayctl forget`.
+pub(super) fn forget(flags: &ForgetFlags) -> Outcome {
+    let client = Client::new(&flags.target)?;
+    let Some(node) = &flags.node else {
+        return print::text(&barred(&client.ask(Verb::Get, "/api/v1/barred", None)?));
+    };
+    let (segment, shown) = (segment(node), table::clean(node));
+    if flags.unbar {
+        let path = format!("/api/v1/nodes/{segment}/unbar");
+        let answer = client.ask(Verb::Post, &path, None)?;
+        let was = answer.get("unbarred").and_then(Value::as_bool) == Some(true);
+        return print::text(&match was {
+            true => format!("{shown} may join again, with a valid join token\n"),
+            false => format!("{shown} was not barred\n"),
+        });
+    }
+    let body = json!({ "bar": flags.bar });
+    let path = format!("/api/v1/nodes/{segment}/forget");
+    client.ask(Verb::Post, &path, Some(&body))?;
+    print::text(&match flags.bar {
+        true => format!(
+            "{shown} is removed and barred: `relayctl forget {shown} --unbar` lets it join again\n"
+        ),
+        false => format!("{shown} is removed: it may join anew with a valid join token\n"),
+    })
+}
+
+/// The barred nodes, one a line.
+fn barred(answer: &Value) -> String {
+    let nodes = answer.get("barred").and_then(Value::as_array);
+    let text = |node: &Value, field: &str| {
+        table::clean(node.get(field).and_then(Value::as_str).unwrap_or_default())
+    };
+    let lines = nodes.into_iter().flatten().map(|node| {
+        format!(
+            "{} {} since {}\n",
+            text(node, "id"),
+            text(node, "name"),
+            text(node, "since")
+        )
+    });
+    let lines: String = lines.collect();
+    match lines.is_empty() {
+        true => "no node is barred\n".to_owned(),
+        false => lines,
+    }
 }
 
 fn duration(flag: &str, text: Option<&str>) -> Result<Option<Duration>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{Form, SecretWord, TokenCommand};
 use super::client::{Client, Verb};
@@ -46,9 +46,27 @@ pub(super) fn run(command: &TokenCommand) -> Outcome {
         }
         TokenCommand::Revoke { id, target } => {
             let path = format!("/api/v1/tokens/{}", super::client::segment(id));
-            Client::new(target)?.ask(Verb::Delete, &path, None)?;
-            print::text(&format!("token {id} revoked\n"))
+            let answer = Client::new(target)?.ask(Verb::Delete, &path, None)?;
+            print::text(&format!("token {id} revoked\n{}", came_by(&answer)))
         }
+    }
+}
+
+/// What can be done about the nodes that came by a token that was revoked.
+fn came_by(answer: &Value) -> String {
+    let nodes = answer.get("nodes").and_then(Value::as_array);
+    let lines = nodes.into_iter().flatten().filter_map(|node| {
+        let id = node.get("id").and_then(Value::as_str)?;
+        let name = node.get("name").and_then(Value::as_str)?;
+        let (id, name) = (table::clean(id), table::clean(name));
+        Some(format!("  {name}: relayctl forget {id} --bar\n"))
+    });
+    let lines: String = lines.collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!(
+            "nodes that came by it stay members; to remove them and keep them out:\n{lines}"
+        ),
     }
 }
 

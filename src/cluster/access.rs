@@ -116,6 +116,9 @@ pub struct TokenRecord {
     /// The node that used it up.
     #[serde(default)]
     pub used: Option<NodeId>,
+    /// The node that used it up was removed: it opens nothing for that one either.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// A token that the operator chose himself, taken as it is. Not kept.
@@ -158,6 +161,7 @@ impl TokenStore {
             created: unix_millis,
             once,
             used: None,
+            ended: false,
         };
         self.tokens.retain(|token| token.id != id);
         self.tokens.push(record.clone());
@@ -215,11 +219,10 @@ impl TokenStore {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn join(&mut self, text: &str, node: &NodeId) -> Result<bool, AccessError> {
-        let (id, used) = self.find(text, Scope::Join)?;
-        match used {
-            Some(by) if by == *node => return Ok(false),
-            Some(_) => return Err(AccessError::Used(id)),
-            None => {}
+        let id = self.may_use(text, node)?;
+        let known = |record: &&TokenRecord| record.id == id && record.used.is_some();
+        if self.tokens.iter().any(|record| known(&record)) {
+            return Ok(false);
         }
         let record = self.tokens.iter_mut().find(|t| t.id == id && t.once);
         let changed = record.is_some();
@@ -227,6 +230,35 @@ impl TokenStore {
             record.used = Some(node.clone());
         }
         Ok(changed)
+    }
+
+    /// The id of the token by which `node` may join, as [`join`](Self::join) without using it.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn may_use(&self, text: &str, node: &NodeId) -> Result<String, AccessError> {
+        let (id, used) = self.find(text, Scope::Join)?;
+        let ended = self
+            .tokens
+            .iter()
+            .any(|record| record.id == id && record.ended);
+        match used {
+            Some(by) if ended || by != *node => Err(AccessError::Used(id)),
+            _ => Ok(id),
+        }
+    }
+
+    /// The tokens that `node` used up open nothing for it any more. True if there was one.
+    pub fn end_uses(&mut self, node: &NodeId) -> bool {
+        let mut any = false;
+        let used = self
+            .tokens
+            .iter_mut()
+            .filter(|record| record.used.as_ref() == Some(node));
+        for record in used {
+            any |= !std::mem::replace(&mut record.ended, true);
+        }
+        any
     }
 
     fn find(&self, text: &str, wanted: Scope) -> Result<(String, Option<NodeId>), AccessError> {
@@ -375,6 +407,9 @@ mod tests {
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
         assert_eq!(store.join(token.reveal(), &a), Ok(true));
         assert_eq!(store.join(token.reveal(), &a), Ok(false));
+        assert_eq!(store.may_use(token.reveal(), &a), Ok("01010101".into()));
+        assert!(store.end_uses(&a) && !store.end_uses(&a) && !store.end_uses(&b));
+        assert!(store.join(token.reveal(), &a).is_err());
         assert_eq!(
             store.join(token.reveal(), &b),
             Err(AccessError::Used("01010101".into()))

@@ -3,13 +3,16 @@
 //! It outlives the feed. With the primary gone its rows grow old, and whoever decides sees that by their
 //! age.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::snapshot::{NodeView, Snapshot};
 use crate::base::ids::NodeId;
 use crate::wire::message::{FeedLine, MAX_ROWS, NodeRow};
+
+/// Nodes that have left the table and are remembered.
+const MAX_DEPARTED: usize = 1_024;
 
 /// The rows.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +21,8 @@ pub struct TableCopy {
     panic: bool,
     complete: bool,
     nodes: BTreeMap<NodeId, Arc<NodeView>>,
+    /// Nodes that have left the table: they may be alive and only out of the primary's reach.
+    departed: VecDeque<NodeId>,
 }
 
 impl TableCopy {
@@ -35,7 +40,13 @@ impl TableCopy {
                 self.rows(complete, nodes, now);
                 true
             }
-            FeedLine::NodeGone { id } => self.nodes.remove(&id).is_some(),
+            FeedLine::NodeGone { id } => {
+                let known = self.nodes.remove(&id).is_some();
+                if known {
+                    self.depart(id);
+                }
+                known
+            }
             _ => false,
         }
     }
@@ -43,6 +54,19 @@ impl TableCopy {
     /// True once a whole table came: before that a relay is not ready.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// True for a node that is in the table, or was until it fell silent.
+    pub fn is_member(&self, id: &NodeId) -> bool {
+        self.nodes.contains_key(id) || self.departed.contains(id)
+    }
+
+    fn depart(&mut self, id: NodeId) {
+        self.departed.retain(|known| *known != id);
+        if self.departed.len() >= MAX_DEPARTED {
+            self.departed.pop_front();
+        }
+        self.departed.push_back(id);
     }
 
     /// For the balancer and the API.
@@ -56,7 +80,12 @@ impl TableCopy {
 
     fn rows(&mut self, complete: bool, rows: Vec<NodeRow>, now: Instant) {
         if complete {
+            let before: Vec<NodeId> = self.nodes.keys().cloned().collect();
             self.nodes.clear();
+            let now: BTreeSet<&NodeId> = rows.iter().map(|row| &row.id).collect();
+            for id in before.into_iter().filter(|id| !now.contains(id)) {
+                self.depart(id);
+            }
             self.complete = true;
         }
         for row in rows {

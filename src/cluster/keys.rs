@@ -1,12 +1,14 @@
 //! Keys of the cluster, and the credential of each node.
 //!
-//! Two kinds: *cluster keys* sign redirect tokens, are handed to every node at join and rotate; the *root*
-//! never leaves the primary and signs credentials, so that no node can make the credential of another, and
-//! a primary that restarts with its data directory knows every node again without having kept a list.
+//! Two kinds: *cluster keys* sign redirect tokens and the marks between nodes, are handed to every node and rotate;
+//! the *root* never leaves the primary and signs credentials, so that no node can make the credential of another, and
+//! a primary that restarts with its data directory knows every node again without having kept a list. All cluster keys
+//! follow from the root by their number, so that only the number is kept. What only the primary may ask of a node is
+//! signed under a key that follows from that node's credential: the two of them alone have it.
 
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::base::ids::NodeId;
@@ -48,7 +50,16 @@ impl KeyBytes {
         Self { bytes, keyed }
     }
 
-    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+    /// The key of the primary's questions to the node that has this credential.
+    pub fn of_questions(credential: &Secret) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"relayctl questions\0");
+        hash.update(credential.reveal());
+        Self::new(hash.finalize().into())
+    }
+
+    /// HMAC-SHA256 of `parts` in a row.
+    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.keyed.clone();
         for part in parts {
             mac.update(part);
@@ -166,6 +177,40 @@ impl KeyRing {
     }
 }
 
+/// Which of the primary's cluster keys are in use. What is kept of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyState {
+    /// Number of the key that signs, from 1.
+    pub number: u64,
+    /// When it began to, in unix milliseconds; 0 where that was not noted.
+    pub since: u64,
+    /// Keys of lower numbers verify nothing any more.
+    pub floor: u64,
+}
+
+impl Default for KeyState {
+    fn default() -> Self {
+        Self {
+            number: 1,
+            since: 0,
+            floor: 1,
+        }
+    }
+}
+
+impl KeyState {
+    /// The next key signs from now on. The one before it still verifies, unless it is to end at once.
+    pub fn rotate(&mut self, unix_millis: u64, ends_old: bool) {
+        self.number = self.number.saturating_add(1);
+        self.since = unix_millis;
+        self.floor = match ends_old {
+            true => self.number,
+            false => self.floor.max(self.number.saturating_sub(1)),
+        };
+    }
+}
+
 /// What the primary keeps in its data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSecrets {
@@ -183,19 +228,62 @@ impl ClusterSecrets {
         }
     }
 
-    /// `rcn1.<node id>.<hmac>`: the same for the same node as long as the root lives.
-    pub fn credential(&self, node: &NodeId) -> Secret {
-        let mac = self.root.mac(&[b"node\0", node.as_str().as_bytes()]);
+    /// The cluster keys that `state` says are in use.
+    pub fn ring_at(&self, state: &KeyState) -> KeyRing {
+        let numbers = [state.number, state.number.saturating_sub(1)];
+        let numbers = numbers
+            .into_iter()
+            .filter(|number| *number >= state.floor.max(1));
+        KeyRing {
+            keys: numbers
+                .map(|number| self.key(number, state.since))
+                .collect(),
+        }
+    }
+
+    fn key(&self, number: u64, created: u64) -> Key {
+        let first = self.ring.keys.first().filter(|_| number == 1);
+        let secret = first.map_or_else(
+            || KeyBytes::new(self.root.mac(&[b"cluster key\0", &number.to_be_bytes()])),
+            |first| first.secret.clone(),
+        );
+        let [.., id] = number.to_be_bytes();
+        Key {
+            id,
+            secret,
+            created,
+        }
+    }
+
+    /// `rcn1.<node id>.<hmac>`: the same for the same node and generation as long as the root lives.
+    pub fn credential(&self, node: &NodeId, generation: u32) -> Secret {
+        let mac = self.credential_mac(node, generation);
         Secret::new(format!("{CREDENTIAL}.{node}.{}", hex(&mac)))
     }
 
-    /// Whose credential `text` is; constant time in the part that is secret.
+    fn credential_mac(&self, node: &NodeId, generation: u32) -> [u8; 32] {
+        let id = node.as_str().as_bytes();
+        match generation {
+            0 => self.root.mac(&[b"node\0", id]),
+            // An id has no NUL in it.
+            _ => self
+                .root
+                .mac(&[b"node\0", id, b"\0", &generation.to_be_bytes()]),
+        }
+    }
+
+    /// The node that a credential belongs to; constant time in the part that is secret. `generation` says which one of
+    /// its credentials is good now.
     ///
     /// # Errors
-    /// Says whether it is no credential at all or one of another cluster.
-    pub fn verify(&self, text: &str) -> Result<NodeId, CredentialError> {
+    /// Says whether it is no credential at all or one that is not good here.
+    pub fn verify(
+        &self,
+        text: &str,
+        generation: impl FnOnce(&NodeId) -> u32,
+    ) -> Result<NodeId, CredentialError> {
         let (id, mac) = split_credential(text).ok_or(CredentialError::Malformed)?;
-        let wanted = self.root.mac(&[b"node\0", id.as_str().as_bytes()]);
+        let wanted = self.credential_mac(&id, generation(&id));
         if bool::from(wanted.as_slice().ct_eq(&mac)) {
             Ok(id)
         } else {
@@ -210,9 +298,10 @@ pub enum CredentialError {
     /// Not `rcn1.<node>.<hmac>`.
     #[error("no node credential: join first, with a join token")]
     Malformed,
-    /// Signed by another root.
+    /// Signed by another root, or for an earlier generation.
     #[error(
-        "the credential of node `{0}` is from another cluster, or the primary lost its data directory: join again"
+        "the credential of node `{0}` is not good here: an operator removed the node, it is of another cluster, or the \
+         primary lost its data directory; join again"
     )]
     Foreign(NodeId),
 }
@@ -264,27 +353,64 @@ mod tests {
     fn a_restarted_primary_knows_its_nodes_again() {
         let before = secrets();
         let node: NodeId = "relay.one-1".parse().unwrap();
-        let credential = before.credential(&node);
+        let credential = before.credential(&node, 0);
         assert!(credential.reveal().starts_with("rcn1.relay.one-1."));
         let kept = serde_json::to_string(&before).unwrap();
         let after: ClusterSecrets = serde_json::from_str(&kept).unwrap();
-        assert_eq!(after.verify(credential.reveal()), Ok(node));
+        assert_eq!(after.verify(credential.reveal(), |_| 0), Ok(node));
     }
 
     #[test]
     fn the_credential_of_one_node_is_not_that_of_another() {
         let ours = secrets();
-        let credential = ours.credential(&"r1".parse().unwrap());
+        let credential = ours.credential(&"r1".parse().unwrap(), 0);
         let stolen = credential.reveal().replace("rcn1.r1.", "rcn1.r2.");
         let r2: NodeId = "r2".parse().unwrap();
-        assert_eq!(ours.verify(&stolen), Err(CredentialError::Foreign(r2)));
+        assert_eq!(
+            ours.verify(&stolen, |_| 0),
+            Err(CredentialError::Foreign(r2))
+        );
         // Who has only the cluster key, as every relay does, cannot make one.
         let forger = ClusterSecrets::new([2; 32], [2; 32], 1_000);
-        let forged = forger.credential(&"r1".parse().unwrap());
-        assert!(ours.verify(forged.reveal()).is_err());
+        let forged = forger.credential(&"r1".parse().unwrap(), 0);
+        assert!(ours.verify(forged.reveal(), |_| 0).is_err());
         for bad in ["", "rcn1", "rcn1..", "rcn1.r1.zz", "rcn1.r1.", "rctl1.a.b"] {
-            assert!(ours.verify(bad).is_err(), "{bad}");
+            assert!(ours.verify(bad, |_| 0).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_credential_is_good_for_its_generation_only() {
+        let ours = secrets();
+        let node: NodeId = "r1".parse().unwrap();
+        let texts = [0, 1, 2].map(|generation| ours.credential(&node, generation));
+        for (held, text) in texts.iter().enumerate() {
+            for asked in 0..3_u32 {
+                let verified = ours.verify(text.reveal(), |_| asked).is_ok();
+                assert_eq!(verified, held == asked as usize, "{held} {asked}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_follow_from_the_root_and_the_old_one_ends_when_told() {
+        let ours = secrets();
+        let mut state = KeyState::default();
+        let first = ours.ring_at(&state);
+        assert_eq!(first.mac(1, &[b"x"]), ours.ring.mac(1, &[b"x"]));
+        state.rotate(5, false);
+        let second = ours.ring_at(&state);
+        assert_eq!((second.current(), second.keys.len()), (Some(2), 2));
+        assert_eq!(second.mac(1, &[b"x"]), first.mac(1, &[b"x"]));
+        state.rotate(6, true);
+        let third = ours.ring_at(&state);
+        assert_eq!((third.current(), third.keys.len()), (Some(3), 1));
+        assert_eq!(third.mac(2, &[b"x"]), None);
+        // A primary that restarts with what it kept has the same ring, and a relay cannot make the next key.
+        let kept = serde_json::to_string(&state).unwrap();
+        assert_eq!(ours.ring_at(&serde_json::from_str(&kept).unwrap()), third);
+        state.rotate(7, false);
+        assert_eq!(ours.ring_at(&state).keys.len(), 2);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `table` takes events (joins, beats, probes, the clock) and gives effects; `liveness` is one node's life;
 //! `snapshot` is what everybody else reads; `copy` is the table as a relay has it from the feed; `parents` says whom a relay pulls from; `keys` signs
-//! tokens and credentials; `access` keeps the tokens of the operator.
+//! tokens and credentials; `access` keeps the tokens of the operator, `registry` the ids that joined by them, and
+//! `join_rate` says how fast they may.
 //!
 //! Must never: open a socket, read a clock, draw randomness, or write a file. Time, random bytes and
 //! messages come in, effects and plain data go out. Neighbours: `wire::message` (the shapes), `balancer`
@@ -14,8 +15,10 @@
 
 pub mod access;
 pub mod copy;
+pub mod join_rate;
 pub mod keys;
 pub mod liveness;
 pub mod parents;
+pub mod registry;
 pub mod snapshot;
 pub mod table;

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use super::disk::{SaveError, Saving};
 use super::drain::Drains;
+use super::registry::{CREDENTIAL_FILE, KeptCredential, MEMBERS_FILE};
 use super::{Control, MemberError};
 use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
 use crate::cluster::access::{RANDOM_LENGTH, Scope, TokenRecord};
+use crate::cluster::registry::Registry;
 
 /// File of the data directory that holds the tokens' digests.
 const TOKENS_FILE: &str = "tokens.json";
@@ -104,6 +106,14 @@ impl Control {
         self.disk.settle().await;
     }
 
+    /// A node was removed: the tokens that it used up open nothing for it any more.
+    pub(super) fn end_token_uses(&self, node: &NodeId) {
+        let mut tokens = self.tokens();
+        if tokens.end_uses(node) {
+            self.disk.save(TOKENS_FILE, &*tokens).later();
+        }
+    }
+
     /// The orders as they were put last.
     pub(super) fn newest_orders(&self) -> Saving {
         self.disk.newest(ORDERS_FILE)
@@ -122,6 +132,10 @@ pub struct Remembered {
     pub tokens: crate::cluster::access::TokenStore,
     /// What operators want of nodes.
     pub orders: super::Orders,
+    /// On a primary, the node ids that have joined.
+    pub members: Registry,
+    /// On a relay, its own credential; empty where it has none.
+    pub credential: Secret,
 }
 
 impl Remembered {
@@ -134,6 +148,8 @@ impl Remembered {
         Self {
             tokens: parse(TOKENS_FILE, &load, &set_aside),
             orders: parse(ORDERS_FILE, &load, &set_aside),
+            members: parse(MEMBERS_FILE, &load, &set_aside),
+            credential: parse::<KeptCredential, E>(CREDENTIAL_FILE, &load, &set_aside).secret(),
         }
     }
 }

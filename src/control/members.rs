@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Control, Role, SaveError};
 use crate::base::ids::{MountId, NodeId};
 use crate::base::wall::unix_millis;
 use crate::cluster::access::AccessError;
 use crate::cluster::keys::CredentialError;
+use crate::cluster::registry::JoinError;
 use crate::cluster::snapshot::State;
 use crate::cluster::table::{Effect, Event, Probe, Refusal, refusal};
 use crate::engine::Mount;
@@ -30,6 +31,12 @@ pub enum MemberError {
     /// The join token.
     #[error(transparent)]
     Token(#[from] AccessError),
+    /// The id that it joins under.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// Too many joins from its address, by its token or of its id.
+    #[error("too many joins from this address or by this token: try again in {} s", .0.as_secs().saturating_add(1))]
+    TooFast(Duration),
     /// The node's credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -53,10 +60,11 @@ impl MemberError {
         match self {
             Self::NoPrimary => 421,
             Self::Token(_) | Self::Credential(_) => 401,
-            Self::Foreign(_) => 403,
+            Self::Foreign(_) | Self::Join(JoinError::Barred(_)) => 403,
             Self::Message(_) => 400,
-            Self::Refused(_) => 409,
-            Self::Store(_) => 503,
+            Self::Refused(_) | Self::Join(JoinError::Known(_)) => 409,
+            Self::TooFast(_) => 429,
+            Self::Store(_) | Self::Join(JoinError::Full) => 503,
         }
     }
 
@@ -69,6 +77,9 @@ impl MemberError {
             Self::Foreign(_) => "foreign_credential",
             Self::Message(_) => "bad_message",
             Self::Refused(_) => "member",
+            Self::Join(JoinError::Barred(_)) => "barred",
+            Self::Join(_) => "known_id",
+            Self::TooFast(_) => "join_rate",
             Self::Store(_) => "store",
         }
     }
@@ -85,19 +96,20 @@ pub struct ProbeOrder {
 
 impl Control {
     /// A node asks to be a member: its request with its URLs filled in, to be probed and then welcomed by
-    /// [`Self::welcome`].
+    /// [`Self::welcome`]. One that joined before shows its `credential`.
     ///
     /// # Errors
     /// See [`MemberError`]; each has its status.
     pub async fn join(
         &self,
         token: &str,
+        credential: Option<&str>,
         mut request: JoinRequest,
         seen: IpAddr,
     ) -> Result<JoinRequest, MemberError> {
         self.only_primary()?;
         request.check(&self.clock())?;
-        self.use_token(token, &request.id).await?;
+        self.admit_member(token, credential, &request, seen).await?;
         if request.public_urls.is_empty() {
             let address = SocketAddr::new(seen, request.data_port);
             request.public_urls.http = Some(format!("http://{address}"));
@@ -113,13 +125,14 @@ impl Control {
         Ok(request)
     }
 
-    /// Whether somebody with this bearer may ask to join, so that a request is worth reading. It uses up nothing.
+    /// Whether somebody with this bearer, or with this credential of an earlier join, may ask to join, so that a request
+    /// is worth reading. It uses up nothing.
     ///
     /// # Errors
     /// Where [`Self::join`] would refuse the bearer, whatever the request says.
-    pub fn may_join(&self, bearer: &str) -> Result<(), MemberError> {
+    pub fn may_join(&self, bearer: &str, credential: Option<&str>) -> Result<(), MemberError> {
         self.only_primary()?;
-        if self.secrets.verify(bearer).is_ok() {
+        if self.verified(credential.unwrap_or(bearer)).is_ok() {
             return Ok(());
         }
         Ok(self.tokens().may_join(bearer)?)
@@ -136,7 +149,7 @@ impl Control {
         JoinAnswer {
             v: message::VERSION,
             id: request.id.clone(),
-            credential: self.secrets.credential(&request.id),
+            credential: self.credential_of(&request.id),
             primary_id: self.identity.id.clone(),
             primary_name: self.identity.name.clone(),
             cluster_keys: self.keys.load().to_wire(),
@@ -160,7 +173,7 @@ impl Control {
         connection: Option<u64>,
     ) -> Result<BeatAnswer, MemberError> {
         self.only_primary()?;
-        let id = self.secrets.verify(credential)?;
+        let id = self.verified(credential)?;
         if id != beat.id {
             return Err(MemberError::Foreign(id));
         }
@@ -170,6 +183,7 @@ impl Control {
                 Some(format!("http://{}", SocketAddr::new(seen, beat.data_port)));
         }
         let (seq, gone) = (beat.seq, beat.state == NodeState::Gone);
+        self.member_reported(&id, &beat.name);
         self.checked_step(Event::Beat {
             beat: beat.clone(),
             seen,
@@ -229,7 +243,7 @@ impl Control {
     /// Where it is nobody's.
     pub fn member(&self, credential: &str) -> Result<NodeId, MemberError> {
         self.only_primary()?;
-        Ok(self.secrets.verify(credential)?)
+        self.verified(credential)
     }
 
     /// The mounts as the feed tells them, always the whole list: those that are there, and those that have a
@@ -312,7 +326,7 @@ impl Control {
     }
 
     fn keys_version(&self) -> u64 {
-        self.keys.load().current().map_or(0, u64::from)
+        self.keys_number()
     }
 
     fn checked_step(&self, event: Event) -> Result<(), MemberError> {

@@ -35,6 +35,7 @@ impl Control {
     /// The primary took this node in.
     pub fn joined(&self, answer: &JoinAnswer) {
         self.take_keys(&answer.cluster_keys);
+        self.take_credential(&answer.credential);
         self.seen_at
             .store(Some(Arc::new(answer.public_url.clone())));
         self.set_clock(answer.unix_millis);
@@ -87,6 +88,7 @@ impl Control {
         }
         match line {
             FeedLine::Keys { keys, .. } => self.take_keys(&keys),
+            FeedLine::Removals { removals } => self.hear_removals(removals),
             FeedLine::Mounts {
                 complete: true,
                 mounts,

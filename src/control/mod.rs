@@ -17,17 +17,21 @@ mod marks;
 mod members;
 mod membership;
 mod moves;
+mod once;
 mod orders;
 mod overload;
 mod placing;
 mod processors;
+mod questions;
+mod registry;
+mod removal;
 mod tree;
 mod web;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
@@ -55,9 +59,11 @@ pub use drain::{By, Orders, Progress};
 pub use epochs::EPOCH_FILE;
 pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
+pub use marks::PROBE;
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
 pub use placing::{Place, Verdict, Visitor};
+pub use removal::RemoveError;
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};
 
@@ -88,6 +94,8 @@ pub struct Config {
     pub weight: u32,
     /// Most nodes that this one feeds.
     pub max_children: u32,
+    /// On a primary, how often the cluster key is replaced.
+    pub key_rotation: Duration,
     /// Where it stands; empty is unknown.
     pub region: String,
     /// Whether a primary serves listeners itself.
@@ -135,6 +143,9 @@ pub struct Control {
     copy: Mutex<TableCopy>,
     tokens: Mutex<TokenStore>,
     secrets: ClusterSecrets,
+    members: registry::Members,
+    questions: questions::Questions,
+    probes: marks::Probes,
     keys: ArcSwap<KeyRing>,
     balancer: Mutex<Balancer>,
     /// Which connections carry beats, and whose.
@@ -208,7 +219,7 @@ impl Control {
             tokens.give(crate::cluster::access::Scope::Join, token);
         }
         let keys = match parts.identity.role {
-            Role::Primary => parts.secrets.ring.clone(),
+            Role::Primary => parts.secrets.ring_at(&parts.remembered.members.keys),
             Role::Relay => KeyRing::default(),
         };
         let drained = parts.remembered.orders.drains.keys().cloned().collect();
@@ -232,6 +243,9 @@ impl Control {
             copy: Mutex::default(),
             tokens: Mutex::new(tokens),
             secrets: parts.secrets,
+            members: registry::Members::new(parts.remembered.members),
+            questions: questions::Questions::new(parts.remembered.credential),
+            probes: marks::Probes::default(),
             keys: ArcSwap::from_pointee(keys),
             balancer: Mutex::new(balancer),
             connections: Mutex::default(),
@@ -290,6 +304,7 @@ impl Control {
         let every_second = look.is_multiple_of(4);
         if every_second {
             self.judge_load(now);
+            self.keep_members();
         }
         self.watch_what_happens(every_second);
         if self.identity.role == Role::Primary {

@@ -345,7 +345,7 @@ impl Control {
         Ok((view.id.clone(), view.name.clone()))
     }
 
-    fn order(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn order(&self) -> MutexGuard<'_, ()> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -32,7 +32,7 @@ impl Edge {
             conn.answer(&self.head(&request, &mount, origin)).await;
             return None;
         }
-        let class = self.classify(&request);
+        let class = self.classify(&request, &mount);
         if let Some(outside) = &self.control.outside {
             self.fetch(outside, &mount).await;
         }

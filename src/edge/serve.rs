@@ -11,7 +11,7 @@ use super::answers::redirect;
 use super::{Edge, MAX_WAITING};
 use crate::balancer::location::without_token;
 use crate::base::ids::MountId;
-use crate::control::{Place, Verdict, Visitor};
+use crate::control::{PROBE, Place, Verdict, Visitor};
 use crate::engine::{Listener, Mount};
 use crate::telemetry::{Class, Opening, Protocol, Session, refuse};
 use crate::wire::basic::Credentials;
@@ -90,7 +90,7 @@ impl Edge {
             let bytes = self.head(request, mount, origin);
             return Settled::Answer { bytes, keep: false };
         }
-        let class = self.classify(request);
+        let class = self.classify(request, mount);
         if self.control.vouches_for_nobody(now) {
             return Settled::Later(buffer);
         }
@@ -178,6 +178,18 @@ impl Edge {
         accepted: Instant,
     ) -> Result<Opened, Vec<u8>> {
         let settings = self.mount_config(id);
+        let token = request.query_value(TOKEN);
+        let is_probe = served.class == Class::Probe;
+        if is_probe
+            && !self
+                .control
+                .take_probe(id, token.as_deref(), Instant::now())
+        {
+            refuse("probe");
+            return Err(self.busy(request, RETRY, "probe"));
+        }
+        let longest = settings.max_listener_duration.into_iter();
+        let longest = longest.chain(is_probe.then_some(PROBE)).min();
         let target = without_token(request.relative());
         let opening = opening(request, id, &target, served);
         let admitted = self.control.admit(&opening, mount, settings.max_listeners);
@@ -200,9 +212,7 @@ impl Edge {
             metaint,
             session,
             accepted,
-            ends_at: settings
-                .max_listener_duration
-                .map(|longest| Instant::now() + longest),
+            ends_at: longest.map(|longest| Instant::now() + longest),
         })
     }
 
@@ -245,7 +255,7 @@ impl Edge {
     }
 
     /// A probe shows its token; a foreign relay logs in; everybody else listens.
-    pub(super) fn classify(&self, request: &Request) -> Class {
+    pub(super) fn classify(&self, request: &Request, mount: &MountId) -> Class {
         if let Credentials::Basic(basic) = Credentials::of(&request.headers)
             && basic.user == "relay"
             && self
@@ -255,7 +265,8 @@ impl Edge {
         {
             return Class::Relay;
         }
-        if self.control.is_probe(request.query_value(TOKEN).as_deref()) {
+        let token = request.query_value(TOKEN);
+        if self.control.is_probe(mount, token.as_deref()) {
             Class::Probe
         } else {
             Class::Listener

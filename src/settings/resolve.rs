@@ -53,6 +53,7 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> Option<Settings> {
         forget: reader.duration("forget"),
         cluster: Cluster {
             max_weight: reader.number("cluster.max_weight").unwrap_or(1_000),
+            key_rotation: reader.duration("cluster.key_rotation"),
         },
         grace: reader.duration("grace"),
         mounts,

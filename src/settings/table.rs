@@ -87,6 +87,8 @@ pub const KEYS: &[Key] = keys! {
         "Time after which a dead node leaves table, metrics and totals.";
     "cluster.max_weight", Integer { min: 1, max: 1_000 }, Is("1000"),
         "On a primary: heaviest `weight` that a relay gets, whatever it says of itself.";
+    "cluster.key_rotation", Duration, Is("24h"),
+        "On a primary: time after which the key that signs redirects between nodes is replaced; the one before it is good for as long again.";
 
     "grace", Duration, Is("5s"),
         "Time that listeners have to leave after SIGTERM: they are closed evenly over it. In Kubernetes a little less than `terminationGracePeriodSeconds`.";

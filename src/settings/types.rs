@@ -177,6 +177,8 @@ pub struct Given {
 pub struct Cluster {
     /// Heaviest weight of a relay.
     pub max_weight: u32,
+    /// How often the cluster key is replaced.
+    pub key_rotation: Duration,
 }
 
 /// What a node takes at most.

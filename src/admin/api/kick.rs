@@ -173,10 +173,12 @@ async fn ask(control: &Control, node: &NodeView, number: u64) -> Result<Kicked, 
         )
     };
     let base = node.public_url().trim_end_matches('/');
-    let url = Url::parse(&format!("{base}/cluster/v1/kick?id={number}"))
-        .map_err(|error| failed(error.to_string()))?;
+    let path = format!("/cluster/v1/kick?id={number}");
+    let url = Url::parse(&format!("{base}{path}")).map_err(|error| failed(error.to_string()))?;
     let client = client().map_err(|error| failed(error.to_string()))?;
-    let asking = client.post(url).bearer_auth(control.question_token());
+    let asking = client
+        .post(url)
+        .bearer_auth(control.question_token(&node.id, "POST", &path));
     let answer = asking.send().await;
     let answer = answer.map_err(|error| failed(error.to_string()))?;
     match answer.status() {

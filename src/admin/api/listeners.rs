@@ -172,10 +172,13 @@ pub(super) async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
     };
     let mut relays: Vec<Arc<NodeView>> = control.snapshot().nodes.clone();
     relays.retain(|node| node.role == NodeRole::Relay && node.state != NodeState::Dead);
-    let mark = control.question_token();
+    let path = path_of(page);
     let questions: Vec<_> = relays
         .into_iter()
-        .map(|node| ask(client.clone(), node, mark.clone(), page.clone()))
+        .map(|node| {
+            let mark = control.question_token(&node.id, "GET", &path);
+            ask(client.clone(), node, mark, path.clone())
+        })
         .collect();
     let answers: Vec<Listeners> = futures_util::stream::iter(questions)
         .buffer_unordered(AT_ONCE)
@@ -190,12 +193,18 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     crate::discovery::http_client().timeout(PATIENCE).build()
 }
 
-async fn ask(client: reqwest::Client, node: Arc<NodeView>, mark: String, page: Page) -> Listeners {
+async fn ask(
+    client: reqwest::Client,
+    node: Arc<NodeView>,
+    mark: String,
+    path: String,
+) -> Listeners {
     let silent = || Listeners {
         silent: vec![node.name.to_string()],
         ..Listeners::default()
     };
-    let Ok(url) = url_of(&node, &page) else {
+    let base = node.public_url().trim_end_matches('/');
+    let Ok(url) = Url::parse(&format!("{base}{path}")) else {
         return silent();
     };
     let asked = async {
@@ -213,18 +222,16 @@ async fn ask(client: reqwest::Client, node: Arc<NodeView>, mark: String, page: P
     })
 }
 
-fn url_of(node: &NodeView, page: &Page) -> Result<Url, url::ParseError> {
-    let base = node.public_url().trim_end_matches('/');
-    let mut url = Url::parse(&format!("{base}/cluster/v1/listeners"))?;
-    let mut query = url.query_pairs_mut();
+/// Path and query of the question, as they are sent and signed.
+fn path_of(page: &Page) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
         .append_pair("limit", &page.limit.to_string())
         .append_pair("after", &page.after.to_string());
     if let Some(mount) = &page.mount {
         query.append_pair("mount", &mount.to_string());
     }
-    drop(query);
-    Ok(url)
+    format!("/cluster/v1/listeners?{}", query.finish())
 }
 
 /// One page of several: by number, those of one number never parted, so that `next` misses nobody.

@@ -3,6 +3,7 @@
 mod events;
 pub(super) mod kick;
 pub(super) mod listeners;
+mod members;
 mod mounts;
 mod node;
 mod nodes;
@@ -65,6 +66,9 @@ pub(super) fn table() -> Routes {
         ),
         ("/api/v1/resume", post(orders::resume_here)),
         ("/api/v1/nodes/{name}/parent", post(nodes::reparent)),
+        ("/api/v1/nodes/{name}/forget", post(members::forget)),
+        ("/api/v1/nodes/{name}/unbar", post(members::unbar)),
+        ("/api/v1/barred", get(members::barred)),
         ("/api/v1/picks", get(picks::picks)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/listeners", get(listeners::listeners)),
@@ -93,6 +97,9 @@ pub(super) fn table() -> Routes {
         orders::own_drain,
         orders::resume_here,
         nodes::reparent,
+        members::forget,
+        members::unbar,
+        members::barred,
         picks::picks,
         events::events,
         listeners::listeners,
@@ -156,9 +163,11 @@ mod tests {
                 .collect();
             let expected: &[&str] = match path.as_str() {
                 "/api/v1/tokens" | "/api/v1/drain" => &["get", "post"],
-                path if ["/kick", "/drain", "/resume", "/reflect", "/parent"]
-                    .iter()
-                    .any(|word| path.ends_with(word)) =>
+                path if [
+                    "/kick", "/drain", "/resume", "/reflect", "/parent", "/forget", "/unbar",
+                ]
+                .iter()
+                .any(|word| path.ends_with(word)) =>
                 {
                     &["post"]
                 }

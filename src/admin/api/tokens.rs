@@ -144,9 +144,20 @@ async fn wished(body: Body) -> Result<Scope, String> {
 pub(super) struct Revoked {
     /// Its public part.
     revoked: String,
+    /// The nodes that came by it. They stay members: `relayctl forget NODE --bar` removes them.
+    nodes: Vec<Member>,
 }
 
-/// Takes a token back.
+/// A node that came by a token.
+#[derive(Serialize, ToSchema)]
+struct Member {
+    /// Its id.
+    id: String,
+    /// Its name.
+    name: String,
+}
+
+/// Takes a token back. The nodes that came by it stay members, and are named in the answer.
 #[utoipa::path(
     delete,
     path = "/api/v1/tokens/{id}",
@@ -168,7 +179,15 @@ pub(super) async fn revoke(
     match control.revoke_token(&id).await {
         Ok(true) => {
             tracing::info!(id, "token revoked");
-            Json(Revoked { revoked: id }).into_response()
+            let nodes = control.came_by(&id).into_iter().map(|(id, name)| Member {
+                id: id.to_string(),
+                name: name.to_string(),
+            });
+            Json(Revoked {
+                nodes: nodes.collect(),
+                revoked: id,
+            })
+            .into_response()
         }
         Ok(false) => {
             let hint = "`relayctl token list` shows what there is";

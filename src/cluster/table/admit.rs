@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+use super::Table;
 use super::event::{Effect, Refusal};
 use super::row::Row;
-use super::{MAX_NODES, Table};
 use crate::base::ids::{MountId, NodeId};
 use crate::cluster::snapshot::{MountView, NodeView};
 use crate::wire::message::{Beat, JoinRequest, NodeName, NodeRole, NodeState, WEIGHTS};
@@ -20,6 +20,7 @@ impl Table {
     ) -> Result<(), Refusal> {
         let id = request.id.clone();
         self.fence(&id, &request.name, request.incarnation, true)?;
+        self.make_room(&id, effects)?;
         let heaviest = self.config.max_weight;
         let row = self.row(&id, request.incarnation, seen, now);
         row.take_join(request, seen, heaviest, now);
@@ -43,6 +44,7 @@ impl Table {
         {
             return Err(Refusal::Replayed { id, seq: beat.seq });
         }
+        self.make_room(&id, effects)?;
         if beat.state == NodeState::Gone {
             self.row(&id, beat.incarnation, seen, now)
                 .view_mut()
@@ -82,6 +84,26 @@ impl Table {
         row
     }
 
+    /// In a full table a node that has never reported gives way, the oldest first, and then the one that has been dead
+    /// for longest.
+    fn make_room(&mut self, id: &NodeId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let most = self.config.max_nodes;
+        if self.rows.len() < most || self.rows.contains_key(id) {
+            return Ok(());
+        }
+        let relays = || self.rows.iter().filter(|(_, row)| row.is_relay());
+        let silent = relays().filter(|(_, row)| row.seq == 0);
+        let silent = silent.min_by_key(|(_, row)| row.joined);
+        let dead = || {
+            let dead = relays().filter_map(|(id, row)| Some((id, row.died?)));
+            dead.min_by_key(|(_, died)| *died).map(|(id, _)| id)
+        };
+        let gives_way = silent.map(|(id, _)| id).or_else(dead).cloned();
+        let gives_way = gives_way.ok_or(Refusal::TooMany(most))?;
+        self.remove(&gives_way, false, effects);
+        Ok(())
+    }
+
     /// Two live nodes never share an id or a name, and nobody comes back as who he was before.
     fn fence(
         &self,
@@ -101,8 +123,6 @@ impl Table {
                     address: row.seen,
                 });
             }
-        } else if self.rows.len() >= MAX_NODES {
-            return Err(Refusal::TooMany(MAX_NODES));
         }
         let left = self.departed.iter().rev().find(|d| d.id == *id);
         if left.is_some_and(|d| d.incarnation.is_some_and(|left| incarnation <= left)) {

@@ -42,6 +42,8 @@ pub struct Config {
     pub probe_every: Option<Duration>,
     /// Time between two events beyond which the judge itself was away.
     pub clock_jump: Duration,
+    /// Most nodes in the table.
+    pub max_nodes: usize,
     /// Heaviest weight that a relay gets, whatever it says of itself; 1 to 1000.
     pub max_weight: u32,
 }
@@ -53,6 +55,7 @@ impl Default for Config {
             forget: Duration::from_secs(600),
             probe_every: Some(Duration::from_secs(5)),
             clock_jump: Duration::from_secs(2),
+            max_nodes: MAX_NODES,
             max_weight: WEIGHTS.2,
         }
     }
@@ -111,6 +114,11 @@ impl Table {
     /// Judges differently from now on.
     pub fn set_config(&mut self, config: Config) {
         self.config = config;
+    }
+
+    /// How long a dead row stays.
+    pub fn forgets_after(&self) -> Duration {
+        self.config.forget
     }
 
     /// Takes one event. Never blocks, never fails; refusals are among the effects.

@@ -39,6 +39,8 @@ pub(super) struct Row {
     pub(super) seq: u64,
     pub(super) connection: u64,
     pub(super) seen: IpAddr,
+    /// When it asked to be a member, or was first heard.
+    pub(super) joined: Instant,
     pub(super) died: Option<Instant>,
     /// Table version of the last change that others have to hear.
     pub(super) changed: u64,
@@ -97,6 +99,7 @@ impl Row {
             seq: 0,
             connection: 0,
             seen,
+            joined: now,
             died: None,
             changed: 0,
             draining: false,
@@ -145,6 +148,7 @@ impl Row {
         now: Instant,
     ) {
         self.seen = seen;
+        self.joined = now;
         self.most = self.most.max(join.limits.bounded().max_listeners);
         self.set_urls(&join.public_urls, seen, join.data_port, now);
         let view = self.view_mut();

@@ -38,6 +38,7 @@ fn join(name: &str, incarnation: u64) -> JoinRequest {
         },
         weight: 100,
         uptime_millis: 0,
+        keeps_credential: false,
     }
 }
 
@@ -159,6 +160,33 @@ impl Stage {
         let snapshot = self.table.snapshot();
         snapshot.find(&id(name)).map(|node| node.state)
     }
+}
+
+/// Whoever has a join token fills the table with nodes that never report: they give way to those that do.
+#[test]
+fn ghosts_give_way_to_nodes_that_report() {
+    let mut stage = Stage::new(Config {
+        probe_every: None,
+        max_nodes: 100,
+        ..Config::default()
+    });
+    stage.join("old-relay");
+    stage.beat("old-relay", 5);
+    for number in 0..300 {
+        stage.join(&format!("ghost-{number}"));
+    }
+    assert_eq!(stage.table.rows.len(), 100);
+    assert_eq!(stage.state("old-relay"), Some(State::Ready));
+    let effects = stage.join("new-relay");
+    assert_eq!(refusal(&effects), None);
+    assert_eq!(refusal(&stage.beat("new-relay", 0)), None);
+    for number in 0..50 {
+        stage.join(&format!("later-{number}"));
+    }
+    assert_eq!(stage.state("new-relay"), Some(State::Ready));
+    // A node that is known by its credential alone finds a place as well.
+    assert_eq!(refusal(&stage.beat("returns", 0)), None);
+    assert_eq!(stage.table.rows.len(), 100);
 }
 
 #[test]

@@ -80,6 +80,11 @@ impl Disk {
         }
     }
 
+    /// True where states are kept at all.
+    pub fn is_writable(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Takes the newest state of `file`. To be called under the lock of that state: the order of the calls is the
     /// order of the states.
     pub fn save(&self, file: &'static str, state: &impl Serialize) -> Saving {

@@ -24,9 +24,10 @@ pub(super) fn describe_events() {
 }
 
 /// Counters of what happens, that stand at zero until it does.
-pub(super) const HAPPENINGS: [&str; 12] = [
+pub(super) const HAPPENINGS: [&str; 13] = [
     "relayctl_joins_total",
     "relayctl_leaves_total",
+    "relayctl_removals_total",
     "relayctl_deaths_total",
     "relayctl_suspicions_total",
     "relayctl_failovers_total",
@@ -75,6 +76,10 @@ pub(super) const EVENTS: [(&str, &str); 22] = [
     ),
     ("relayctl_joins_total", "Nodes that joined, on a primary."),
     ("relayctl_leaves_total", "Nodes that left, on a primary."),
+    (
+        "relayctl_removals_total",
+        "Nodes that an operator removed, on a primary.",
+    ),
     ("relayctl_deaths_total", "Nodes that died, on a primary."),
     (
         "relayctl_suspicions_total",

@@ -23,6 +23,13 @@ pub enum Happening {
         /// Who.
         who: NodeName,
     },
+    /// An operator removed a node: its credential ended.
+    Removed {
+        /// Its name.
+        who: NodeName,
+        /// It may not join again.
+        barred: bool,
+    },
     /// A node was silent for too long, or its port refused connections.
     Died {
         /// Who.
@@ -165,6 +172,7 @@ impl Happening {
         Some(match self {
             Self::Joined { .. } => "relayctl_joins_total",
             Self::Left { .. } => "relayctl_leaves_total",
+            Self::Removed { .. } => "relayctl_removals_total",
             Self::Died { .. } => "relayctl_deaths_total",
             Self::Suspected { .. } => "relayctl_suspicions_total",
             Self::Failover { .. } => "relayctl_failovers_total",

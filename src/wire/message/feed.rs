@@ -204,6 +204,18 @@ impl NodeRow {
     }
 }
 
+/// A node that an operator has removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Its id.
+    pub id: NodeId,
+    /// How often it was removed: streams that began before the last time end.
+    pub times: u32,
+    /// It gets nothing until an operator takes that back.
+    #[serde(default)]
+    pub barred: bool,
+}
+
 /// One line of `GET /cluster/v1/feed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -246,6 +258,11 @@ pub enum FeedLine {
         /// All that verify.
         keys: Vec<ClusterKey>,
     },
+    /// All nodes that operators have removed.
+    Removals {
+        /// By id.
+        removals: Vec<Removal>,
+    },
     /// Nothing changed; the line is alive.
     Ping {
         /// The primary's clock.
@@ -270,6 +287,7 @@ impl FeedLine {
                 mounts.iter().try_for_each(MountInfo::check)
             }
             Self::Nodes { nodes, .. } => fits("nodes", nodes.len(), MAX_ROWS),
+            Self::Removals { removals } => fits("removals", removals.len(), MAX_ROWS),
             Self::Keys { keys, .. } => fits("keys", keys.len(), MAX_KEYS),
             Self::Ping { unix_millis } => millis("unix_millis", *unix_millis),
             Self::MountGone { .. } | Self::NodeGone { .. } | Self::Unknown => Ok(()),

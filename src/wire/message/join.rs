@@ -10,6 +10,9 @@ use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
 use crate::wire::bounds::Clock;
 
+/// The header of a join that has the credential of an earlier one, where the node kept it.
+pub const CREDENTIAL_HEADER: &str = "x-relayctl-credential";
+
 /// `POST /cluster/v1/join`, with a join token as bearer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JoinRequest {
@@ -39,6 +42,9 @@ pub struct JoinRequest {
     /// Since the process started.
     #[serde(default)]
     pub uptime_millis: u64,
+    /// It keeps its credential over a restart, and shows it then.
+    #[serde(default)]
+    pub keeps_credential: bool,
 }
 
 impl JoinRequest {

@@ -12,6 +12,7 @@ mod disk;
 mod heads;
 mod local;
 mod member;
+mod membership;
 mod messages;
 mod never_reading;
 mod rebinding;
