@@ -12,7 +12,7 @@ use url::Url;
 
 use super::Config;
 use crate::base::secret::Secret;
-use crate::discovery::Connector;
+use crate::discovery::{AnswerError, Connector, read_at_most, root_cause};
 use crate::wire::message::CREDENTIAL_HEADER as CREDENTIAL;
 
 /// How long a connection may take.
@@ -163,9 +163,14 @@ impl Client {
             .await
             .map_err(|error| unreachable(&url, &error))?;
         let status = answer.status().as_u16();
-        let bytes = bounded(answer)
-            .await
-            .map_err(|error| unreachable(&url, &error))?;
+        let bytes = match read_at_most(answer, MAX_ANSWER).await {
+            Ok(bytes) => bytes,
+            Err(AnswerError::Broken(error)) => return Err(unreachable(&url, &error)),
+            Err(error @ AnswerError::TooLong(_)) => {
+                let why = error.to_string();
+                return Err(AskError::Foreign { url, why });
+            }
+        };
         if status != 200 {
             return Err(AskError::Refused {
                 url,
@@ -207,25 +212,14 @@ impl Client {
         match answer.status().as_u16() {
             200 => Ok(answer),
             status => {
-                let text = bounded(answer)
-                    .await
-                    .map(|bytes| words(&bytes))
-                    .unwrap_or_default();
+                // A refusal that drips is one without words.
+                let reading = tokio::time::timeout(ANSWER, read_at_most(answer, MAX_ANSWER));
+                let read = reading.await.ok().and_then(Result::ok);
+                let text = read.map(|bytes| words(&bytes)).unwrap_or_default();
                 Err(AskError::Refused { url, status, text })
             }
         }
     }
-}
-
-async fn bounded(mut answer: reqwest::Response) -> reqwest::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_ANSWER {
-            break;
-        }
-    }
-    Ok(bytes)
 }
 
 fn words(bytes: &[u8]) -> String {
@@ -235,15 +229,10 @@ fn words(bytes: &[u8]) -> String {
     error.unwrap_or(text.trim()).chars().take(300).collect()
 }
 
-/// The innermost cause says what happened; the outer ones repeat the URL.
 fn unreachable(url: &str, error: &reqwest::Error) -> AskError {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
     AskError::Unreachable {
         url: url.to_owned(),
-        why: cause.to_string(),
+        why: root_cause(error).to_string(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::client::AskError;
 use super::{Agent, Ended, PACE};
@@ -12,8 +13,11 @@ use crate::wire::message::FeedLine;
 /// Longest line, in bytes: a table of thousands of nodes fits.
 const MAX_LINE: usize = 16 << 20;
 
-/// Without any line for this long (a ping comes every second) the connection is dead.
+/// Without any byte for this long (a ping comes every second) the connection is dead.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// Longest time that one line may take.
+const LINE: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// Follows the feed for as long as the credential is good.
@@ -35,15 +39,22 @@ impl Agent {
 
     async fn read_feed(&self, pace: &mut Backoff) -> Result<(), AskError> {
         let mut answer = self.client.feed().await?;
-        let mut buffer = BytesMut::new();
+        let mut lines = Lines::default();
+        // One that drips for ever is no feed.
+        let mut late_at = Instant::now() + LINE;
         loop {
-            let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE, answer.chunk()).await else {
+            let deadline = late_at.min(Instant::now() + SILENCE);
+            let chunk = tokio::time::timeout_at(deadline, answer.chunk()).await;
+            let Ok(Ok(Some(chunk))) = chunk else {
                 return Ok(());
             };
-            pace.reset();
-            buffer.extend_from_slice(&chunk);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line = buffer.split_to(end + 1);
+            if !lines.push(&chunk) {
+                tracing::warn!("the primary's feed has a line of more than {MAX_LINE} bytes");
+                return Ok(());
+            }
+            while let Some(line) = lines.next_line() {
+                pace.reset();
+                late_at = Instant::now() + LINE;
                 match serde_json::from_slice::<FeedLine>(&line) {
                     Ok(line) => self.control.heard(line),
                     Err(error) => {
@@ -51,9 +62,56 @@ impl Agent {
                     }
                 }
             }
-            if buffer.len() > MAX_LINE {
-                return Ok(());
-            }
         }
+    }
+}
+
+/// Takes a stream apart into lines.
+#[derive(Debug, Default)]
+struct Lines {
+    buffer: BytesMut,
+    /// So much of it has no line's end.
+    looked: usize,
+}
+
+impl Lines {
+    /// Takes the next bytes; false where the line that they belong to is too long.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        if self.buffer.len().saturating_add(bytes.len()) > MAX_LINE {
+            return false;
+        }
+        self.buffer.extend_from_slice(bytes);
+        true
+    }
+
+    /// The next whole line, with its end. Each byte is looked at once.
+    fn next_line(&mut self) -> Option<BytesMut> {
+        let unseen = self.buffer.get(self.looked..).unwrap_or_default();
+        let Some(at) = unseen.iter().position(|byte| *byte == b'\n') else {
+            self.looked = self.buffer.len();
+            return None;
+        };
+        let line = self.buffer.split_to(self.looked + at + 1);
+        self.looked = 0;
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_in_any_split_and_have_a_bound() {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for part in [&b"on"[..], b"e\ntwo\nth", b"", b"ree\n"] {
+            assert!(lines.push(part));
+            found.extend(std::iter::from_fn(|| lines.next_line()));
+        }
+        assert_eq!(found, [&b"one\n"[..], b"two\n", b"three\n"]);
+        assert!(lines.push(&vec![b'x'; MAX_LINE]));
+        assert_eq!(lines.next_line(), None);
+        assert!(!lines.push(b"x"));
     }
 }

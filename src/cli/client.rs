@@ -11,6 +11,7 @@ use super::args::Target;
 use super::place::{self, Found};
 use super::{Exit, Failure, node, token};
 use crate::app::SOCKET_FILE;
+use crate::discovery::read_at_most;
 
 /// A list of listeners asks every node, which takes its time.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -19,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// The API's answers are lists of what a cluster has; more than this is none of ours.
-const MAX_ANSWER: usize = 256 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// A node to ask.
 pub(super) struct Client {
@@ -126,7 +127,9 @@ impl Client {
         let status = answer.status();
         let link = answer.headers().get("link");
         let next = link.and_then(|link| next_page(link.to_str().ok()?));
-        let bytes = read(answer).await.map_err(|error| self.broken(error))?;
+        let bytes = read_at_most(answer, MAX_ANSWER)
+            .await
+            .map_err(|error| self.broken(error))?;
         let value: Option<Value> = serde_json::from_slice(&bytes).ok();
         if status.is_success() {
             return match value {
@@ -168,7 +171,9 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        let bytes = read(answer).await.map_err(|error| self.broken(error))?;
+        let bytes = read_at_most(answer, MAX_ANSWER)
+            .await
+            .map_err(|error| self.broken(error))?;
         Err(self.refused(status, path, &bytes))
     }
 
@@ -201,18 +206,6 @@ impl Client {
             format!("cannot reach {}: {:#}", self.named, short(error.into())),
         )
     }
-}
-
-async fn read(mut answer: reqwest::Response) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        anyhow::ensure!(
-            bytes.len() + chunk.len() <= MAX_ANSWER,
-            "the answer is longer than {MAX_ANSWER} bytes"
-        );
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 /// The path in `</path?after=9>; rel="next"`.

@@ -8,10 +8,14 @@ use super::client;
 use super::place::{self, Found, Places};
 use super::{Exit, Failure, Outcome, node, print};
 use crate::app::URL_FILE;
+use crate::discovery::read_at_most;
 use crate::settings::{DATA_PORT, Settings};
 
 /// A container's check has some seconds itself.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// Asks and prints the answer.
 pub(super) fn run(flags: &HealthFlags) -> Outcome {
@@ -19,7 +23,8 @@ pub(super) fn run(flags: &HealthFlags) -> Outcome {
     let asked = client::block_on(async {
         let answer = client::plain(TIMEOUT)?.get(&url).send().await?;
         let status = answer.status();
-        let body = answer.text().await.unwrap_or_default();
+        let body = read_at_most(answer, MAX_ANSWER).await?;
+        let body = String::from_utf8_lossy(&body).into_owned();
         Ok::<_, anyhow::Error>((status, body))
     })?;
     match asked {

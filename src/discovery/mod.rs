@@ -4,6 +4,7 @@
 //! while an old answer is there. Neighbours: `upstream` and `agent` connect through it, `app` hands it to reqwest.
 
 mod address;
+mod answer;
 mod connect;
 mod http;
 mod order;
@@ -12,6 +13,7 @@ mod system;
 mod trust;
 
 pub use address::{DEFAULT_PORT, PrimaryAddress, PrimaryAddressError};
+pub use answer::{AnswerError, read_at_most, root_cause};
 pub use connect::{CONNECT_TIMEOUT, Connector, Stream};
 pub use http::{http_client, http_client_trusting};
 pub use order::{Service, Target};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::discovery::{http_client, http_client_trusting};
+use crate::discovery::{http_client, http_client_trusting, read_at_most};
 
 /// Where the platform mounts a pod's service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -166,22 +166,13 @@ impl Api {
             };
             request = request.header("Content-Type", kind).body(body.to_string());
         }
-        let mut answer = request
+        let answer = request
             .send()
             .await
             .map_err(|error| failed(causes(&error)))?;
         let status = answer.status();
-        let mut text = Vec::new();
-        while let Some(part) = answer
-            .chunk()
-            .await
-            .map_err(|error| failed(causes(&error)))?
-        {
-            if text.len() + part.len() > MAX_ANSWER {
-                return Err(failed("the answer is longer than 2 MiB".into()));
-            }
-            text.extend_from_slice(&part);
-        }
+        let text = read_at_most(answer, MAX_ANSWER).await;
+        let text = text.map_err(|error| failed(causes(&error)))?;
         match status {
             StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok((status, Value::Null)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ApiError::Forbidden {
@@ -205,9 +196,9 @@ fn read(path: &Path) -> Result<String, ApiError> {
 }
 
 /// An error and what lies under it: reqwest's own text ends before the cause.
-fn causes(error: &reqwest::Error) -> String {
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(below) = cause {
         text = format!("{text}: {below}");
         cause = below.source();

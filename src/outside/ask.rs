@@ -100,8 +100,12 @@ pub(super) async fn body(answered: Answered) -> io::Result<Vec<u8>> {
             return Err(io::Error::other("the answer is larger than 4 MiB"));
         }
         input.clear();
-        if decoder.is_done() || stream.read_buf(&mut input).await? == 0 {
+        if decoder.is_done() {
             return Ok(out);
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            // Within a chunk, or before the length that was told, this is no end.
+            return decoder.finish().map(|()| out).map_err(io::Error::other);
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) async fn send(
 
 impl Reply {
     /// Appends the next bytes of the body to `out`, at most 64 KiB (and once what came with the head). False
-    /// at the end. Nothing is lost if it is dropped while it waits.
+    /// at the end; one that comes before the framing says so is an error. Nothing is lost if it is dropped while it waits.
     pub(super) async fn read(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let before = out.len();
         loop {
@@ -111,7 +111,9 @@ impl Reply {
             }
             let count = self.stream.read(&mut self.buffer).await?;
             if count == 0 {
-                return Ok(false);
+                // Within a chunk, or before the length that was told, this is no end.
+                let whole = self.decoder.finish();
+                return whole.map(|()| false).map_err(io::Error::other);
             }
             let input = self.buffer.get(..count).unwrap_or_default();
             self.decoder.push(input, out).map_err(io::Error::other)?;

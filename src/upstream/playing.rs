@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pull::{Doubt, Left, Memory, Opened, Ours, Parent, Parents, Pull, is_worth};
+use super::pull::{
+    Doubt, Left, MAX_OPENING_BYTES, Memory, Opened, Ours, Parent, Parents, Pull, is_worth,
+};
 use super::pulls::{PullGuard, PullState};
 use super::stream::codec_of;
 use crate::base::ids::{Epoch, Position};
@@ -183,7 +185,8 @@ impl<'a> Playing<'a> {
             self.note_behind(edge);
             return Ok(());
         }
-        if self.held.len() >= MAX_HELD {
+        let weight = self.held.iter().map(Frame::weight).sum::<usize>();
+        if self.held.len() >= MAX_HELD || weight + frame.weight() > MAX_OPENING_BYTES {
             return Err(self.failed("does not say where it is"));
         }
         self.held.push(frame);

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use crate::base::ids::NodeId;
+use crate::discovery::{AnswerError, read_at_most, root_cause};
 
 /// A probe takes no longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Longest answer that is read, in bytes; a node's own has some hundred.
+const MAX_ANSWER: usize = 16 * 1024;
 
 /// Why a URL is no good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,8 +56,13 @@ impl Prober {
             .send()
             .await
             .map_err(|error| explain(&error))?;
-        let text = answer.text().await.map_err(|error| explain(&error))?;
-        let body: serde_json::Value = serde_json::from_str(&text)
+        let bytes = read_at_most(answer, MAX_ANSWER)
+            .await
+            .map_err(|error| match error {
+                AnswerError::Broken(error) => explain(&error),
+                AnswerError::TooLong(_) => ProbeError::Failed(error.to_string()),
+            })?;
+        let body: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|_| ProbeError::Failed("something else than relayctl answers there".into()))?;
         match body.get("node").and_then(|id| id.as_str()) {
             Some(id) if id == node.as_str() => Ok(()),
@@ -67,12 +76,8 @@ impl Prober {
     }
 }
 
-/// The innermost cause: the outer ones repeat the URL.
 fn explain(error: &reqwest::Error) -> ProbeError {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
+    let cause = root_cause(error);
     let refused = cause
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);

@@ -27,7 +27,7 @@ pub(super) use memory::Memory;
 pub use parent::{Parent, Parents};
 use parent::{Turn, any_change, dropped, grown};
 use trial::Trials;
-pub(super) use trial::{Doubt, Opened, Ours, is_worth};
+pub(super) use trial::{Doubt, MAX_OPENING_BYTES, Opened, Ours, is_worth};
 
 /// The times of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]

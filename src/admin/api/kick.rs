@@ -18,6 +18,10 @@ use crate::admin::query::Query;
 use crate::base::ids::ListenerId;
 use crate::cluster::snapshot::{NodeView, State as NodeState};
 use crate::control::Control;
+use crate::discovery::read_at_most;
+
+/// Longest answer of a relay that is read, in bytes.
+const MAX_ANSWER: usize = 16 * 1024;
 
 /// A listener that was told to go.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -136,7 +140,7 @@ async fn anywhere(control: &Control, number: u64) -> Result<Kicked, Error> {
     };
     let (mut holders, mut silent) = (Vec::new(), Vec::new());
     for page in gather(control, &page).await {
-        holders.extend(page.node_of(number));
+        holders.extend(page.nodes_of(number));
         silent.extend(page.silent);
     }
     match &holders[..] {
@@ -183,8 +187,9 @@ async fn ask(control: &Control, node: &NodeView, number: u64) -> Result<Kicked, 
     let answer = answer.map_err(|error| failed(error.to_string()))?;
     match answer.status() {
         StatusCode::OK => {
-            let kicked = answer.json::<Kicked>().await;
-            kicked.map_err(|error| failed(error.to_string()))
+            let bytes = read_at_most(answer, MAX_ANSWER).await;
+            let bytes = bytes.map_err(|error| failed(error.to_string()))?;
+            serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))
         }
         StatusCode::NOT_FOUND => Err(nobody(&number.to_string(), node.name.as_str())),
         status => Err(failed(format!("it answered {status}"))),

@@ -20,6 +20,7 @@ use crate::base::ids::MountId;
 use crate::base::wall::rfc3339;
 use crate::cluster::snapshot::{NodeView, State as NodeState};
 use crate::control::{Control, Role};
+use crate::discovery::read_at_most;
 use crate::telemetry::SessionRecord;
 use crate::wire::message::NodeRole;
 
@@ -29,8 +30,17 @@ const PAGE: usize = 1000;
 /// How long a relay may take to list its own.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Relays asked at once.
+/// Most relays asked at once.
 const AT_ONCE: usize = 16;
+
+/// Bytes that a relay's list may have: so many for itself and for each listener that was asked for. Texts are cut at
+/// 256 bytes, and few come near.
+const PER_LIST: usize = 64 * 1024;
+/// See [`PER_LIST`].
+const PER_LISTENER: usize = 1024;
+
+/// Bytes of relays' lists that are read at once.
+const MAX_READ: usize = 16 << 20;
 
 /// Most listeners in a page.
 const MAX_PAGE: u64 = 10_000;
@@ -48,9 +58,10 @@ pub(in crate::admin) struct Listeners {
 }
 
 impl Listeners {
-    /// The node of the listener with this number, if it is on this page.
-    pub(super) fn node_of(&self, number: u64) -> Option<String> {
-        let found = self.listeners.iter().find(|listener| listener.id == number);
+    /// The nodes of the listeners with this number that are on this page.
+    pub(super) fn nodes_of(&self, number: u64) -> impl Iterator<Item = String> {
+        let found = self.listeners.iter();
+        let found = found.filter(move |listener| listener.id == number);
         found.map(|listener| listener.node.clone())
     }
 }
@@ -177,15 +188,23 @@ pub(super) async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
         .into_iter()
         .map(|node| {
             let mark = control.question_token(&node.id, "GET", &path);
-            ask(client.clone(), node, mark, path.clone())
+            ask(client.clone(), node, mark, path.clone(), page.limit)
         })
         .collect();
-    let answers: Vec<Listeners> = futures_util::stream::iter(questions)
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
-    pages.extend(answers);
+    let at_once = (MAX_READ / longest(page.limit)).clamp(1, AT_ONCE);
+    let mut answers = futures_util::stream::iter(questions).buffer_unordered(at_once);
+    // What does not fit the page is let go at once, however many relays there are.
+    let mut whole = Listeners::default();
+    while let Some(answer) = answers.next().await {
+        whole = merge(vec![whole, answer], page.limit);
+    }
+    pages.push(whole);
     pages
+}
+
+/// Most bytes of a relay's list of at most `limit` listeners.
+fn longest(limit: usize) -> usize {
+    PER_LIST.saturating_add(limit.saturating_mul(PER_LISTENER))
 }
 
 /// A client for questions to relays.
@@ -198,6 +217,7 @@ async fn ask(
     node: Arc<NodeView>,
     mark: String,
     path: String,
+    limit: usize,
 ) -> Listeners {
     let silent = || Listeners {
         silent: vec![node.name.to_string()],
@@ -214,7 +234,12 @@ async fn ask(
             .send()
             .await?
             .error_for_status()?;
-        answer.json::<Listeners>().await
+        let bytes = read_at_most(answer, longest(limit)).await?;
+        let mut list = serde_json::from_slice::<Listeners>(&bytes)?;
+        // More than was asked for, or a word on other nodes, is not its to say.
+        list.listeners.truncate(limit);
+        list.silent = Vec::new();
+        anyhow::Ok(list)
     };
     asked.await.unwrap_or_else(|error| {
         tracing::debug!(node = %node.name, %error, "a relay did not list its listeners");

@@ -313,27 +313,20 @@ impl Writer {
     /// window).
     pub fn section_at(&mut self, offset: u64, section: Arc<Section>) {
         let mark = SectionMark { offset, section };
-        self.indexes(|i| {
-            if i.sections.back() != Some(&mark) {
-                i.sections.push_back(mark);
-            }
-        });
+        self.indexes(|i| i.add_section(mark));
     }
 
     /// Sets the title in effect from `offset`.
     pub fn title_at(&mut self, offset: u64, text: &str) {
         self.indexes(|i| i.add_title(offset, text));
-        self.ring.newest_title.store(offset + 1, Ordering::Release);
+        let seen = offset.saturating_add(1);
+        self.ring.newest_title.store(seen, Ordering::Release);
         self.ring.appended.notify_waiters();
     }
 
     /// Marks an edge with its time.
     pub fn time(&mut self, mark: TimeMark) {
-        self.indexes(|i| {
-            if i.times.back().is_none_or(|last| last.offset < mark.offset) {
-                i.times.push_back(mark);
-            }
-        });
+        self.indexes(|i| i.add_time(mark));
     }
 
     /// Sets the media time at the live edge: a replica takes it from the origin's marks.

@@ -15,6 +15,9 @@ use crate::wire::frame::{Frame, FrameDecoder};
 /// Frames before a stream's first POSITION, at most: what was in effect before its first byte.
 const MAX_OPENING: usize = 64;
 
+/// Bytes that they keep, at most: a section of the longest kind is one of 4 MiB.
+pub(in crate::upstream) const MAX_OPENING_BYTES: usize = 8 << 20;
+
 /// Longest wait between two trials, as a multiple of the first.
 const LONGEST: u32 = 8;
 
@@ -203,6 +206,7 @@ impl Pull {
         let mut reply = self.ask(parent, ask).await?;
         let mut decoder = FrameDecoder::new();
         let mut frames = Vec::new();
+        let mut weight = 0_usize;
         let mut bytes = Vec::new();
         loop {
             while let Some(frame) = decoder
@@ -224,6 +228,7 @@ impl Pull {
                     }),
                     _ => None,
                 };
+                weight = weight.saturating_add(frame.weight());
                 frames.push(frame);
                 if let Some(edge) = edge {
                     return Ok(Opened {
@@ -234,7 +239,7 @@ impl Pull {
                         edge,
                     });
                 }
-                if frames.len() > MAX_OPENING {
+                if frames.len() > MAX_OPENING || weight > MAX_OPENING_BYTES {
                     return Err(parent.failed("does not say where it is".to_owned()));
                 }
             }

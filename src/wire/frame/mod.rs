@@ -173,6 +173,28 @@ pub enum Frame {
     },
 }
 
+impl Frame {
+    /// Bytes that it keeps in memory, roughly.
+    pub fn weight(&self) -> usize {
+        let more = match self {
+            Self::Head(head) => {
+                let fields = head.headers.iter();
+                let fields = fields.map(|(name, value)| name.len() + value.len() + 48);
+                let path = head.path.iter().map(|node| node.len() + 24);
+                head.mount.len()
+                    + head.content_type.len()
+                    + fields.sum::<usize>()
+                    + path.sum::<usize>()
+            }
+            Self::Data { bytes, .. } => bytes.len(),
+            Self::Title { text, .. } => text.len(),
+            Self::Section { section, .. } => section.header.len() + section.codec.len(),
+            Self::Time { .. } | Self::Position { .. } | Self::End { .. } => 0,
+        };
+        size_of::<Self>() + more
+    }
+}
+
 /// Why a stream was refused; nothing more can be read from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {

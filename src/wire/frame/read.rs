@@ -226,6 +226,7 @@ fn section(mut payload: Bytes) -> Result<SectionFrame, FrameError> {
         channels,
         profile,
         bitrate,
-        header: payload,
+        // A copy: the payload is a part of what was read at once, which would be kept as long.
+        header: Bytes::copy_from_slice(&payload),
     })
 }

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod bodies;
+mod answers;
 mod browser;
 mod descriptors;
 mod disk;
