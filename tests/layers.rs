@@ -51,6 +51,103 @@ fn imports_go_down() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// Files whose threads and tasks are not begun by `telemetry::panics`, and why.
+const UNWATCHED: [(&str, &str); 3] = [
+    ("telemetry/panics.rs", "what watches the others"),
+    (
+        "edge/tasks.rs",
+        "the tasks of connections, each guarded there",
+    ),
+    (
+        "settings/watch.rs",
+        "is below it; without the look at files SIGHUP reloads",
+    ),
+];
+
+/// Beginners of threads and tasks: everything that is not begun by `telemetry::panics::{thread, vital, guarded}` could
+/// end unseen, and the node go on without it.
+#[test]
+fn every_thread_and_task_is_watched() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for file in sources(&root) {
+        let name = file.strip_prefix(&root).unwrap().display().to_string();
+        let is_for_tests = ["tests.rs", "testing.rs"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        let is_unwatched = UNWATCHED.iter().any(|(own, _)| *own == name);
+        // Commands for people run once, and end with what they say.
+        if is_for_tests || is_unwatched || name.starts_with("cli/") || name.contains("/tests/") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let (watched, unwatched) = beginners(text.split("\nmod tests {").next().unwrap());
+        seen += watched;
+        wrong.extend(unwatched.iter().map(|what| format!("src/{name}: {what}")));
+    }
+    assert!(seen > 20, "only {seen} were seen: is the reader blind?");
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// How many threads and tasks of a file are watched, and those that are not.
+fn beginners(text: &str) -> (usize, Vec<String>) {
+    let words = words(text);
+    let word = |index: usize| words.get(index).map_or("", String::as_str);
+    let (mut watched, mut wrong) = (0, Vec::new());
+    for index in 0..words.len() {
+        let around = |from: usize, to: usize| words.get(from..to).unwrap_or_default().join(" ");
+        let before = word(index.wrapping_sub(1));
+        match word(index) {
+            // A definition, a process, or one of our own functions that begin several.
+            "spawn" if before == "fn" || word(index + 2) == ")" => {}
+            "spawn" if ["foreign", "outside"].contains(&word(index.wrapping_sub(2))) => {}
+            "spawn" if word(index + 1) == "(" => match word(index + 2) {
+                // `relay_on` guards each try of its own, `async` one inside.
+                "guarded" | "vital" | "relay_on" => watched += 1,
+                "async" if around(index, index + 12).contains("guarded") => watched += 1,
+                _ => wrong.push(around(index.saturating_sub(4), index + 8)),
+            },
+            "spawn_on" if around(index.saturating_sub(6), index).ends_with("edge . tasks .") => {
+                watched += 1;
+            }
+            "spawn_on" | "spawn_local" | "JoinSet" => wrong.push(around(index, index + 8)),
+            "thread" if word(index + 1) == "::" => match word(index + 2) {
+                "Builder" | "spawn" => wrong.push(around(index, index + 8)),
+                _ => {}
+            },
+            "thread" if before == "::" && word(index + 1) == "(" => watched += 1,
+            _ => {}
+        }
+    }
+    (watched, wrong)
+}
+
+#[test]
+fn a_beginner_that_is_not_watched_is_found() {
+    for wrong in [
+        "tokio::spawn(async move { work().await });",
+        "self.tasks.spawn(member.run());",
+        "tasks\n    .spawn(keeper.run(shutdown));",
+        "std::thread::spawn(move || run());",
+        "std::thread::Builder::new().name(name).spawn(move || run())?;",
+        "tracker.spawn_on(task, &runtime);",
+        "let mut tasks = JoinSet::new();",
+    ] {
+        assert!(!beginners(wrong).1.is_empty(), "{wrong}");
+    }
+    for fine in [
+        "tokio::spawn(guarded(\"pull\", pulling));",
+        "self.tasks.spawn(vital(part, task));",
+        "panics::thread(Vital::Disk, \"disk\", run)?;",
+        "self.edge.tasks.spawn_on(task, &self.runtime);",
+        "command.spawn()?;",
+        "tokio::task::spawn_blocking(move || run());",
+        "// tokio::spawn(work())",
+    ] {
+        assert_eq!(beginners(fine).1, Vec::<String>::new(), "{fine}");
+    }
+}
+
 /// The layers of `lib.rs`: groups of `mod` lines under comments `// L<number>`.
 fn layers(text: &str) -> Layers {
     let mut layers = Layers::new();

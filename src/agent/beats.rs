@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Agent, Ended, PACE};
 use crate::base::retry::Backoff;
 use crate::control::BEAT_MILLIS;
+use crate::telemetry::panics::drill;
 use crate::wire::message::{BeatAnswer, NodeState};
 
 /// Changes that come together are reported together.
@@ -33,6 +34,7 @@ impl Agent {
         let mut mounts = self.control.engine.watch();
         let mut nudges = self.control.watch_nudges();
         loop {
+            drill("member");
             mounts.mark_unchanged();
             nudges.mark_unchanged();
             // One that is under way is not cut at the shutdown: its connection would break before the goodbye, and

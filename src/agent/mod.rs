@@ -23,6 +23,7 @@ use url::Url;
 use crate::base::secret::Secret;
 use crate::control::Control;
 use crate::discovery::{Connector, Resolver};
+use crate::telemetry::panics::{Vital, vital};
 use client::Client;
 pub use probes::probe;
 
@@ -156,7 +157,8 @@ impl Agent {
     /// plane does.
     pub async fn run(self: Arc<Self>) {
         let agent = self;
-        let pulls = tokio::spawn(pulls::keep(Arc::clone(&agent)));
+        let pulls = pulls::keep(Arc::clone(&agent));
+        let pulls = tokio::spawn(vital(Vital::Pulls, pulls));
         loop {
             let Some(credential) = agent.join().await else {
                 break;
@@ -175,8 +177,6 @@ impl Agent {
             }
             tracing::warn!("the primary knows this node no more: joining again");
         }
-        if let Err(error) = pulls.await {
-            tracing::error!(%error, "the pulls broke");
-        }
+        let _ = pulls.await;
     }
 }

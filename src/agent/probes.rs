@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::table::Probe;
 use crate::control::{Control, ProbeOrder};
+use crate::telemetry::panics::guarded;
 use crate::upstream::probe::{ProbeError, Prober};
 
 /// Probes under way at once.
@@ -35,7 +36,7 @@ pub fn probe(
                 return;
             };
             let (control, prober) = (Arc::clone(&control), prober.clone());
-            tokio::spawn(async move {
+            let probing = async move {
                 let outcome = match prober
                     .fetch(&order.url, &order.id, &control.probe_token("/health"))
                     .await
@@ -46,7 +47,8 @@ pub fn probe(
                 };
                 control.probed(&order.id, order.url, outcome);
                 drop(place);
-            });
+            };
+            tokio::spawn(guarded("probe", probing));
         }
     })
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Agent;
 use crate::base::ids::MountId;
 use crate::cluster::snapshot::NodeView;
+use crate::telemetry::panics::guarded;
 use crate::upstream::pull::{self, Parent, Parents};
 use crate::wire::message::{Happening, MountInfo, MountState, NodeName, NodeRole};
 
@@ -20,7 +21,8 @@ const GATHER: Duration = Duration::from_millis(200);
 struct Pull {
     cancel: CancellationToken,
     parents: watch::Sender<Parents>,
-    task: JoinHandle<pull::Finished>,
+    /// None where it panicked; then it is begun again.
+    task: JoinHandle<Option<pull::Finished>>,
 }
 
 /// Starts and ends pulls as the primary's list says, and keeps their parents by the table, until the shutdown.
@@ -58,9 +60,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
     }
     for pull in pulls.into_values() {
         pull.cancel.cancel();
-        if let Err(error) = pull.task.await {
-            tracing::error!(%error, "a pull broke");
-        }
+        let _ = pull.task.await;
     }
 }
 
@@ -181,7 +181,7 @@ impl Agent {
         Pull {
             cancel,
             parents,
-            task: tokio::spawn(pulling),
+            task: tokio::spawn(guarded("pull", pulling)),
         }
     }
 

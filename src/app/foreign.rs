@@ -11,7 +11,11 @@ use crate::base::ids::MountId;
 use crate::control::Control;
 use crate::discovery::{Connector, Resolver};
 use crate::settings::types::ForeignRelay;
+use crate::telemetry::panics::{Vital, guarded, vital};
 use crate::upstream::foreign::{Foreign, ForeignConfig, Pace};
+
+/// Between the panic of a pull and its next beginning.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The pulls that run, one for each entry of `relay:`.
 pub(super) struct ForeignPulls {
@@ -81,12 +85,27 @@ impl ForeignPulls {
                 ..Pace::default()
             },
         };
-        self.tasks.spawn(pull.run(wanted.subscribe(), stop.clone()));
+        self.tasks
+            .spawn(relay_on(pull, wanted.subscribe(), stop.clone()));
         if relay.on_demand {
             self.control.offer(relay.mount.clone());
             let (control, mount) = (Arc::clone(&self.control), relay.mount.clone());
-            self.tasks
-                .spawn(follow_demand(control, mount, wanted, stop.clone()));
+            let following = follow_demand(control, mount, wanted, stop.clone());
+            self.tasks.spawn(vital(Vital::Demand, following));
+        }
+    }
+}
+
+/// Pulls until the shutdown. What an upstream sends may end the pull of that upstream, and no other: it is begun again.
+async fn relay_on(pull: Foreign, wanted: watch::Receiver<bool>, shutdown: CancellationToken) {
+    loop {
+        let pulling = pull.clone().run(wanted.clone(), shutdown.clone());
+        if guarded("upstream", pulling).await.is_some() {
+            return;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::admin::Client;
 use crate::edge::Edge;
 use crate::settings::data_dir::DataDir;
 use crate::settings::runtime_dir::{self, RuntimeDir};
+use crate::telemetry::panics::guarded;
 
 /// Name of the socket in its directory.
 pub const SOCKET_FILE: &str = "relayctl.sock";
@@ -119,7 +120,7 @@ pub(super) async fn serve(socket: Option<Socket>, edge: Arc<Edge>, shutdown: Can
         };
         match accepted {
             Ok((stream, _)) if is_own(&stream) => {
-                tokio::spawn(answer(stream, Arc::clone(&edge)));
+                tokio::spawn(guarded("connection", answer(stream, Arc::clone(&edge))));
             }
             Ok(_) => crate::telemetry::refuse("socket_peer"),
             Err(error) => {

@@ -1,5 +1,6 @@
 //! One node, from its settings to its end.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use crate::settings::types::{Primary, Settings};
 use crate::settings::{Loaded, Sources, role};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::Log;
+use crate::telemetry::panics::{self, Vital, vital};
 use crate::telemetry::{Telemetry, export};
 use crate::wire::tls::Tickets;
 
@@ -41,6 +43,9 @@ const SHOUTCAST_SOCKET: usize = 1;
 
 /// How long connections have to end after the listeners have gone.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a node that has lost a part has for what is to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Between two looks at whether the last listener has gone.
 const LOOK: Duration = Duration::from_millis(50);
@@ -93,6 +98,7 @@ pub struct Node {
 /// # Errors
 /// Where it cannot start: the address is taken, the data directory is in use, a secret is missing.
 pub async fn run(launch: Launch) -> anyhow::Result<()> {
+    let mut fatal = panics::watch_process();
     let mut signals = signals::listen()?;
     let node = Node::start(&launch).await?;
     let mut reloads = reload::Reloads::new(launch);
@@ -110,6 +116,7 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
                 Some(Word::End) | None => break,
             },
             () = reloads.changed() => reloads.apply(&node),
+            why = broken(&mut fatal) => return node.give_up(why).await,
         }
     }
     service::stopping();
@@ -120,9 +127,16 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = end => {}
+        why = broken(&mut fatal) => return node.give_up(why).await,
         _ = signals.recv() => tracing::warn!("ended at once by a second signal"),
     }
     Ok(())
+}
+
+/// Why this process cannot go on.
+async fn broken(fatal: &mut watch::Receiver<Option<String>>) -> String {
+    let why = fatal.wait_for(Option::is_some).await;
+    why.ok().and_then(|why| why.clone()).unwrap_or_default()
 }
 
 impl Node {
@@ -221,31 +235,32 @@ impl Node {
         let socket = local::open(&node.data_dir, environment, address.port());
         local::tell(&node.data_dir, socket.as_ref(), &local_url(address));
         node.open_ports(listener, sockets, settings);
-        node.tasks.spawn(local::serve(
-            socket,
-            Arc::clone(&node.edge),
-            node.shutdown.clone(),
-        ));
-        node.tasks
-            .spawn(tls::watch(Arc::clone(&node.control), node.shutdown.clone()));
+        let serving = local::serve(socket, Arc::clone(&node.edge), node.shutdown.clone());
+        node.keep(Vital::Socket, serving);
+        let watching = tls::watch(Arc::clone(&node.control), node.shutdown.clone());
+        node.keep(Vital::Certificate, watching);
         node.spawn_keepers();
         let keeper = node.keeper(launch);
         if let Some(outside) = &outside {
             outside::spawn(outside, keeper.clone(), &node.tasks, &node.shutdown)?;
         }
-        node.tasks.spawn(keeper.run(node.shutdown.clone()));
+        node.keep(Vital::Keeper, keeper.run(node.shutdown.clone()));
         node.spawn_cluster(launch, probes)?;
         if let Some(pod) = pod.filter(|_| launch.role == Role::Primary) {
             let control = Arc::clone(&node.control);
-            node.tasks
-                .spawn(pod.keep_costs(control, node.shutdown.clone()));
+            node.keep(Vital::Costs, pod.keep_costs(control, node.shutdown.clone()));
         }
         Ok(node)
     }
 
+    /// Begins a task that this node cannot live without.
+    fn keep(&self, part: Vital, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(vital(part, task));
+    }
+
     fn open_ports(&self, listener: TcpListener, mut sockets: Sockets, settings: &Settings) {
-        self.tasks
-            .spawn(Arc::clone(&self.edge).accept(listener, Kind::Data));
+        let accepting = Arc::clone(&self.edge).accept(listener, Kind::Data);
+        self.keep(Vital::Port, accepting);
         let Some(port) = settings.shoutcast.port else {
             return;
         };
@@ -257,8 +272,8 @@ impl Node {
             SocketAddr::new(settings.bind.address, port),
         ) {
             Ok(listener) => {
-                self.tasks
-                    .spawn(Arc::clone(&self.edge).accept(listener, Kind::Shoutcast));
+                let accepting = Arc::clone(&self.edge).accept(listener, Kind::Shoutcast);
+                self.keep(Vital::Port, accepting);
             }
             Err(error) => tracing::warn!(
                 %error,
@@ -270,16 +285,17 @@ impl Node {
     /// What must happen now and then, whatever the role.
     fn spawn_keepers(&self) {
         let (edge, control) = (Arc::clone(&self.edge), Arc::clone(&self.control));
-        self.tasks
-            .spawn(service::watch(edge, control, self.shutdown.clone()));
+        let watching = service::watch(edge, control, self.shutdown.clone());
+        self.keep(Vital::Watchdog, watching);
         let (control, shutdown) = (Arc::clone(&self.control), self.shutdown.clone());
-        self.tasks.spawn(async move {
+        self.keep(Vital::Tick, async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(250));
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     _ = ticks.tick() => {}
                 }
+                panics::drill("tick");
                 control.tick(Instant::now());
                 export::upkeep();
             }
@@ -315,10 +331,10 @@ impl Node {
                     self.settings.subscribe(),
                     self.shutdown.clone(),
                 );
-                self.tasks.spawn(heard);
+                self.keep(Vital::Silence, heard);
                 self.foreign.apply(&launch.loaded.settings.relays);
-                self.tasks
-                    .spawn(agent::probe(control, probes, self.shutdown.clone())?);
+                let probing = agent::probe(control, probes, self.shutdown.clone())?;
+                self.keep(Vital::Probes, probing);
             }
             // The platform starts a gear before it hands over what the head publishes, and checks it at once.
             Some(primary) if primary.is_by_gear() && self.secrets.join.is_empty() => {
@@ -333,7 +349,7 @@ impl Node {
                 let connector = self.connector.clone();
                 let member = Agent::new(config, control, connector, self.shutdown.clone())?;
                 let member = self.agent.get_or_init(|| Arc::new(member));
-                self.tasks.spawn(Arc::clone(member).run());
+                self.keep(Vital::Member, Arc::clone(member).run());
             }
         }
         Ok(())

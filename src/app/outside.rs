@@ -18,6 +18,7 @@ use crate::outside::{self, Child, Kind, Outside, Rendered, User};
 use crate::render::{self, RenderError, Renderer, Station};
 use crate::settings::choices::Engine;
 use crate::settings::types::Settings;
+use crate::telemetry::panics::{Vital, vital};
 
 /// Folder of the data directory that belongs to the child.
 const FOLDER: &str = "engine";
@@ -108,15 +109,18 @@ pub(super) fn spawn(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    tasks.spawn(Arc::clone(outside).watch_it(shutdown.clone()));
+    let watching = Arc::clone(outside).watch_it(shutdown.clone());
+    tasks.spawn(vital(Vital::Engine, watching));
     let control = Arc::clone(&keeper.control);
-    tasks.spawn(taps::keep(control, Arc::clone(outside), shutdown.clone()));
+    let taps = taps::keep(control, Arc::clone(outside), shutdown.clone());
+    tasks.spawn(vital(Vital::Taps, taps));
     let kind = outside.status().kind.filter(|_| !outside.is_attached());
     let Some(kind) = kind else { return Ok(()) };
     let settings = keeper.settings.borrow().clone();
     let changes = watch::Sender::new(0);
     let changed = changes.subscribe();
-    tasks.spawn(follow(keeper.clone(), changes, shutdown.clone()));
+    let following = follow(keeper.clone(), changes, shutdown.clone());
+    tasks.spawn(vital(Vital::Engine, following));
     let folder = keeper.data_dir.path().join(FOLDER);
     let child = Child {
         outside: Arc::clone(outside),
@@ -137,7 +141,7 @@ pub(super) fn spawn(
         folder,
         changed,
     };
-    tasks.spawn(child.run(shutdown.clone()));
+    tasks.spawn(vital(Vital::Supervisor, child.run(shutdown.clone())));
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::telemetry::panics::{Vital, vital};
+
 /// A signal that means something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
@@ -25,9 +27,9 @@ pub(super) fn listen() -> io::Result<mpsc::Receiver<Word>> {
     for (kind, word) in kinds {
         let mut signals = signal(kind)?;
         let told = told.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && told.send(word).await.is_ok() {}
-        });
+        let listening =
+            async move { while signals.recv().await.is_some() && told.send(word).await.is_ok() {} };
+        tokio::spawn(vital(Vital::Signals, listening));
     }
     Ok(words)
 }

@@ -16,6 +16,7 @@ use crate::base::ids::MountId;
 use crate::control::Control;
 use crate::discovery::{Connector, Resolver};
 use crate::outside::{MountStatistics, Outside, Place, State, Statistics};
+use crate::telemetry::panics::guarded;
 use crate::upstream::foreign::{Foreign, ForeignConfig, Pace};
 
 /// A mount that the engine has no more is kept this long: its source may be on its way back.
@@ -167,7 +168,9 @@ fn start(
         place: place.clone(),
         path: own.path.clone(),
         cancel: cancel.clone(),
-        task: tokio::spawn(async move { pull.run(wanted.subscribe(), cancel).await }),
+        task: tokio::spawn(async move {
+            let _ = guarded("pull", pull.run(wanted.subscribe(), cancel)).await;
+        }),
     })
 }
 

@@ -13,6 +13,7 @@ use crate::base::wall::unix_millis;
 use crate::cluster::snapshot::State;
 use crate::cluster::table::Effect;
 use crate::engine::MountState;
+use crate::telemetry::panics;
 use crate::wire::message::{Beat, EventReport, Happening, MAX_EVENTS, NodeName};
 
 /// Events that are remembered.
@@ -219,6 +220,10 @@ impl Control {
         }
         for what in self.moves() {
             self.happened(what);
+        }
+        for broken in panics::take() {
+            let why = format!("{}: {}", broken.task, broken.message);
+            self.happened(Happening::Panicked { why });
         }
     }
 

@@ -48,7 +48,7 @@ pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'sta
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -64,6 +64,8 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
             let (mut peer, _) = listener.accept().await.unwrap();
+            let asked = peer.read(&mut [0; 4096]).await.unwrap();
+            assert!(asked > 0);
             peer.write_all(head.as_bytes()).await.unwrap();
             let mut sent = 0;
             // Until the reader has had enough.

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use super::Edge;
 use super::connection::Kind;
 use super::front::Front;
+use crate::telemetry::panics::{self, Vital};
 
 /// Connections that the kernel holds ready: storms are thousands in a second.
 const BACKLOG: i32 = 4096;
@@ -53,14 +54,13 @@ impl Edge {
             .into_std()
             .and_then(|listener| Front::new(Arc::clone(&self), listener, kind))
             .and_then(|(front, bell)| {
-                let thread = std::thread::Builder::new()
-                    .name("front".into())
-                    .spawn(move || front.run())?;
+                let thread = panics::thread(Vital::Front, "front", move || front.run())?;
                 Ok((thread, bell))
             });
         let (thread, bell) = match begun {
             Ok(begun) => begun,
-            Err(error) => return tracing::error!(%error, "cannot accept connections"),
+            // A node that accepts nobody is none.
+            Err(error) => return panics::end(Vital::Front, &error.to_string()),
         };
         if kind == Kind::Data {
             let _ = self.bell.set(bell.clone());
@@ -69,8 +69,6 @@ impl Edge {
         self.shutdown.cancelled().await;
         bell.ring();
         // It looks up at once.
-        if let Ok(Err(_)) = tokio::task::spawn_blocking(move || thread.join()).await {
-            tracing::error!("the thread that accepts panicked");
-        }
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 }

@@ -15,6 +15,7 @@ use super::route::Route;
 use super::stream::Stream;
 use super::{Edge, route};
 use crate::base::wall::unix_millis;
+use crate::telemetry::panics;
 use crate::telemetry::refuse;
 use crate::wire::forwarded::{ClientOrigin, client_origin};
 use crate::wire::head::{self, HeadError, MAX_HEAD, Request, Version};
@@ -185,6 +186,7 @@ impl Edge {
 
     /// Hands a request to its owner; the connection comes back where another request may follow.
     async fn dispatch(self: &Arc<Self>, conn: Conn, request: Request) -> Option<Conn> {
+        panics::drill(&request.target);
         let route = route::route(&request, &self.control.config().default_mount);
         if let Some(bytes) = self.at_once(&request, &route, false) {
             conn.answer(&bytes).await;

@@ -23,6 +23,7 @@ mod serve;
 mod shoutcast;
 mod source;
 mod stream;
+mod tasks;
 mod through;
 
 use std::sync::{Arc, OnceLock};
@@ -32,7 +33,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::balancer::pool::SPARE_DESCRIPTORS;
 use crate::base::ids::MountId;
@@ -42,6 +42,7 @@ use crate::wire::tls::Server;
 use front::{Bell, MAX_IDLE};
 use gate::{Gate, MAX_STRANGERS, MIN_STRANGERS};
 use playback::Playbacks;
+use tasks::Tasks;
 
 pub use accept::bind;
 pub use connection::Kind;
@@ -104,7 +105,7 @@ pub struct Edge {
     pick_seconds: metrics::Histogram,
     /// What TLS hellos are answered with; none where this node speaks no TLS.
     tls: ArcSwapOption<Server>,
-    tasks: TaskTracker,
+    tasks: Tasks,
     shutdown: CancellationToken,
 }
 
@@ -138,7 +139,7 @@ impl Edge {
             opened: Notify::new(),
             pick_seconds: metrics::histogram!("relayctl_pick_seconds"),
             tls: ArcSwapOption::empty(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::default(),
             shutdown,
         });
         edge.gate.set_room(edge.stranger_room());
@@ -156,7 +157,7 @@ impl Edge {
     }
 
     /// The tasks of open connections: closed and awaited at the end.
-    pub fn tasks(&self) -> &TaskTracker {
+    pub fn tasks(&self) -> &Tasks {
         &self.tasks
     }
 

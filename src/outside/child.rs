@@ -23,6 +23,7 @@ use super::program::User;
 use super::{Kind, Outside, Place, State, shim};
 use crate::base::retry::Backoff;
 use crate::base::secret::Secret;
+use crate::telemetry::panics::guarded;
 
 /// Shortest and longest wait before it is started again.
 const PACE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -326,20 +327,12 @@ impl Child {
             .spawn()
             .map_err(|error| format!("`{}` does not start: {error}", self.program.display()))?;
         if let Some(out) = process.stdout.take() {
-            tokio::spawn(lines::carry(
-                out,
-                self.kind,
-                Arc::clone(&self.secrets),
-                last.clone(),
-            ));
+            let carrying = lines::carry(out, self.kind, Arc::clone(&self.secrets), last.clone());
+            tokio::spawn(guarded("engine_log", carrying));
         }
         if let Some(out) = process.stderr.take() {
-            tokio::spawn(lines::carry(
-                out,
-                self.kind,
-                Arc::clone(&self.secrets),
-                last.clone(),
-            ));
+            let carrying = lines::carry(out, self.kind, Arc::clone(&self.secrets), last.clone());
+            tokio::spawn(guarded("engine_log", carrying));
         }
         Ok(process)
     }

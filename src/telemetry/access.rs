@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::panics::{self, Vital};
 use super::{Class, EndReason, SessionRecord, export};
 pub use entry::{Entry, Format};
 use sink::Sink;
@@ -108,12 +109,10 @@ impl AccessLog {
         let (alive, done) = sync_channel::<()>(1);
         let enabled = Arc::new(AtomicBool::new(opened.target != Target::Off));
         let mut writer = Writer::new(opened, format, Arc::clone(&enabled));
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || {
-                let _alive = alive;
-                writer.run(&messages);
-            })?;
+        panics::thread(Vital::AccessLog, "access-log", move || {
+            let _alive = alive;
+            writer.run(&messages);
+        })?;
         Ok(Self {
             sender,
             enabled,

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::telemetry::panics::{self, Vital};
+
 use queue::{Next, Queue, Verdict};
 
 /// Keeps a small file in the data directory; the error is a sentence.
@@ -159,9 +161,7 @@ impl Shared {
         let ticket = change(&mut queue);
         if queue.wants_writer() {
             let shared = Arc::clone(self);
-            std::thread::Builder::new()
-                .name("disk".into())
-                .spawn(move || shared.run())
+            panics::thread(Vital::Disk, "disk", move || shared.run())
                 .map_err(|error| format!("no thread to write it: {error}"))?;
             queue.has_writer();
         }
@@ -177,6 +177,7 @@ impl Shared {
             match queue.next(Instant::now()) {
                 Next::Write(job) => {
                     drop(queue);
+                    panics::drill("disk");
                     let outcome = (self.store)(job.file, &job.content);
                     if outcome.is_err() {
                         metrics::counter!("relayctl_state_write_failures_total").increment(1);

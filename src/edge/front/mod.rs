@@ -45,6 +45,7 @@ use super::Edge;
 use super::connection::{Conn, Kind};
 use super::gate::{State, hold};
 use crate::base::ids::MountId;
+use crate::telemetry::panics::drill;
 use crate::telemetry::refuse;
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
@@ -215,6 +216,7 @@ impl Front {
                 }
             }
         }
+        drill("front");
         heard += self.accept(now);
         self.answer_all(now);
         if !self.door.is_broken() {

@@ -14,6 +14,7 @@ use super::{Command, Config, Listener, Report, State};
 use crate::engine::Busy;
 use crate::engine::detours::Signpost;
 use crate::engine::ring::Burst;
+use crate::telemetry::panics::{self, Vital};
 
 /// Newcomers that may wait for one shard.
 const INBOX: usize = 16 * 1024;
@@ -204,9 +205,9 @@ fn start_one(number: usize, config: &Config, kind: Kind) -> std::io::Result<Hand
     // Until the thread has seen that it cannot.
     gauge.set_kind(kind);
     let (shard, waker) = Shard::new(config.clone(), commands, Arc::clone(&gauge))?;
-    let thread = std::thread::Builder::new()
-        .name(format!("fanout-{number}"))
-        .spawn(move || shard.run(kind))?;
+    let thread = panics::thread(Vital::Shard, format!("fanout-{number}"), move || {
+        shard.run(kind)
+    })?;
     Ok(Handle {
         inbox,
         waker,

@@ -2,6 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
+use super::super::panics::PANICS;
 use super::{ACCESS_LOG_DROPPED, FIRST_BYTE, LOG_DROPPED, PICK, PICKS, REFUSALS};
 
 /// What is counted as it happens; the histograms are there from the start, so that rates have a zero.
@@ -57,6 +58,10 @@ pub(super) const EVENTS: [(&str, &str); 22] = [
     (
         "relayctl_state_write_failures_total",
         "Writes of tokens, orders or epochs to the data directory that failed; each is tried again.",
+    ),
+    (
+        PANICS,
+        "Tasks that a bug ended, by what they were for: connection, pull, probe, upstream, engine_log.",
     ),
     (
         "relayctl_source_ends_total",

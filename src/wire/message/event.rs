@@ -161,6 +161,11 @@ pub enum Happening {
         /// From now on.
         to: Epoch,
     },
+    /// A bug ended one connection, or one thing of many.
+    Panicked {
+        /// Which kind of task, what it said, and where in the program.
+        why: String,
+    },
     /// A word of a newer version.
     #[serde(other)]
     Unknown,
@@ -206,6 +211,7 @@ impl Happening {
                 at_most("events.lost_bytes", *lost_bytes, MAX_BYTES)?;
                 fits("events", why.len(), MAX_TEXT)
             }
+            Self::Panicked { why } => fits("events", why.len(), MAX_TEXT),
             Self::Reflected { count, reason } => {
                 at_most("events.count", *count, MAX_BYTES)?;
                 fits("events", reason.len(), MAX_TEXT)
@@ -239,6 +245,7 @@ impl Happening {
                 why: Some(text), ..
             }
             | Self::Failover { why: text, .. }
+            | Self::Panicked { why: text }
             | Self::Reflected { reason: text, .. }
             | Self::Overload { reason: text, .. }
             | Self::DrainBegan { by: text, .. } => cut(text),

@@ -5,8 +5,8 @@
 //! lost a byte or `/healthz` went unanswered, and prints the longest gap and the peaks of memory and descriptors.
 
 mod access_log;
-mod bodies;
 mod answers;
+mod bodies;
 mod browser;
 mod descriptors;
 mod disk;
@@ -16,6 +16,7 @@ mod member;
 mod membership;
 mod messages;
 mod never_reading;
+mod panics;
 mod rebinding;
 mod reload;
 mod tls;

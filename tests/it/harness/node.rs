@@ -327,6 +327,11 @@ impl Node {
         self.program.ended().await
     }
 
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        self.program.ended().await
+    }
+
     /// Sends its process a signal.
     pub fn signal(&self, signal: Signal) {
         self.program.signal(signal);

@@ -13,6 +13,7 @@ use super::{Moment, Newcomer, Shard, millis};
 use crate::engine::detours::Signpost;
 use crate::engine::ring::Burst;
 use crate::telemetry::EndReason;
+use crate::telemetry::panics::drill;
 
 impl Shard {
     /// Takes a listener in; what it gets at once is sent by [`Self::greet`].
@@ -24,6 +25,7 @@ impl Shard {
         burst: Burst,
         now: Moment,
     ) -> Option<Newcomer> {
+        drill("shard");
         if let Err(error) = socket::prepare(&listener.socket) {
             tracing::warn!(%error, "a listener's socket is unusable");
             self.gauge.remove(weight);
