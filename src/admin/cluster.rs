@@ -166,7 +166,8 @@ async fn beat(
     headers: HeaderMap,
     Json(beat): Json<Beat>,
 ) -> Response {
-    let direct = is_direct(&headers, control.identity.data_port);
+    // A relay that carries a beat closes its connection behind it.
+    let direct = !client.carried && is_direct(&headers, control.identity.data_port);
     let connection = direct.then_some(client.connection);
     match control.beat(bearer(&headers), beat, client.address, connection) {
         Ok(answer) => Json(answer).into_response(),

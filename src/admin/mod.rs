@@ -53,6 +53,8 @@ pub struct Client {
     /// True where fields tell of a proxy in between that is not trusted, or does not say for whom it asks: `address` is
     /// then the proxy's.
     pub hidden: bool,
+    /// True where a relay carried it here. It is not near, whatever its address.
+    pub carried: bool,
     /// The connection it came by, never the same twice in a process.
     pub connection: u64,
 }

@@ -96,6 +96,7 @@ impl Ask<'_> {
             local,
             hosts: Vec::new(),
             hidden: false,
+            carried: false,
             connection: 0,
         });
         self

@@ -146,6 +146,7 @@ async fn answer(stream: UnixStream, edge: Arc<Edge>) {
         local: true,
         hosts: Vec::new(),
         hidden: false,
+        carried: false,
         connection: 0,
     };
     edge.serve_own(stream, client).await;

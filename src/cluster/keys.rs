@@ -292,6 +292,12 @@ impl ClusterSecrets {
     }
 }
 
+/// HMAC-SHA256 of `text` under a node's credential, which that node and the primary alone can make.
+pub fn credential_mac(credential: &Secret, text: &[u8]) -> [u8; 32] {
+    let key = Sha256::digest(credential.reveal().as_bytes());
+    KeyBytes::new(key.into()).mac(&[b"credential\0", text])
+}
+
 /// Why a bearer is not a node of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {

@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod access;
+mod carried;
 mod children;
 mod demand;
 mod disk;
@@ -53,6 +54,7 @@ use crate::upstream::Pulls;
 use crate::wire::message::{MountInfo, NodeState, PublicUrls};
 use crate::wire::tls::Certificate;
 pub use access::Remembered;
+pub use carried::{CLIENT, MAX_MARKS};
 pub use children::{Child, ChildrenFull};
 pub use disk::{SaveError, Store};
 pub use drain::{By, Orders, Progress};
@@ -154,6 +156,8 @@ pub struct Control {
     carried: watch::Sender<Vec<MountInfo>>,
     /// The URL at which the primary saw this node when it joined.
     seen_at: ArcSwapOption<String>,
+    /// A relay's credential, for what it carries to the primary.
+    carrier: carried::Carrier,
     /// What the primary said that foreign servers log in with.
     relay_login: ArcSwap<Secret>,
     /// The node that this one has joined.
@@ -252,6 +256,7 @@ impl Control {
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
             seen_at: ArcSwapOption::empty(),
+            carrier: carried::Carrier::default(),
             relay_login: ArcSwap::default(),
             primary: Mutex::default(),
             children: children::Children::default(),

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use super::Edge;
 use super::connection::{Conn, plain};
 use super::gate::State;
 use super::http::{self, Served, begin_answer, credential_of};
 use super::stream::Rewound;
+use super::{Edge, carry};
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
 use crate::control::Role;
@@ -27,7 +27,7 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Edge {
     pub(super) async fn api(self: &Arc<Self>, conn: Conn, request: Request) -> Option<Conn> {
-        if self.control.identity.role == Role::Relay && is_the_origins(request.path()) {
+        if self.control.identity.role == Role::Relay && carry::is_the_primarys(request.path()) {
             self.carry(conn, request).await;
             return None;
         }
@@ -41,6 +41,7 @@ impl Edge {
             local: false,
             hosts: forwarded.hosts,
             hidden: forwarded.hidden,
+            carried: carry::is_carried(&request),
             connection,
         };
         // Only nodes ask many things in a row by hyper: no listener's request may come second there and find no
@@ -159,12 +160,4 @@ fn as_http(request: &Request, client: Client) -> Option<::http::Request<Body>> {
 fn joined(mut head: Vec<u8>, rest: &[u8]) -> Bytes {
     head.extend_from_slice(rest);
     head.into()
-}
-
-/// Titles, and what nodes say to their primary, go to the origin; the stream is any node's own.
-fn is_the_origins(path: &str) -> bool {
-    let metadata = path == "/admin/metadata" || path == "/admin.cgi";
-    let own = path.starts_with("/cluster/v1/stream")
-        || matches!(path, "/cluster/v1/listeners" | "/cluster/v1/kick");
-    metadata || (path.starts_with("/cluster/") && !own)
 }

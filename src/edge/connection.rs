@@ -13,7 +13,7 @@ use super::gate::{HEAD_TIMEOUT, Place, State};
 use super::paced::time_for;
 use super::route::Route;
 use super::stream::Stream;
-use super::{Edge, route};
+use super::{Edge, carry, route};
 use crate::base::wall::unix_millis;
 use crate::telemetry::panics;
 use crate::telemetry::refuse;
@@ -185,14 +185,19 @@ impl Edge {
     }
 
     /// Hands a request to its owner; the connection comes back where another request may follow.
-    async fn dispatch(self: &Arc<Self>, conn: Conn, request: Request) -> Option<Conn> {
+    async fn dispatch(self: &Arc<Self>, mut conn: Conn, request: Request) -> Option<Conn> {
         panics::drill(&request.target);
+        self.note_carried_client(&mut conn, &request);
         let route = route::route(&request, &self.control.config().default_mount);
         if let Some(bytes) = self.at_once(&request, &route, false) {
             conn.answer(&bytes).await;
             return None;
         }
         self.name_client(&conn, &request);
+        if carry::is_line(&request) {
+            Box::pin(self.line(conn, request)).await;
+            return None;
+        }
         match route {
             Route::Source(mount) => Box::pin(self.source(conn, request, mount)).await,
             Route::Listen(mount) => Box::pin(self.listen(conn, request, mount)).await,

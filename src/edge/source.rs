@@ -90,6 +90,10 @@ impl Edge {
         mount: MountId,
     ) -> Option<Conn> {
         if self.control.identity.role == Role::Relay {
+            // Who shows nothing is told so here, and keeps the connection on which it asks again (libshout does).
+            if request.headers.get("authorization").is_none() {
+                return self.challenge(conn, &request).await;
+            }
             self.carry(conn, request).await;
             return None;
         }

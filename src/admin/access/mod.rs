@@ -41,6 +41,7 @@ impl Caller {
             local: false,
             hosts: Vec::new(),
             hidden: false,
+            carried: false,
             connection: 0,
         };
         let client = parts.extensions.get::<Client>().cloned();
@@ -107,7 +108,10 @@ impl Caller {
     pub fn may_measure(&self, control: &Control) -> bool {
         let open = match control.config().metrics_open {
             MetricsOpen::Always => true,
-            MetricsOpen::Auto => !self.client.hidden && is_near(self.client.address),
+            MetricsOpen::Auto => {
+                let near = is_near(self.client.address);
+                near && !self.client.hidden && !self.client.carried
+            }
             MetricsOpen::Never => false,
         };
         open || self.scope(control).is_some()

@@ -41,7 +41,7 @@ pub(super) const HAPPENINGS: [&str; 13] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 22] = [
+pub(super) const EVENTS: [(&str, &str); 24] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,

@@ -20,3 +20,4 @@ mod panics;
 mod rebinding;
 mod reload;
 mod tls;
+mod tunnel;
