@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::{Arg, Command};
+use relayctl::app::surface::{ENTRIES, Entry, Kind};
 use serde_json::Value;
 
 const HEAD: &str = "<!-- Made from the program: UPDATE_DOCS=1 cargo test --test reference -->\n";
@@ -145,4 +146,101 @@ fn metrics() {
         writeln!(text, "| `{name}` | {kind} | {help} |").unwrap();
     }
     holds("metrics.md", &text);
+}
+
+#[test]
+fn surface() {
+    let mut text = format!(
+        "# Every route, connection and message\n\n{HEAD}\n\
+         What somebody else can send to a node: [who may do what](../security.md) says it in words. A body is in bytes; `-` has no\n\
+         end by nature.\n"
+    );
+    for (kind, title) in [
+        (Kind::Route, "Routes"),
+        (Kind::Connection, "Connections"),
+        (Kind::Message, "Messages between nodes"),
+    ] {
+        write!(
+            text,
+            "\n## {title}\n\n| what | credential | body | deadline | bound |\n|---|---|---|---|---|\n"
+        )
+        .unwrap();
+        for entry in ENTRIES.iter().filter(|entry| entry.kind == kind) {
+            let body = entry.body.map_or("-".to_owned(), |bytes| bytes.to_string());
+            let Entry {
+                name,
+                credential,
+                deadline,
+                limit,
+                ..
+            } = entry;
+            writeln!(
+                text,
+                "| `{name}` | {credential} | {body} | {deadline} | {limit} |"
+            )
+            .unwrap();
+        }
+    }
+    holds("surface.md", &text);
+}
+
+/// A route that somebody adds has an entry, or this fails; so has an entry whose route is gone.
+#[test]
+fn every_route_has_an_entry() {
+    let mut routes = relayctl::admin::paths();
+    let mut entries: Vec<&str> = names(Kind::Route);
+    routes.sort_unstable();
+    entries.sort_unstable();
+    assert!(routes.len() > 40, "{routes:?}");
+    assert_eq!(routes, entries);
+}
+
+/// Every type that is read from another node's JSON is an entry, or a part of one.
+#[test]
+fn every_message_has_an_entry() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire/message");
+    let mut text = String::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        text += &std::fs::read_to_string(file.unwrap().path()).unwrap();
+    }
+    let mut read: Vec<&str> = text
+        .split("Deserialize")
+        .skip(1)
+        .filter_map(|part| {
+            let line = part.lines().find(|line| line.starts_with("pub "))?;
+            let mut words = line.split([' ', '{', '(', '<']);
+            let kind = words.nth(1)?;
+            ["struct", "enum"].contains(&kind).then(|| words.next())?
+        })
+        .collect();
+    read.sort_unstable();
+    read.dedup();
+    assert!(read.len() > 15, "{read:?}");
+    let entries = names(Kind::Message);
+    let of = |name: &str| {
+        let uses = |owner: &&str| {
+            let body = text.split(&format!("pub struct {owner} ")).nth(1);
+            let body = body.or_else(|| text.split(&format!("pub enum {owner} ")).nth(1));
+            let body = body
+                .and_then(|body| body.split("\n}\n").next())
+                .unwrap_or_default();
+            body.split(|c: char| !c.is_alphanumeric())
+                .any(|word| word == name)
+        };
+        read.iter().any(|owner| *owner != name && uses(owner))
+    };
+    for name in &read {
+        assert!(
+            entries.contains(name) || of(name),
+            "`{name}` is read from other nodes: give it an entry in `app::surface`"
+        );
+    }
+    for name in entries.iter().filter(|name| **name != "Frame") {
+        assert!(read.contains(name), "no message `{name}` any more");
+    }
+}
+
+fn names(kind: Kind) -> Vec<&'static str> {
+    let own = ENTRIES.iter().filter(|entry| entry.kind == kind);
+    own.map(|entry| entry.name).collect()
 }

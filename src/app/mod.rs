@@ -4,6 +4,7 @@
 
 mod announce;
 mod configs;
+mod ending;
 mod fixed;
 mod foreign;
 mod keeper;
@@ -20,6 +21,7 @@ mod rooms;
 mod service;
 mod signals;
 mod silence;
+pub mod surface;
 mod taps;
 pub mod tls;
 

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::ending::broken;
 use super::foreign::ForeignPulls;
 use super::keeper::{Keeper, RENDERED_DIR};
 use super::kubernetes::Pod;
@@ -40,15 +41,6 @@ use crate::wire::tls::Tickets;
 const DATA_SOCKET: usize = 0;
 /// See [`DATA_SOCKET`].
 const SHOUTCAST_SOCKET: usize = 1;
-
-/// How long connections have to end after the listeners have gone.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How long a node that has lost a part has for what is to be written.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Between two looks at whether the last listener has gone.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// All that a node starts from.
 pub struct Launch {
@@ -89,8 +81,8 @@ pub struct Node {
     agent: OnceLock<Arc<Agent>>,
     /// What the platform keeps of its secrets.
     pub(super) kept: Kept,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
 }
 
 /// Runs a node until a signal ends it.
@@ -131,12 +123,6 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
         _ = signals.recv() => tracing::warn!("ended at once by a second signal"),
     }
     Ok(())
-}
-
-/// Why this process cannot go on.
-async fn broken(fatal: &mut watch::Receiver<Option<String>>) -> String {
-    let why = fatal.wait_for(Option::is_some).await;
-    why.ok().and_then(|why| why.clone()).unwrap_or_default()
 }
 
 impl Node {
@@ -358,37 +344,5 @@ impl Node {
     /// A relay's side of the cluster.
     pub(super) fn agent(&self) -> Option<&Arc<Agent>> {
         self.agent.get()
-    }
-
-    /// Takes nobody new and lets go of its listeners, evenly over what is left of `grace`.
-    async fn empty(&self, grace: Duration) {
-        let left = self.control.drain_to_end(grace);
-        let deadline = tokio::time::Instant::now() + left;
-        let mut looks = tokio::time::interval(LOOK);
-        while self.control.telemetry.listeners() > 0 && tokio::time::Instant::now() < deadline {
-            looks.tick().await;
-        }
-    }
-
-    /// Stops: no newcomers, a last word to the cluster, listeners and connections closed.
-    pub async fn stop(&self) {
-        tracing::info!("stopping");
-        self.shutdown.cancel();
-        self.edge.tasks().close();
-        self.tasks.close();
-        let all = async {
-            self.tasks.wait().await;
-            let engine = Arc::clone(&self.control.engine);
-            // Joining the shards blocks for a moment.
-            let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
-            self.edge.tasks().wait().await;
-        };
-        if tokio::time::timeout(GRACE, all).await.is_err() {
-            tracing::warn!("connections were still open after {GRACE:?}");
-        }
-        self.control.settle_disk().await;
-        let log = Arc::clone(&self.access_log);
-        // Writing the last lines blocks for a moment.
-        let _ = tokio::task::spawn_blocking(move || log.close()).await;
     }
 }

@@ -64,7 +64,7 @@ impl Control {
         let now = self.cluster_millis() / 1000;
         let read = |mark: &str| {
             let (stated, mac) = Stated::read(mark)?;
-            let credential = self.secrets.credential(&stated.node);
+            let credential = self.credential_of(&stated.node);
             // A node that was barred signs nothing.
             self.member(credential.reveal()).ok()?;
             let is_fresh = stated.seconds.abs_diff(now) <= VALID;
