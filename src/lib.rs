@@ -55,6 +55,7 @@ pub mod engine;
 pub mod render;
 pub mod settings;
 pub mod telemetry;
+pub mod throttle;
 pub mod wire;
 
 // L0

@@ -1,5 +1,6 @@
 //! The serving side of the wire between nodes: join, beat, stream; `feed` has the lines that come down.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
@@ -20,6 +21,7 @@ use super::{Client, Routes};
 use crate::base::ids::NodeId;
 use crate::control::{Control, MemberError, Role};
 use crate::telemetry::refuse;
+use crate::throttle::Remote;
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
@@ -53,11 +55,14 @@ impl IntoResponse for MemberError {
         let status =
             StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(json!({"error": self.to_string()}))).into_response();
-        if let Self::TooFast(wait) = self {
-            let seconds = wait.as_secs().saturating_add(1);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds.into());
+        let seconds = match self {
+            Self::TooFast(wait) => Some(wait.as_secs().saturating_add(1)),
+            Self::Delayed(seconds) => Some(seconds),
+            _ => None,
+        };
+        if let Some(seconds) = seconds {
+            let fields = response.headers_mut();
+            fields.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -89,15 +94,11 @@ impl FromRequestParts<Arc<Control>> for MayJoin {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<Control>) -> Result<Self, Response> {
-        let may = state.may_join(bearer(&parts.headers), shown(&parts.headers));
-        may.map_err(|error| {
-            let peer = parts
-                .extensions
-                .get::<Client>()
-                .map(|client| client.address);
-            tracing::warn!(?peer, %error, "join refused");
-            error.into_response()
-        })?;
+        let nobody = Remote::direct(Ipv4Addr::UNSPECIFIED.into());
+        let client = parts.extensions.get::<Client>();
+        let remote = client.map_or(nobody, Client::remote);
+        let judged = state.may_join(bearer(&parts.headers), shown(&parts.headers), remote);
+        judged.map_err(IntoResponse::into_response)?;
         Ok(Self)
     }
 }

@@ -130,8 +130,8 @@ async fn list_mounts(_: Admin, State(control): State<Arc<Control>>, caller: Call
 
 /// For foreign relays: one mount a line.
 async fn stream_list(State(control): State<Arc<Control>>, caller: Caller) -> Response {
-    if !caller.may_relay(&control) {
-        return caller.denied("/admin/streamlist.txt");
+    if let Err(denied) = caller.may_relay(&control) {
+        return caller.denied("/admin/streamlist.txt", denied);
     }
     let mounts = present(&control);
     let lines = mounts
@@ -200,8 +200,11 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
         Ok(mount) => mount,
         Err(response) => return *response,
     };
-    if !caller.may_title(&control, &mount) && !titles::is_judged_there(&control) {
-        return caller.denied("/admin/metadata");
+    // An attached server judges the password when the title is set.
+    if !titles::is_judged_there(&control)
+        && let Err(denied) = caller.may_title(&control, &mount)
+    {
+        return caller.denied("/admin/metadata", denied);
     }
     if query.text("mode").as_deref() != Some("updinfo") {
         return said(StatusCode::OK, "No such action", false);
@@ -212,6 +215,7 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     match titles::set(&control, &mount, &title, &caller, None).await {
         Ok(()) => {}
         Err(titles::NotSet::NoSource) => return bad("Source does not exist"),
+        Err(titles::NotSet::Denied(denied)) => return caller.denied("/admin/metadata", denied),
         Err(titles::NotSet::Engine(status, text)) => return said(status, &text, false),
     }
     tracing::debug!(%mount, title, "title");

@@ -34,6 +34,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
 use crate::control::Control;
+use crate::throttle::Remote;
 use access::Caller;
 pub use api::description as api_description;
 pub use shoutcast::SHOUTCAST_AGENT;
@@ -55,8 +56,20 @@ pub struct Client {
     pub hidden: bool,
     /// True where a relay carried it here. It is not near, whatever its address.
     pub carried: bool,
+    /// The client's address as an untrusted proxy claims it.
+    pub claimed: Option<IpAddr>,
     /// The connection it came by, never the same twice in a process.
     pub connection: u64,
+}
+
+impl Client {
+    /// Origin of its guesses at passwords.
+    pub fn remote(&self) -> Remote {
+        Remote {
+            address: self.address,
+            claimed: self.claimed,
+        }
+    }
 }
 
 /// Paths and the handlers of their methods.

@@ -23,8 +23,8 @@ pub(super) async fn metrics(
     extract::State(control): extract::State<Arc<Control>>,
     caller: Caller,
 ) -> Response {
-    if !caller.may_measure(&control) {
-        return caller.denied("/metrics");
+    if let Err(denied) = caller.may_measure(&control) {
+        return caller.denied("/metrics", denied);
     }
     let text = export::render(&scrape(&control));
     answer(StatusCode::OK, export::CONTENT_TYPE, text)

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::access::Caller;
+use super::access::{Caller, later};
 use super::icecast::title_of;
 use super::query::Query;
 use super::stats::{present, said, server_id, uptime};
@@ -17,7 +17,7 @@ use super::titles;
 use super::xml::{Xml, answer};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
-use crate::control::Control;
+use crate::control::{Control, Denied};
 use crate::engine::{Mount, MountState};
 use crate::telemetry::refuse;
 
@@ -177,13 +177,11 @@ pub(super) async fn admin_cgi(
     let Some(mount) = titled(&control, &query, in_pass) else {
         return (StatusCode::BAD_REQUEST, "this names no mount\n").into_response();
     };
-    let admin = control.config().admin_password.matches(password);
-    let judged_there = titles::is_judged_there(&control);
-    let ours = admin || control.may_feed(&mount, password) || caller.may_title(&control, &mount);
-    if !ours && !judged_there {
-        refuse("source_password");
-        let text = "invalid password: `pass` is the source password\n";
-        return (StatusCode::UNAUTHORIZED, text).into_response();
+    // An attached server judges the password when the title is set.
+    if !titles::is_judged_there(&control)
+        && let Err(denied) = may_title(&control, &caller, &mount, password)
+    {
+        return refused(denied);
     }
     if query.text("mode").as_deref() != Some("updinfo") {
         let text =
@@ -199,12 +197,35 @@ pub(super) async fn admin_cgi(
             let text = format!("no source feeds `{mount}` now: connect it first\n");
             return (StatusCode::NOT_FOUND, text).into_response();
         }
+        Err(titles::NotSet::Denied(denied)) => return refused(denied),
         Err(titles::NotSet::Engine(status, text)) => {
             return (status, format!("{text}\n")).into_response();
         }
     }
     tracing::debug!(%mount, title, "title");
     answer(StatusCode::OK, "text/html; charset=utf-8", String::new())
+}
+
+/// By `Authorization` where there is one, else or besides by `pass=`.
+fn may_title(
+    control: &Control,
+    caller: &Caller,
+    mount: &MountId,
+    password: &str,
+) -> Result<(), Denied> {
+    if caller.shows_credential() && caller.may_title(control, mount).is_ok() {
+        return Ok(());
+    }
+    caller.may_title_by(control, mount, password)
+}
+
+fn refused(denied: Denied) -> Response {
+    if let Denied::Delayed(seconds) = denied {
+        return later("/admin.cgi", seconds);
+    }
+    refuse("source_password");
+    let text = "invalid password: `pass` is the source password\n";
+    (StatusCode::UNAUTHORIZED, text).into_response()
 }
 
 /// A password as a v1 source writes it: `secret`, `secret:#1`, or `/mount:secret`.

@@ -16,7 +16,7 @@ use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
 use crate::cluster::keys::ClusterSecrets;
-use crate::control::{Config, Control, Identity, MetricsOpen, Parts, Remembered, Role};
+use crate::control::{Config, Control, Identity, MetricsOpen, Parts, Password, Remembered, Role};
 use crate::engine::ring::{Bounds, Burst};
 use crate::engine::{self, Engine, Intake, Offer, fanout};
 use crate::telemetry::{Class, EndReason, Opening, Protocol, SessionRecord, Telemetry};
@@ -97,6 +97,7 @@ impl Ask<'_> {
             hosts: Vec::new(),
             hidden: false,
             carried: false,
+            claimed: None,
             connection: 0,
         });
         self
@@ -117,10 +118,10 @@ impl Ask<'_> {
 
 pub fn config() -> Config {
     Config {
-        source_password: Secret::new(SOURCE),
-        mount_passwords: vec![(mount("/own.mp3"), Secret::new("own-secret"))],
-        admin_password: Secret::new(ADMIN),
-        relay_password: Secret::new(RELAY),
+        source_password: Password::new(Secret::new(SOURCE)),
+        mount_passwords: vec![(mount("/own.mp3"), Password::new(Secret::new("own-secret")))],
+        admin_password: Password::new(Secret::new(ADMIN)),
+        relay_password: Password::new(Secret::new(RELAY)),
         public_urls: PublicUrls {
             http: Some("http://radio.example:8000".into()),
             https: Some("https://radio.example".into()),

@@ -5,13 +5,15 @@ use axum::http::StatusCode;
 use super::access::Caller;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
-use crate::control::Control;
+use crate::control::{Control, Denied};
 use crate::wire::basic::Basic;
 
 /// Why a title was not set.
 pub(super) enum NotSet {
     /// Nobody feeds the mount.
     NoSource,
+    /// The engine is not asked: the client failed too often.
+    Denied(Denied),
     /// The engine says no, by this status and in these words.
     Engine(StatusCode, String),
 }
@@ -41,8 +43,20 @@ pub(super) async fn set(
     };
     let by_password = || password.map(|text| Basic::new("source", Secret::new(text)).encode());
     let login = caller.login().or_else(by_password);
+    let permit = if is_judged_there(control) {
+        let permit = caller.knock_elsewhere(control, mount, password);
+        permit.map_err(NotSet::Denied)?
+    } else {
+        None
+    };
     let set = outside.set_title(mount, title, login.as_deref(), password);
-    set.await.map_err(|refused| {
+    let set = set.await;
+    match (&set, permit) {
+        (Ok(()), Some(permit)) => permit.right(),
+        (Err(refused), Some(permit)) if refused.status == 401 => permit.wrong(),
+        _ => {}
+    }
+    set.map_err(|refused| {
         let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_GATEWAY);
         NotSet::Engine(status, refused.text)
     })

@@ -109,15 +109,17 @@ pub(super) fn control(
         .limits
         .max_listeners
         .map_or(room, |most| u64::from(most).min(room));
-    let passwords = settings
-        .mounts
-        .iter()
-        .filter_map(|mount| Some((mount.id.clone(), mount.password.clone()?)));
+    let passwords = settings.mounts.iter().filter_map(|mount| {
+        Some((
+            mount.id.clone(),
+            control::Password::new(mount.password.clone()?),
+        ))
+    });
     control::Config {
-        source_password: secrets.source.clone(),
+        source_password: control::Password::new(secrets.source.clone()),
         mount_passwords: passwords.collect(),
-        admin_password: secrets.admin.clone(),
-        relay_password: secrets.relay.clone(),
+        admin_password: control::Password::new(secrets.admin.clone()),
+        relay_password: control::Password::new(secrets.relay.clone()),
         public_urls,
         certificate,
         default_mount: default_mount(settings),

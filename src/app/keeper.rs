@@ -132,8 +132,8 @@ impl Keeper {
     fn passwords(&self) -> Passwords {
         let config = self.control.config();
         Passwords {
-            source: config.source_password.clone(),
-            admin: config.admin_password.clone(),
+            source: config.source_password.secret().clone(),
+            admin: config.admin_password.secret().clone(),
             relay: self.control.relay_password(),
         }
     }
@@ -141,7 +141,7 @@ impl Keeper {
     /// The relay password that came with the join, where this node was given none of its own.
     fn learned_password(&self) -> Option<Secret> {
         let learned = self.control.relay_password();
-        let is_given = !self.control.config().relay_password.is_empty();
+        let is_given = !self.control.config().relay_password.secret().is_empty();
         (!is_given && !learned.is_empty()).then_some(learned)
     }
 

@@ -147,6 +147,7 @@ async fn answer(stream: UnixStream, edge: Arc<Edge>) {
         hosts: Vec::new(),
         hidden: false,
         carried: false,
+        claimed: None,
         connection: 0,
     };
     edge.serve_own(stream, client).await;

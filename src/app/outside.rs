@@ -160,7 +160,10 @@ fn user(settings: &Settings, kind: Kind) -> Option<User> {
 /// The passwords that its configuration holds.
 fn passwords(outside: &Outside, control: &Control) -> Vec<Secret> {
     let config = control.config();
-    let own = [&config.source_password, &config.admin_password];
+    let own = [
+        config.source_password.secret(),
+        config.admin_password.secret(),
+    ];
     let own = own.into_iter().cloned();
     let admin = outside.admin().map(|(_, password)| password.clone());
     own.chain([control.relay_password()]).chain(admin).collect()
@@ -227,7 +230,7 @@ fn adapt(station: &mut Station, control: &Control, kind: Kind, folder: &Path, po
     station.is_child = true;
     station.paths.data = folder.to_owned();
     station.paths.logs = folder.to_owned();
-    station.source_password = config.source_password.clone();
+    station.source_password = config.source_password.secret().clone();
     station.relay_password = control.relay_password();
     station.limits.max_listeners =
         u32::try_from(config.max_listeners.min(MOST)).unwrap_or(u32::MAX);

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use super::disk::{SaveError, Saving};
 use super::drain::Drains;
 use super::registry::{CREDENTIAL_FILE, KeptCredential, MEMBERS_FILE};
-use super::{Control, MemberError};
+use super::{Control, Denied, MemberError, Permit};
 use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
-use crate::cluster::access::{RANDOM_LENGTH, Scope, TokenRecord};
+use crate::cluster::access::{AccessError, RANDOM_LENGTH, Scope, TokenRecord};
 use crate::cluster::registry::Registry;
+use crate::throttle::{Door, Remote};
 
 /// File of the data directory that holds the tokens' digests.
 const TOKENS_FILE: &str = "tokens.json";
@@ -21,7 +22,7 @@ const ORDERS_FILE: &str = "orders.json";
 
 impl Control {
     /// The widest scope that a bearer token opens.
-    pub fn scope_of(&self, bearer: &str) -> Option<Scope> {
+    pub fn scope_of(&self, _permit: &Permit<'_>, bearer: &str) -> Option<Scope> {
         let tokens = self.tokens();
         [Scope::Admin, Scope::Read]
             .into_iter()
@@ -81,6 +82,44 @@ impl Control {
         match saving.on_disk().await {
             Err(SaveError::ReadOnly { .. }) if !known => Ok(false),
             other => other.map(|()| known),
+        }
+    }
+
+    /// Judges whether somebody with this bearer may ask to join, so that a request is worth reading. It uses up nothing.
+    ///
+    /// # Errors
+    /// Where the token is not known here; [`MemberError::Delayed`] for one who guessed too often.
+    pub fn may_join(
+        &self,
+        bearer: &str,
+        credential: Option<&str>,
+        remote: Remote,
+    ) -> Result<(), MemberError> {
+        self.only_primary()?;
+        // A node's own credential cannot be guessed, and is never slowed.
+        if self.verified(credential.unwrap_or(bearer)).is_ok() {
+            return Ok(());
+        }
+        if bearer.is_empty() {
+            return Err(AccessError::Unknown.into());
+        }
+        let permit = self.knock(Door::Join, remote, "", bearer);
+        let permit = permit.map_err(|denied| match denied {
+            Denied::Delayed(seconds) => MemberError::Delayed(seconds),
+            Denied::Missing | Denied::Wrong => AccessError::Unknown.into(),
+        })?;
+        let known = self.tokens().may_join(bearer);
+        match known {
+            Ok(()) => {
+                permit.right();
+                Ok(())
+            }
+            Err(error @ (AccessError::Unknown | AccessError::Revoked(_))) => {
+                permit.wrong();
+                Err(error.into())
+            }
+            // A token of ours with another scope is no guess.
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -37,6 +37,9 @@ pub enum MemberError {
     /// Too many joins from its address, by its token or of its id.
     #[error("too many joins from this address or by this token: try again in {} s", .0.as_secs().saturating_add(1))]
     TooFast(Duration),
+    /// Too many wrong join tokens came from there.
+    #[error("too many wrong tokens came from this address: try again in {0} s")]
+    Delayed(u64),
     /// The node's credential.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -63,7 +66,7 @@ impl MemberError {
             Self::Foreign(_) | Self::Join(JoinError::Barred(_)) => 403,
             Self::Message(_) => 400,
             Self::Refused(_) | Self::Join(JoinError::Known(_)) => 409,
-            Self::TooFast(_) => 429,
+            Self::TooFast(_) | Self::Delayed(_) => 429,
             Self::Store(_) | Self::Join(JoinError::Full) => 503,
         }
     }
@@ -80,6 +83,7 @@ impl MemberError {
             Self::Join(JoinError::Barred(_)) => "barred",
             Self::Join(_) => "known_id",
             Self::TooFast(_) => "join_rate",
+            Self::Delayed(_) => "join_token",
             Self::Store(_) => "store",
         }
     }
@@ -123,19 +127,6 @@ impl Control {
             who: request.name.clone(),
         });
         Ok(request)
-    }
-
-    /// Whether somebody with this bearer, or with this credential of an earlier join, may ask to join, so that a request
-    /// is worth reading. It uses up nothing.
-    ///
-    /// # Errors
-    /// Where [`Self::join`] would refuse the bearer, whatever the request says.
-    pub fn may_join(&self, bearer: &str, credential: Option<&str>) -> Result<(), MemberError> {
-        self.only_primary()?;
-        if self.verified(credential.unwrap_or(bearer)).is_ok() {
-            return Ok(());
-        }
-        Ok(self.tokens().may_join(bearer)?)
     }
 
     /// The answer to a node that has joined and whose URL was fetched.
@@ -317,7 +308,7 @@ impl Control {
         (changes.version, lines)
     }
 
-    fn only_primary(&self) -> Result<(), MemberError> {
+    pub(super) fn only_primary(&self) -> Result<(), MemberError> {
         if self.identity.role == Role::Primary {
             Ok(())
         } else {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::Control;
+use super::{Control, Password, Permit};
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
@@ -51,12 +51,17 @@ impl Control {
     /// What foreign servers log in with to relay from here: as set, else as the primary has it. Empty where nobody
     /// can.
     pub fn relay_password(&self) -> Secret {
-        let own = self.config().relay_password.clone();
+        let own = self.config().relay_password.secret().clone();
         if own.is_empty() {
             (**self.relay_login.load()).clone()
         } else {
             own
         }
+    }
+
+    /// True if `attempt` is what foreign servers log in with.
+    pub fn is_relay_password(&self, permit: &Permit<'_>, attempt: &str) -> bool {
+        Password::new(self.relay_password()).matches(permit, attempt)
     }
 
     /// The URLs that this node tells. One that was given none and speaks TLS learns at its join how the primary

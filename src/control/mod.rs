@@ -9,6 +9,7 @@ mod carried;
 mod children;
 mod demand;
 mod disk;
+mod doors;
 mod drain;
 mod epochs;
 mod events;
@@ -57,6 +58,7 @@ pub use access::Remembered;
 pub use carried::{CLIENT, MAX_MARKS};
 pub use children::{Child, ChildrenFull};
 pub use disk::{SaveError, Store};
+pub use doors::{Denied, Password, Permit};
 pub use drain::{By, Orders, Progress};
 pub use epochs::EPOCH_FILE;
 pub use events::Event as ClusterEvent;
@@ -73,13 +75,13 @@ pub use web::{GetActions, MetricsOpen, Web};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Sources: user `source`.
-    pub source_password: Secret,
+    pub source_password: Password,
     /// Passwords of single mounts; they replace `source_password` there.
-    pub mount_passwords: Vec<(MountId, Secret)>,
+    pub mount_passwords: Vec<(MountId, Password)>,
     /// Operators: user `admin`, and the bearer token of scope admin.
-    pub admin_password: Secret,
+    pub admin_password: Password,
     /// Foreign relays: user `relay`.
-    pub relay_password: Secret,
+    pub relay_password: Password,
     /// Where this node is reached.
     pub public_urls: PublicUrls,
     /// What the data port shows to those who speak TLS; `None` where it speaks none.
@@ -144,6 +146,7 @@ pub struct Control {
     /// A relay's copy of it.
     copy: Mutex<TableCopy>,
     tokens: Mutex<TokenStore>,
+    doors: doors::Doors,
     secrets: ClusterSecrets,
     members: registry::Members,
     questions: questions::Questions,
@@ -246,6 +249,7 @@ impl Control {
             table: Mutex::new(Table::new(parts.table, drained)),
             copy: Mutex::default(),
             tokens: Mutex::new(tokens),
+            doors: doors::Doors::new(),
             secrets: parts.secrets,
             members: registry::Members::new(parts.remembered.members),
             questions: questions::Questions::new(parts.remembered.credential),
@@ -361,11 +365,11 @@ impl Control {
     }
 
     /// True if `password` may feed `mount` (and set its titles).
-    pub fn may_feed(&self, mount: &MountId, password: &str) -> bool {
+    pub fn may_feed(&self, permit: &Permit<'_>, mount: &MountId, password: &str) -> bool {
         let config = self.config.load();
         let own = config.mount_passwords.iter().find(|(id, _)| id == mount);
         own.map_or(&config.source_password, |(_, secret)| secret)
-            .matches(password)
+            .matches(permit, password)
     }
 }
 

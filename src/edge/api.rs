@@ -42,6 +42,7 @@ impl Edge {
             hosts: forwarded.hosts,
             hidden: forwarded.hidden,
             carried: carry::is_carried(&request),
+            claimed: forwarded.claimed,
             connection,
         };
         // Only nodes ask many things in a row by hyper: no listener's request may come second there and find no

@@ -17,7 +17,8 @@ use super::{Edge, carry, route};
 use crate::base::wall::unix_millis;
 use crate::telemetry::panics;
 use crate::telemetry::refuse;
-use crate::wire::forwarded::{ClientOrigin, client_origin};
+use crate::throttle::Remote;
+use crate::wire::forwarded::{ClientOrigin, Forwarded, client_origin};
 use crate::wire::head::{self, HeadError, MAX_HEAD, Request, Version};
 use crate::wire::proxy_protocol;
 use crate::wire::response::Answer;
@@ -145,6 +146,15 @@ impl Edge {
         client_origin(&request.headers, client, tls, &config.trusted_proxies)
     }
 
+    /// Origin of the guesses that `request` may be one of.
+    pub(super) fn remote(&self, request: &Request, client: IpAddr) -> Remote {
+        let forwarded = Forwarded::of(&request.headers, client, self.is_trusted(client));
+        Remote {
+            address: self.origin(request, client, false).address,
+            claimed: forwarded.claimed,
+        }
+    }
+
     /// Carries a connection to its end, or to where nothing is left but to wait for another request: then the
     /// front takes it back.
     pub(super) async fn connection(self: Arc<Self>, mut conn: Conn, kind: Kind) {
@@ -161,7 +171,7 @@ impl Edge {
                 },
                 // Boxed, as all that is rare: the future of a connection that waits is as large as its largest branch.
                 First::Password(line) => {
-                    return Box::pin(self.shoutcast(conn, &line, kind)).await;
+                    return Box::pin(self.shoutcast(conn, &line)).await;
                 }
                 First::Request(request) => {
                     let Some(again) = self.dispatch(conn, *request).await else {

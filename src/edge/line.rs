@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Edge;
 use super::connection::Conn;
 use super::gate::State;
+use super::login::too_many;
 use super::serve::{Served, visitor};
 use crate::base::ids::MountId;
 use crate::control::{Place, Verdict, Visitor};
@@ -32,7 +33,13 @@ impl Edge {
             conn.answer(&self.head(&request, &mount, origin)).await;
             return None;
         }
-        let class = self.classify(&request, &mount);
+        let class = match self.classify(&request, &mount, conn.client.ip()) {
+            Ok(class) => class,
+            Err(seconds) => {
+                conn.answer(&too_many(&request, seconds)).await;
+                return None;
+            }
+        };
         if let Some(outside) = &self.control.outside {
             self.fetch(outside, &mount).await;
         }

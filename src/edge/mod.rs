@@ -16,6 +16,7 @@ mod handshake;
 mod health;
 mod http;
 mod line;
+mod login;
 mod paced;
 mod playback;
 mod route;
@@ -95,7 +96,6 @@ pub struct Edge {
     line: tokio::sync::Mutex<()>,
     /// Whose turn it is: the first of the line, or one who comes back; counts the turns.
     turn: tokio::sync::Mutex<u64>,
-    guesses: shoutcast::Guesses,
     /// To the primary, for what is carried there.
     connector: Connector,
     /// The front of the data port.
@@ -133,7 +133,6 @@ impl Edge {
             queue: Semaphore::new(MAX_WAITING),
             line: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::new(0),
-            guesses: shoutcast::Guesses::default(),
             connector,
             bell: OnceLock::new(),
             opened: Notify::new(),

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use rustls::ServerConnection;
 
 use super::answers::redirect;
+use super::login::too_many;
 use super::{Edge, MAX_WAITING};
 use crate::balancer::location::without_token;
 use crate::base::ids::MountId;
-use crate::control::{PROBE, Place, Verdict, Visitor};
+use crate::control::{Denied, PROBE, Place, Verdict, Visitor};
 use crate::engine::{Listener, Mount};
 use crate::telemetry::{Class, Opening, Protocol, Session, refuse};
+use crate::throttle::Door;
 use crate::wire::basic::Credentials;
 use crate::wire::forwarded::ClientOrigin;
 use crate::wire::head::{Method, Request, Version};
@@ -90,7 +92,13 @@ impl Edge {
             let bytes = self.head(request, mount, origin);
             return Settled::Answer { bytes, keep: false };
         }
-        let class = self.classify(request, mount);
+        let class = match self.classify(request, mount, client) {
+            Ok(class) => class,
+            Err(seconds) => {
+                let bytes = too_many(request, seconds);
+                return Settled::Answer { bytes, keep: false };
+            }
+        };
         if self.control.vouches_for_nobody(now) {
             return Settled::Later(buffer);
         }
@@ -254,23 +262,40 @@ impl Edge {
         }
     }
 
-    /// A probe shows its token; a foreign relay logs in; everybody else listens.
-    pub(super) fn classify(&self, request: &Request, mount: &MountId) -> Class {
+    /// Finds out what a request for audio is: a probe shows its token, a foreign relay logs in, anything else is a
+    /// listener, also with a wrong password.
+    ///
+    /// # Errors
+    /// Seconds after which a client that failed too often may log in again.
+    pub(super) fn classify(
+        &self,
+        request: &Request,
+        mount: &MountId,
+        client: IpAddr,
+    ) -> Result<Class, u64> {
         if let Credentials::Basic(basic) = Credentials::of(&request.headers)
             && basic.user == "relay"
-            && self
-                .control
-                .relay_password()
-                .matches(basic.password.reveal())
         {
-            return Class::Relay;
+            match self.logs_in(request, client, basic.password.reveal()) {
+                Ok(()) => return Ok(Class::Relay),
+                Err(Denied::Delayed(seconds)) => return Err(seconds),
+                Err(Denied::Missing | Denied::Wrong) => {}
+            }
         }
         let token = request.query_value(TOKEN);
-        if self.control.is_probe(mount, token.as_deref()) {
+        let probes = self.control.is_probe(mount, token.as_deref());
+        Ok(if probes {
             Class::Probe
         } else {
             Class::Listener
-        }
+        })
+    }
+
+    fn logs_in(&self, request: &Request, client: IpAddr, password: &str) -> Result<(), Denied> {
+        let remote = self.remote(request, client);
+        let permit = self.control.knock(Door::Relay, remote, "relay", password)?;
+        let right = self.control.is_relay_password(&permit, password);
+        permit.judge(right.then_some(()))
     }
 }
 

@@ -1,55 +1,21 @@
 //! A Shoutcast v1 source: a password line, `icy-*` fields, then audio.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::Edge;
-use super::connection::{Conn, Kind};
+use super::connection::Conn;
 use super::described::{carried_headers, content_type};
 use super::gate::HEAD_TIMEOUT;
 use super::source::open_error;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
-use crate::control::Role;
+use crate::control::{Denied, Permit, Role};
 use crate::engine::Offer;
 use crate::outside;
 use crate::telemetry::refuse;
+use crate::throttle::{Door, Remote};
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Headers, MAX_HEAD, parse_fields};
-
-/// Wrong passwords from one address within [`MEMORY`] before it is refused unheard.
-const MAX_WRONG: u32 = 10;
-
-/// How long a wrong password is remembered.
-const MEMORY: Duration = Duration::from_secs(60);
-
-/// Addresses remembered at most.
-const MAX_ADDRESSES: usize = 4096;
-
-/// Who guessed wrong lately.
-#[derive(Default)]
-pub(super) struct Guesses(Mutex<HashMap<IpAddr, (u32, Instant)>>);
-
-impl Guesses {
-    /// False for an address that has guessed too often.
-    fn may_try(&self, address: IpAddr, now: Instant) -> bool {
-        let guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guesses
-            .get(&address)
-            .is_none_or(|(count, since)| *count < MAX_WRONG || now - *since >= MEMORY)
-    }
-
-    fn wrong(&self, address: IpAddr, now: Instant) {
-        let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guesses.retain(|_, (_, since)| now - *since < MEMORY);
-        if guesses.len() < MAX_ADDRESSES {
-            guesses.entry(address).or_insert((0, now)).0 += 1;
-        }
-    }
-}
 
 /// What a password line names: `pass`, `pass:#1`, or `/mount:pass` (as icecast-kh takes it).
 fn read_line<'a>(line: &'a str, default: &MountId) -> Option<(MountId, &'a str)> {
@@ -68,7 +34,7 @@ fn read_line<'a>(line: &'a str, default: &MountId) -> Option<(MountId, &'a str)>
 }
 
 impl Edge {
-    pub(super) async fn shoutcast(self: Arc<Self>, mut conn: Conn, line: &str, kind: Kind) {
+    pub(super) async fn shoutcast(self: Arc<Self>, mut conn: Conn, line: &str) {
         // libshout asks first what the server is; it expects to be cut off.
         if line.starts_with("!POKE") {
             return;
@@ -77,19 +43,14 @@ impl Edge {
             self.carry_line(conn, line).await;
             return;
         }
-        let (address, now) = (conn.client.ip(), Instant::now());
         let default = self.config.load().shoutcast_mount.clone();
         let named = read_line(line.trim_end(), &default);
-        let judged_there = self.control.outside.as_ref();
-        let judged_there = judged_there.is_some_and(|outside| outside.is_attached());
-        let known = named.filter(|(mount, password)| {
-            self.guesses.may_try(address, now)
-                && (judged_there || self.control.may_feed(mount, password))
+        let known = named.and_then(|(mount, password)| {
+            let permit = self.knows_line(&conn, &mount, password).ok()?;
+            Some((mount, password, permit))
         });
-        let Some((mount, password)) = known else {
-            self.guesses.wrong(address, now);
+        let Some((mount, password, permit)) = known else {
             refuse("source_password");
-            tracing::warn!(peer = %conn.client, ?kind, "Shoutcast v1 source refused: wrong password");
             conn.answer(b"invalid password\r\n").await;
             return;
         };
@@ -111,10 +72,31 @@ impl Edge {
                     metaint: None,
                     mount,
                 };
-                self.play_outside(outside, conn, &offer).await;
+                self.play_outside(outside, conn, &offer, permit).await;
             }
             None => self.play(conn, mount, &fields).await,
         }
+    }
+
+    /// Judges a password line; where an attached server judges, gives the leave to have it judged.
+    fn knows_line(
+        &self,
+        conn: &Conn,
+        mount: &MountId,
+        password: &str,
+    ) -> Result<Option<Permit<'_>>, Denied> {
+        let control = &self.control;
+        let remote = Remote::direct(conn.client.ip());
+        let permit = control.knock(Door::Shoutcast, remote, &mount.to_string(), password)?;
+        if control
+            .outside
+            .as_ref()
+            .is_some_and(|outside| outside.is_attached())
+        {
+            return Ok(Some(permit));
+        }
+        let right = control.may_feed(&permit, mount, password);
+        permit.judge(right.then_some(None))
     }
 
     /// The client has had its `OK2`: a refusal comes as a line.
@@ -123,17 +105,20 @@ impl Edge {
         outside: &Arc<outside::Outside>,
         mut conn: Conn,
         offer: &outside::Offer,
+        permit: Option<Permit<'_>>,
     ) {
         let decoder = BodyDecoder::new(Framing::UntilClose);
         match self.take(outside, offer).await {
             Ok(taken) => {
                 conn.is_admitted();
+                permit.into_iter().for_each(Permit::right);
                 self.give(outside, &mut conn, decoder, taken).await;
             }
             Err(refused) => {
-                tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
                 if refused.status == 401 {
-                    self.guesses.wrong(conn.client.ip(), Instant::now());
+                    permit.into_iter().for_each(Permit::wrong);
+                } else {
+                    tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
                 }
                 conn.answer(format!("{}\r\n", refused.text).as_bytes())
                     .await;
@@ -202,17 +187,5 @@ mod tests {
         assert_eq!(of("dj:secret"), pair("/stream", "dj:secret"));
         assert_eq!(of("/live.mp3:secret"), pair("/live.mp3", "secret"));
         assert_eq!(of("/health:secret"), None);
-    }
-
-    #[test]
-    fn guessing_is_slowed_down() {
-        let (guesses, now) = (Guesses::default(), Instant::now());
-        let address = IpAddr::from([127, 0, 0, 1]);
-        for _ in 0..MAX_WRONG {
-            assert!(guesses.may_try(address, now));
-            guesses.wrong(address, now);
-        }
-        assert!(!guesses.may_try(address, now));
-        assert!(guesses.may_try(address, now + MEMORY));
     }
 }

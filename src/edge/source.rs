@@ -11,10 +11,11 @@ use super::connection::{Conn, plain};
 use super::described::{carried_headers, content_type};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
-use crate::control::Role;
+use crate::control::{Denied, Permit, Role};
 use crate::engine::{Intake, Offer, OpenError, PushError};
 use crate::outside::{self, Outside};
 use crate::telemetry::refuse;
+use crate::throttle::Door;
 use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Method, Request, Version};
@@ -111,8 +112,8 @@ impl Edge {
                 .feed_outside(outside, conn, request, framing, mount)
                 .await;
         }
-        if !self.knows_source(&request, &mount) {
-            return self.challenge(conn, &request).await;
+        if let Err(denied) = self.knows_source(&conn, &request, &mount) {
+            return self.deny(conn, &request, denied).await;
         }
         let offer = self.offer(&conn, &request, &mount);
         match self.control.engine.open_source(&mount, offer) {
@@ -138,11 +139,22 @@ impl Edge {
         mount: MountId,
     ) -> Option<Conn> {
         let Credentials::Basic(basic) = Credentials::of(&request.headers) else {
-            return self.challenge(conn, &request).await;
+            return self.deny(conn, &request, Denied::Missing).await;
         };
-        if !outside.is_attached() && !self.knows_source(&request, &mount) {
-            return self.challenge(conn, &request).await;
-        }
+        let known = if outside.is_attached() {
+            let remote = self.remote(&request, conn.client.ip());
+            let login = basic.encode();
+            let permit = self
+                .control
+                .knock(Door::Source, remote, &mount.to_string(), &login);
+            permit.map(Some)
+        } else {
+            self.knows_source(&conn, &request, &mount).map(|()| None)
+        };
+        let permit = match known {
+            Ok(permit) => permit,
+            Err(denied) => return self.deny(conn, &request, denied).await,
+        };
         let asked = self.offer(&conn, &request, &mount);
         let offer = outside::Offer {
             content_type: asked.content_type,
@@ -153,8 +165,14 @@ impl Edge {
             mount,
         };
         let taken = match self.take(outside, &offer).await {
-            Ok(taken) => taken,
-            Err(refused) if refused.status == 401 => return self.challenge(conn, &request).await,
+            Ok(taken) => {
+                permit.into_iter().for_each(Permit::right);
+                taken
+            }
+            Err(refused) if refused.status == 401 => {
+                permit.into_iter().for_each(Permit::wrong);
+                return self.deny(conn, &request, Denied::Wrong).await;
+            }
             Err(refused) => {
                 tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
                 conn.answer(&plain(request.version, refused.status, &refused.text))
@@ -172,35 +190,6 @@ impl Edge {
             conn.answer(&plain(request.version, status, text)).await;
         }
         None
-    }
-
-    fn knows_source(&self, request: &Request, mount: &MountId) -> bool {
-        match Credentials::of(&request.headers) {
-            Credentials::Basic(basic) => {
-                (basic.user == "source" || basic.user.is_empty())
-                    && self.control.may_feed(mount, basic.password.reveal())
-            }
-            _ => false,
-        }
-    }
-
-    /// 401. A client that only asks what is needed (libshout: `Content-Length: 0`) keeps its connection.
-    async fn challenge(&self, mut conn: Conn, request: &Request) -> Option<Conn> {
-        refuse("source_password");
-        let again = request.keep_alive() && request.headers.get("content-length") == Some("0");
-        let answer = Answer::new(request.version, 401)
-            .at(unix_millis())
-            .header("WWW-Authenticate", "Basic realm=\"relayctl source\"")
-            .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE");
-        let text = "wrong user or password: the user is `source`, the password is shown by \
-                    `relayctl token show source`\n";
-        if !again {
-            conn.answer(&answer.body("text/plain; charset=utf-8", text))
-                .await;
-            return None;
-        }
-        let answer = answer.keep_alive().body("text/plain; charset=utf-8", text);
-        conn.reply(&answer).await.is_ok().then_some(conn)
     }
 
     fn offer(&self, conn: &Conn, request: &Request, mount: &MountId) -> Offer {

@@ -84,6 +84,8 @@ pub struct Forwarded {
     /// True where a proxy stands in between that is not trusted, or that does not say for whom it asks: the address of
     /// [`client_origin`] is then the proxy's own.
     pub hidden: bool,
+    /// The client's address as a proxy claims that is not trusted: the last one of its list, or its `X-Real-IP`.
+    pub claimed: Option<IpAddr>,
 }
 
 impl Forwarded {
@@ -100,6 +102,7 @@ impl Forwarded {
             return Self {
                 hosts: Vec::new(),
                 hidden: true,
+                claimed: claimed(headers),
             };
         }
         let own = peer.to_canonical();
@@ -115,8 +118,14 @@ impl Forwarded {
         Self {
             hosts: if hosts.is_empty() { standard() } else { hosts },
             hidden: client.is_none_or(|client| client == own),
+            claimed: None,
         }
     }
+}
+
+fn claimed(headers: &Headers) -> Option<IpAddr> {
+    let last = hops(headers).last().and_then(|hop| hop.address);
+    last.or_else(|| headers.all("x-real-ip").last().and_then(node))
 }
 
 fn forwarded_host(element: &str) -> Option<String> {
@@ -328,6 +337,20 @@ mod tests {
             (false, "a.example b.example:81".into())
         );
         assert_eq!(of(false, &[client, host]), none(true));
+        let claims = |name: &str, value: &str| {
+            let mut headers = Headers::new();
+            assert!(headers.push(name, value));
+            let peer = "10.0.0.1".parse().unwrap();
+            let claimed = |trusted| Forwarded::of(&headers, peer, trusted).claimed;
+            assert_eq!(claimed(true), None);
+            claimed(false).map(|address| address.to_string())
+        };
+        assert_eq!(
+            claims("X-Forwarded-For", "6.6.6.6, 1.1.1.1").as_deref(),
+            Some("1.1.1.1")
+        );
+        assert_eq!(claims("X-Real-IP", "1.1.1.1").as_deref(), Some("1.1.1.1"));
+        assert_eq!(claims("Via", "1.1 proxy"), None);
         let standard = ("Forwarded", "for=1.1.1.1;Host=\"a.example\";proto=https");
         assert_eq!(of(true, &[standard]), (false, "a.example".into()));
     }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,8 +19,9 @@ use axum::response::{IntoResponse, Response};
 use super::{Client, api};
 use crate::base::ids::MountId;
 use crate::cluster::access::Scope;
-use crate::control::{Control, MetricsOpen};
+use crate::control::{Control, Denied, MetricsOpen, Permit};
 use crate::telemetry::refuse;
+use crate::throttle::{Door, Remote};
 use crate::wire::basic::Credentials;
 use crate::wire::headers::Headers;
 pub(super) use guard::guard;
@@ -42,6 +43,7 @@ impl Caller {
             hosts: Vec::new(),
             hidden: false,
             carried: false,
+            claimed: None,
             connection: 0,
         };
         let client = parts.extensions.get::<Client>().cloned();
@@ -59,32 +61,121 @@ impl Caller {
         matches!(credentials_of(headers), Credentials::Bearer(_))
     }
 
-    /// What it may, if anything.
-    pub fn scope(&self, control: &Control) -> Option<Scope> {
+    /// Origin of its guesses.
+    pub fn remote(&self) -> Remote {
+        self.client.remote()
+    }
+
+    /// True where it shows a credential at all.
+    pub fn shows_credential(&self) -> bool {
+        self.credentials != Credentials::None
+    }
+
+    /// The scope that it has.
+    ///
+    /// # Errors
+    /// See [`Denied`]; a user that has no scope shows no credential.
+    pub fn scope(&self, control: &Control) -> Result<Scope, Denied> {
         if self.client.local {
-            return Some(Scope::Admin);
+            return Ok(Scope::Admin);
         }
         let config = control.config();
-        let is_admin = |text: &str| config.admin_password.matches(text).then_some(Scope::Admin);
         match &self.credentials {
-            Credentials::Basic(basic) if basic.user == "admin" => is_admin(basic.password.reveal()),
-            Credentials::Bearer(token) => {
-                is_admin(token.reveal()).or_else(|| control.scope_of(token.reveal()))
+            Credentials::Basic(basic) if basic.user == "admin" => {
+                let password = basic.password.reveal();
+                let permit = control.knock(Door::Admin, self.remote(), "admin", password)?;
+                let right = config.admin_password.matches(&permit, password);
+                permit.judge(right.then_some(Scope::Admin))
             }
-            _ => None,
+            Credentials::Bearer(token) => {
+                let token = token.reveal();
+                let permit = control.knock(Door::Api, self.remote(), "", token)?;
+                let admin = config.admin_password.matches(&permit, token);
+                let scope = admin.then_some(Scope::Admin);
+                let scope = scope.or_else(|| control.scope_of(&permit, token));
+                permit.judge(scope)
+            }
+            _ => Err(Denied::Missing),
         }
     }
 
-    /// True if it may set the titles of `mount`: its source, or an operator.
-    pub fn may_title(&self, control: &Control, mount: &MountId) -> bool {
-        let source = match &self.credentials {
-            Credentials::Basic(basic) => {
-                (basic.user == "source" || basic.user.is_empty())
-                    && control.may_feed(mount, basic.password.reveal())
+    /// Lets it set the titles of `mount`: its source, or an operator.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn may_title(&self, control: &Control, mount: &MountId) -> Result<(), Denied> {
+        match &self.credentials {
+            Credentials::Basic(basic) if basic.user == "source" || basic.user.is_empty() => {
+                let password = basic.password.reveal();
+                let subject = mount.to_string();
+                let permit = control.knock(Door::Source, self.remote(), &subject, password)?;
+                let right = control.may_feed(&permit, mount, password);
+                permit.judge(right.then_some(()))
             }
-            _ => false,
+            _ => self.demand_admin(control),
+        }
+    }
+
+    /// The same by `pass=` in the query, which takes the password of the source or of the admin: a guess counts as one
+    /// at both doors.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn may_title_by(
+        &self,
+        control: &Control,
+        mount: &MountId,
+        password: &str,
+    ) -> Result<(), Denied> {
+        if password.is_empty() {
+            return Err(Denied::Missing);
+        }
+        let source = control.knock(Door::Source, self.remote(), &mount.to_string(), password)?;
+        if control.may_feed(&source, mount, password) {
+            source.right();
+            return Ok(());
+        }
+        let admin = match control.knock(Door::Admin, self.remote(), "pass", password) {
+            Ok(admin) => admin,
+            Err(denied) => {
+                source.wrong();
+                return Err(denied);
+            }
         };
-        source || self.scope(control) == Some(Scope::Admin)
+        let right = control.config().admin_password.matches(&admin, password);
+        if right {
+            source.right();
+        } else {
+            source.wrong();
+        }
+        admin.judge(right.then_some(()))
+    }
+
+    /// Leave to have its credential judged by another server; none without one.
+    ///
+    /// # Errors
+    /// [`Denied::Delayed`].
+    pub fn knock_elsewhere<'a>(
+        &self,
+        control: &'a Control,
+        mount: &MountId,
+        password: Option<&str>,
+    ) -> Result<Option<Permit<'a>>, Denied> {
+        let shown = self.login();
+        let Some(shown) = shown
+            .as_deref()
+            .or(password)
+            .filter(|text| !text.is_empty())
+        else {
+            return Ok(None);
+        };
+        let permit = control.knock(Door::Source, self.remote(), &mount.to_string(), shown)?;
+        Ok(Some(permit))
+    }
+
+    fn demand_admin(&self, control: &Control) -> Result<(), Denied> {
+        let scope = self.scope(control)?;
+        (scope == Scope::Admin).then_some(()).ok_or(Denied::Missing)
     }
 
     /// Its `Authorization`, where it has one.
@@ -92,20 +183,27 @@ impl Caller {
         self.credentials.encode()
     }
 
-    /// True if it may list the mounts as a foreign relay does.
-    pub fn may_relay(&self, control: &Control) -> bool {
-        let relay = match &self.credentials {
-            Credentials::Basic(basic) => {
-                let password = &control.config().relay_password;
-                basic.user == "relay" && password.matches(basic.password.reveal())
+    /// Lets it list the mounts, as a foreign relay does.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn may_relay(&self, control: &Control) -> Result<(), Denied> {
+        match &self.credentials {
+            Credentials::Basic(basic) if basic.user == "relay" => {
+                let password = basic.password.reveal();
+                let permit = control.knock(Door::Relay, self.remote(), "relay", password)?;
+                let right = control.is_relay_password(&permit, password);
+                permit.judge(right.then_some(()))
             }
-            _ => false,
-        };
-        relay || self.scope(control) == Some(Scope::Admin)
+            _ => self.demand_admin(control),
+        }
     }
 
-    /// True if it may read the metrics.
-    pub fn may_measure(&self, control: &Control) -> bool {
+    /// Lets it read the metrics.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn may_measure(&self, control: &Control) -> Result<(), Denied> {
         let open = match control.config().metrics_open {
             MetricsOpen::Always => true,
             MetricsOpen::Auto => {
@@ -114,7 +212,10 @@ impl Caller {
             }
             MetricsOpen::Never => false,
         };
-        open || self.scope(control).is_some()
+        if open {
+            return Ok(());
+        }
+        self.scope(control).map(|_| ())
     }
 
     /// Where this client reaches the node, without a trailing slash: the public URL of its scheme, else the first,
@@ -132,8 +233,11 @@ impl Caller {
         format!("{scheme}://{host}")
     }
 
-    /// The answer to one who may not.
-    pub fn denied(&self, path: &str) -> Response {
+    /// The answer to a caller without the right: 401, or 429 where it failed too often.
+    pub fn denied(&self, path: &str, denied: Denied) -> Response {
+        if let Denied::Delayed(seconds) = denied {
+            return later(path, seconds);
+        }
         refuse("admin_credentials");
         let (error, hint) = match self.credentials {
             Credentials::None => (
@@ -153,16 +257,25 @@ impl Caller {
 
     fn demand(&self, control: &Control, path: &str, scope: Scope) -> Result<(), Box<Response>> {
         match self.scope(control) {
-            Some(own) if own.opens(scope) => Ok(()),
-            Some(_) => {
+            Ok(own) if own.opens(scope) => Ok(()),
+            Ok(_) => {
                 refuse("admin_scope");
                 let error = "this token may only read";
                 let hint = "use the admin password, or a token made with `--scope admin`";
                 Err(said(path, StatusCode::FORBIDDEN, error, hint).into())
             }
-            None => Err(self.denied(path).into()),
+            Err(denied) => Err(self.denied(path, denied).into()),
         }
     }
+}
+
+/// 429 for a client that failed too often, in the tongue of the path.
+pub(super) fn later(path: &str, seconds: u64) -> Response {
+    let error = "too many wrong passwords or tokens came from this address";
+    let hint = format!("try again in {seconds} s; nothing was compared");
+    let mut response = said(path, StatusCode::TOO_MANY_REQUESTS, error, &hint);
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
 }
 
 /// An error in the tongue of the path: JSON for our API, else a line of text.

@@ -41,7 +41,7 @@ pub(super) const HAPPENINGS: [&str; 13] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 24] = [
+pub(super) const EVENTS: [(&str, &str); 25] = [
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -62,6 +62,10 @@ pub(super) const EVENTS: [(&str, &str); 24] = [
     (
         PANICS,
         "Tasks that a bug ended, by what they were for: connection, pull, probe, upstream, engine_log.",
+    ),
+    (
+        "relayctl_guesses_total",
+        "Wrong passwords and tokens, by the door at which they were shown.",
     ),
     (
         "relayctl_source_ends_total",

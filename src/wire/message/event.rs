@@ -1,5 +1,7 @@
 //! What happens in a cluster, in the words of beats, the API and the log.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_TEXT, MessageError, NodeName, at_most, epoch, fits, millis};
@@ -166,6 +168,15 @@ pub enum Happening {
         /// Which kind of task, what it said, and where in the program.
         why: String,
     },
+    /// A client sent too many wrong passwords or tokens, and is delayed from now on.
+    Guessing {
+        /// Its address; behind an untrusted proxy the proxy's.
+        address: IpAddr,
+        /// The door at which it failed last: `admin`, `source`, `shoutcast`, `relay`, `api` or `join`.
+        door: String,
+        /// Its failures there.
+        failures: u32,
+    },
     /// A word of a newer version.
     #[serde(other)]
     Unknown,
@@ -217,6 +228,7 @@ impl Happening {
                 fits("events", reason.len(), MAX_TEXT)
             }
             Self::Overload { reason, .. } => fits("events", reason.len(), MAX_TEXT),
+            Self::Guessing { door, .. } => fits("events", door.len(), MAX_TEXT),
             Self::DrainBegan {
                 by,
                 listeners,
@@ -248,6 +260,7 @@ impl Happening {
             | Self::Panicked { why: text }
             | Self::Reflected { reason: text, .. }
             | Self::Overload { reason: text, .. }
+            | Self::Guessing { door: text, .. }
             | Self::DrainBegan { by: text, .. } => cut(text),
             _ => {}
         }

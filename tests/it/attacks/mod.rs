@@ -10,6 +10,7 @@ mod bodies;
 mod browser;
 mod descriptors;
 mod disk;
+mod guessing;
 mod heads;
 mod local;
 mod member;
