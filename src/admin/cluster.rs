@@ -22,7 +22,7 @@ use super::{Client, Routes};
 use crate::base::ids::NodeId;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::upstream::probe::Prober;
 use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
@@ -133,7 +133,9 @@ async fn join(
     let request = match joining.await {
         Ok(request) => request,
         Err(error) => {
-            tracing::warn!(peer = %client.address, %error, "join refused");
+            if log_limit::permits("join refused", client.address) {
+                tracing::warn!(peer = %client.address, %error, "join refused");
+            }
             return error.into_response();
         }
     };

@@ -16,7 +16,7 @@ use crate::base::secret::Secret;
 use crate::control::Role;
 use crate::engine::Offer;
 use crate::outside;
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Headers, MAX_HEAD, parse_fields};
 
@@ -89,7 +89,9 @@ impl Edge {
         let Some((mount, password)) = known else {
             self.guesses.wrong(address, now);
             refuse("source_password");
-            tracing::warn!(peer = %conn.client, ?kind, "Shoutcast v1 source refused: wrong password");
+            if log_limit::permits("source_password", address) {
+                tracing::warn!(peer = %conn.client, ?kind, "Shoutcast v1 source refused: wrong password");
+            }
             conn.answer(b"invalid password\r\n").await;
             return;
         };
@@ -131,7 +133,9 @@ impl Edge {
                 self.give(outside, &mut conn, decoder, taken).await;
             }
             Err(refused) => {
-                tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
+                if log_limit::permits("source refused by the engine", conn.client.ip()) {
+                    tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
+                }
                 if refused.status == 401 {
                     self.guesses.wrong(conn.client.ip(), Instant::now());
                 }
@@ -161,8 +165,11 @@ impl Edge {
                 .await;
             }
             Err(error) => {
-                refuse(open_error(&error).1);
-                tracing::warn!(%mount, peer = %conn.client, %error, "Shoutcast v1 source refused");
+                let reason = open_error(&error).1;
+                refuse(reason);
+                if log_limit::permits(reason, conn.client.ip()) {
+                    tracing::warn!(%mount, peer = %conn.client, %error, "Shoutcast v1 source refused");
+                }
                 conn.answer(format!("{error}\r\n").as_bytes()).await;
             }
         }

@@ -14,7 +14,7 @@ use crate::base::wall::unix_millis;
 use crate::control::Role;
 use crate::engine::{Intake, Offer, OpenError, PushError};
 use crate::outside::{self, Outside};
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Method, Request, Version};
@@ -116,7 +116,9 @@ impl Edge {
             Err(error) => {
                 let (status, reason) = open_error(&error);
                 refuse(reason);
-                tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
+                if log_limit::permits(reason, conn.client.ip()) {
+                    tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
+                }
                 conn.answer(&plain(request.version, status, &error.to_string()))
                     .await;
             }
@@ -152,7 +154,9 @@ impl Edge {
             Ok(taken) => taken,
             Err(refused) if refused.status == 401 => return self.challenge(conn, &request).await,
             Err(refused) => {
-                tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
+                if log_limit::permits("source refused by the engine", conn.client.ip()) {
+                    tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
+                }
                 conn.answer(&plain(request.version, refused.status, &refused.text))
                     .await;
                 return None;

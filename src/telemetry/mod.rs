@@ -6,6 +6,7 @@ pub mod access;
 pub mod counters;
 pub mod export;
 pub mod log;
+pub mod log_limit;
 pub mod session;
 mod texts;
 

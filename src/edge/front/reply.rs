@@ -13,6 +13,7 @@ use crate::edge::connection::Conn;
 use crate::edge::gate::State;
 use crate::edge::route::{Route, route};
 use crate::edge::serve::{Served, Settled};
+use crate::telemetry::log_limit;
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
 
@@ -185,7 +186,7 @@ impl Front {
             match opened {
                 Ok(opened) => match guest.into_socket(self.poll.registry()) {
                     Ok(socket) => edge.seat(socket, None, opened),
-                    Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
+                    Err(error) => log_limit::unusable(&error),
                 },
                 Err(bytes) => {
                     self.send(guest, &bytes, false, !request.has_body());

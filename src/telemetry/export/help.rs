@@ -6,7 +6,7 @@ use super::{ACCESS_LOG_DROPPED, FIRST_BYTE, PICK, PICKS, REFUSALS};
 
 /// What is counted as it happens; the histograms are there from the start, so that rates have a zero.
 pub(super) fn describe_events() {
-    for (name, help) in EVENTS {
+    for &(name, help) in EVENTS {
         describe_counter!(name, Unit::Count, help);
     }
     for (name, help) in HISTOGRAMS {
@@ -17,13 +17,13 @@ pub(super) fn describe_events() {
         describe_gauge!(name, unit, help);
     }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
-    for name in HAPPENINGS {
+    for &name in HAPPENINGS {
         let _ = counter!(name);
     }
 }
 
 /// Counters of what happens, that stand at zero until it does.
-pub(super) const HAPPENINGS: [&str; 12] = [
+pub(super) const HAPPENINGS: &[&str] = &[
     "relayctl_joins_total",
     "relayctl_leaves_total",
     "relayctl_deaths_total",
@@ -38,7 +38,7 @@ pub(super) const HAPPENINGS: [&str; 12] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 21] = [
+pub(super) const EVENTS: &[(&str, &str)] = &[
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -59,6 +59,10 @@ pub(super) const EVENTS: [(&str, &str); 21] = [
     (
         "relayctl_engine_log_dropped_total",
         "Lines of an external engine's log that did not reach ours: more than 50 in a second.",
+    ),
+    (
+        "relayctl_log_lines_suppressed_total",
+        "Log lines that a peer without a credential caused and that the rate limiter left out, by cause.",
     ),
     (
         "relayctl_tls_handshakes_total",

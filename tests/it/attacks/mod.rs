@@ -11,6 +11,7 @@ mod descriptors;
 mod disk;
 mod heads;
 mod local;
+mod log_flood;
 mod member;
 mod messages;
 mod never_reading;
