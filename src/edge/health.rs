@@ -35,8 +35,12 @@ impl Edge {
                 Some(finite(request, 200, "text/html; charset=utf-8", page, keep))
             }
             Route::Options => Some(options(request, keep)),
-            Route::Refused { status, text } => {
-                refuse("route");
+            Route::Refused {
+                status,
+                text,
+                reason,
+            } => {
+                refuse(reason);
                 Some(plain(request.version, *status, text))
             }
             Route::Source(_) | Route::Listen(_) | Route::Api => None,

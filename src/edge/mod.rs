@@ -126,7 +126,7 @@ impl Edge {
         let edge = Arc::new(Self {
             config: ArcSwap::from_pointee(config),
             control,
-            api,
+            api: api.layer(axum::middleware::from_fn(api::valid_only)),
             gate: Arc::default(),
             playbacks: Playbacks::default(),
             queue: Semaphore::new(MAX_WAITING),

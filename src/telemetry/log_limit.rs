@@ -172,7 +172,7 @@ mod tests {
     }
 
     /// Lines above `info` and `info` itself in the rooms that strangers reach, each with why it needs no limit.
-    const UNLIMITED: [(&str, &str); 13] = [
+    const UNLIMITED: [(&str, &str); 14] = [
         ("source connected", "after the source's password"),
         ("source ended", "after the source's password"),
         ("the source sent no byte", "after the source's password"),
@@ -195,6 +195,10 @@ mod tests {
         ("token made", "after the admin's credential"),
         ("token revoked", "after the admin's credential"),
         ("the status page cannot be written", "the system's fault"),
+        (
+            "the page of confirmation cannot be written",
+            "the system's fault",
+        ),
     ];
 
     #[test]

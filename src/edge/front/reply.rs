@@ -110,6 +110,7 @@ impl Front {
             }
             route => match edge.at_once(&request, &route, keep) {
                 Some(bytes) => {
+                    let keep = keep && !matches!(route, Route::Refused { .. });
                     let next = self.send(guest, &bytes, keep, !keep && all_read);
                     self.answer = bytes;
                     next
@@ -131,7 +132,7 @@ impl Front {
             && request.method == Method::Get
             && known == path
         {
-            return Route::Listen(mount.clone());
+            return Route::listen(request, mount);
         }
         let route = route(request, &self.edge.control.config().default_mount);
         // What `/;` stands for is a setting, which may change.

@@ -17,4 +17,5 @@ mod messages;
 mod never_reading;
 mod rebinding;
 mod reload;
+mod smuggling;
 mod tls;
