@@ -23,7 +23,7 @@ use crate::base::ids::NodeId;
 use crate::base::wall::unix_millis;
 use crate::control::{Control, MemberError};
 use crate::telemetry::{log_limit, refuse};
-use crate::upstream::probe::Prober;
+use crate::upstream::probe::{self, Prober};
 use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
 use crate::wire::message::{Beat, FeedLine, JoinRequest, ProbeResult, URL_HINT};
@@ -139,11 +139,22 @@ async fn join(
             return error.into_response();
         }
     };
+    let began = tokio::time::Instant::now();
     let probe = match request.public_urls.first() {
         Some(url) => fetch(&control, &prober, url, &request).await,
         None => ProbeResult::unasked(),
     };
-    Json(control.welcome(&request, probe)).into_response()
+    if let Some(error) = &probe.error
+        && log_limit::permits("probe of a join", client.address)
+    {
+        tracing::warn!(node = %request.name, url = probe.url, error, "a relay joins that cannot be fetched at its URL");
+    }
+    let mut answer = control.welcome(&request, probe);
+    if answer.probe.blur() {
+        // As late as the slowest failure.
+        tokio::time::sleep_until(began + probe::PATIENCE).await;
+    }
+    Json(answer).into_response()
 }
 
 async fn fetch(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::ids::NodeId;
 
 /// A probe takes no longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a URL is no good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
