@@ -57,7 +57,7 @@ pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
-pub use placing::{Place, Verdict, Visitor};
+pub use placing::{ADDRESS_FULL, Place, Verdict, Visitor};
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};
 

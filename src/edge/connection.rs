@@ -19,7 +19,7 @@ use crate::telemetry::refuse;
 use crate::wire::forwarded::{ClientOrigin, client_origin};
 use crate::wire::head::{self, HeadError, MAX_HEAD, Request, Version};
 use crate::wire::proxy_protocol;
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 use crate::wire::sniff::{self, Sniff};
 
 /// Bytes that are still read of a client which was answered for good.
@@ -364,5 +364,6 @@ pub(super) fn plain(version: Version, status: u16, text: &str) -> Vec<u8> {
         .at(unix_millis())
         .header("Cache-Control", "no-store")
         .header("Access-Control-Allow-Origin", "*")
+        .lines(GUARDS)
         .body("text/plain; charset=utf-8", format!("{text}\n"))
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod answers;
 mod api;
+mod arrivals;
 mod body;
 mod carry;
 mod connection;
@@ -44,12 +45,15 @@ use gate::{Gate, MAX_STRANGERS, MIN_STRANGERS};
 use playback::Playbacks;
 
 pub use accept::bind;
+pub use arrivals::AddressLimits;
 pub use connection::Kind;
 pub(crate) use front::send;
 
 /// The edge's settings; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Limits of one address.
+    pub of_address: AddressLimits,
     /// Proxies whose `X-Forwarded-*` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// A source that sends nothing for this long is ended.
@@ -88,6 +92,7 @@ pub struct Edge {
     api: axum::Router,
     gate: Arc<Gate>,
     playbacks: Playbacks,
+    arrivals: arrivals::Arrivals,
     /// Those that wait for a place in a join bucket, first come first served.
     queue: Semaphore,
     /// Those among them who never had a place, one behind the other.
@@ -129,6 +134,7 @@ impl Edge {
             api: api.layer(axum::middleware::from_fn(api::valid_only)),
             gate: Arc::default(),
             playbacks: Playbacks::default(),
+            arrivals: arrivals::Arrivals::default(),
             queue: Semaphore::new(MAX_WAITING),
             line: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::new(0),

@@ -19,7 +19,7 @@ use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Method, Request, Version};
 use crate::wire::icy;
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 
 /// A source that was accepted and then sends nothing for this long sits behind a proxy that drops bodies.
 pub(super) const SILENT_START: Duration = Duration::from_secs(5);
@@ -191,7 +191,8 @@ impl Edge {
         let answer = Answer::new(request.version, 401)
             .at(unix_millis())
             .header("WWW-Authenticate", "Basic realm=\"relayctl source\"")
-            .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE");
+            .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE")
+            .lines(GUARDS);
         let text = "wrong user or password: the user is `source`, the password is shown by \
                     `relayctl token show source`\n";
         if !again {

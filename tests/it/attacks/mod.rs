@@ -7,6 +7,7 @@
 mod access_log;
 mod bodies;
 mod browser;
+mod bursts;
 mod descriptors;
 mod disk;
 mod heads;
