@@ -20,9 +20,9 @@ use super::query::Query;
 use super::{Client, Routes};
 use crate::base::ids::NodeId;
 use crate::control::{Control, MemberError, Role};
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::throttle::Remote;
-use crate::upstream::probe::Prober;
+use crate::upstream::probe::{self, Prober};
 use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
 use crate::wire::message::{Beat, CREDENTIAL_HEADER, JoinRequest, ProbeResult, URL_HINT};
@@ -128,15 +128,28 @@ async fn join(
     let request = match joining.await {
         Ok(request) => request,
         Err(error) => {
-            tracing::warn!(peer = %client.address, %error, "join refused");
+            if log_limit::permits("join refused", client.address) {
+                tracing::warn!(peer = %client.address, %error, "join refused");
+            }
             return error.into_response();
         }
     };
+    let began = tokio::time::Instant::now();
     let probe = match request.public_urls.first() {
         Some(url) => fetch(&control, &prober, url, &request).await,
         None => ProbeResult::unasked(),
     };
-    Json(control.welcome(&request, probe)).into_response()
+    if let Some(error) = &probe.error
+        && log_limit::permits("probe of a join", client.address)
+    {
+        tracing::warn!(node = %request.name, url = probe.url, error, "a relay joins that cannot be fetched at its URL");
+    }
+    let mut answer = control.welcome(&request, probe);
+    if answer.probe.blur() {
+        // As late as the slowest failure.
+        tokio::time::sleep_until(began + probe::PATIENCE).await;
+    }
+    Json(answer).into_response()
 }
 
 async fn fetch(

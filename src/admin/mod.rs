@@ -24,10 +24,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -35,6 +32,7 @@ use axum::routing::{MethodRouter, get};
 
 use crate::control::Control;
 use crate::throttle::Remote;
+use crate::wire::response::GUARDS;
 use access::Caller;
 pub use api::description as api_description;
 pub use shoutcast::SHOUTCAST_AGENT;
@@ -139,9 +137,13 @@ async fn headers(request: Request, next: Next) -> Response {
     fields
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
-    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // A form of ours must say where it comes from, and no other site needs to know the address of an operator's page.
-    fields.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    for (name, value) in GUARDS.lines().filter_map(|line| line.split_once(": ")) {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            fields.entry(name).or_insert(value);
+        }
+    }
     if public {
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }

@@ -10,6 +10,7 @@ use tera::{Context, Tera};
 
 use super::stats::{listen_url, present, said};
 use super::xml::answer;
+use crate::base::text::replaced;
 use crate::control::Control;
 use crate::engine::{Mount, MountState};
 
@@ -42,12 +43,12 @@ impl Row {
     fn of(control: &Control, mount: &Mount) -> Self {
         let content = mount.content();
         Self {
-            name: said(&content, "name").unwrap_or_default(),
+            name: replaced(&said(&content, "name").unwrap_or_default()).into_owned(),
             path: mount.id.path().to_owned(),
             url: listen_url("", &mount.id),
             title: mount
                 .title()
-                .map(|title| title.to_string())
+                .map(|title| replaced(&title).into_owned())
                 .unwrap_or_default(),
             listeners: mount.counters.listeners(),
             kilobits: mount.bitrate() / 1000,

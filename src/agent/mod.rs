@@ -69,8 +69,8 @@ impl Config {
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.token.is_empty(),
-            "no join token: `relayctl join --primary {} --token TOKEN`; the primary prints the whole line with \
-             `relayctl token show join`",
+            "no join token: `relayctl join --primary {} --token @FILE`; `relayctl token show join` on the \
+             primary prints what stands in FILE",
             self.primary
         );
         Ok(())

@@ -33,12 +33,9 @@ impl Node {
         if self.control.identity.role == Role::Primary {
             let config = self.control.config();
             let url = config.public_urls.first().unwrap_or_default();
-            let token = match on_terminal {
-                true => self.secrets.join.reveal(),
-                false => "$(relayctl token show join)",
-            };
+            // Never the token itself: every user of a machine can read command lines.
             lines.push(format!(
-                "to add a relay: relayctl join --primary {url} --token {token}"
+                "to add a relay: relayctl join --primary {url} --token @FILE, with what `relayctl token show join` prints in FILE"
             ));
         }
         lines

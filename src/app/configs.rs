@@ -28,6 +28,10 @@ pub(super) const KEPT_DESCRIPTORS: u64 = crate::balancer::pool::SPARE_DESCRIPTOR
 /// A burst holds at least this much audio.
 const SHORTEST_BURST: Duration = Duration::from_secs(2);
 
+/// New listeners a second of one address: behind a mobile carrier's address there may be thousands of people, of whom
+/// hundreds listen and come back at once after a fault.
+const ADDRESS_JOINS: u32 = 20;
+
 /// A ring holds at least its burst and this much.
 const BEYOND_BURST: Duration = Duration::from_secs(30);
 
@@ -186,7 +190,14 @@ pub(super) fn edge(settings: &Settings, descriptors: u64) -> edge::Config {
         max_listener_duration: mount.max_listener_duration,
         metaint: mount.metaint,
     };
+    let limits = &settings.limits;
     edge::Config {
+        of_address: edge::AddressLimits {
+            listeners: limits.address_listeners.map(u64::from),
+            joins: limits.address_joins.unwrap_or(ADDRESS_JOINS),
+            burst: limits.address_burst,
+            loopback: limits.address_joins.is_some(),
+        },
         trusted_proxies: settings.trusted_proxies.clone(),
         source_timeout: settings.audio.source_timeout,
         source_stale: settings.audio.source_stale,

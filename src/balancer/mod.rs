@@ -40,6 +40,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 pub use decision::{Ask, Decision, Mode, Overflow, OwnState, Pick, Reason, Serve};
 pub use strategy::Strategy;
 
+use crate::base::address::block_of;
 use crate::base::ids::NodeId;
 use crate::cluster::keys::KeyRing;
 use crate::cluster::snapshot::Snapshot;
@@ -250,6 +251,18 @@ fn listener_hash(address: IpAddr, agent: &str) -> u64 {
         IpAddr::V6(v6) => v6.octets(),
     };
     hash_on(xxh3_64(&address), agent)
+}
+
+/// An address block, hashed; none for loopback, behind which may be a proxy on this machine that speaks for many.
+fn block_hash(address: IpAddr) -> Option<u64> {
+    let octets = match block_of(address) {
+        IpAddr::V4(v4) if v4.is_loopback() => return None,
+        // Its block is that of the unspecified address.
+        IpAddr::V6(_) if address.is_loopback() => return None,
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    Some(xxh3_64(&octets))
 }
 
 /// Who asks for which mount: by the player's own session if it names one, else by `listener`.

@@ -41,6 +41,8 @@ pub struct Reservation {
     pub client: u64,
     /// Who asked, hashed.
     pub listener: u64,
+    /// The address block of who asked, hashed; none for one that is not counted.
+    pub block: Option<u64>,
     /// Bits a second that it will take.
     pub bits: u64,
     /// The node confirms by token; else its reports tell by their age.
@@ -81,6 +83,8 @@ pub struct Reservations {
     again: Lately,
     /// Clients that were taken for one that comes again, and when; those of the last [`AGAIN`].
     found: Table<u64, Instant>,
+    /// Reservations of each address block.
+    blocks: Table<u64, u32>,
     places: Table<NodeId, usize>,
     tallies: Slab<(NodeId, Tally)>,
     closed: u64,
@@ -98,6 +102,7 @@ impl Reservations {
             open: 0,
             again: Lately::default(),
             found: Table::default(),
+            blocks: Table::default(),
             places: Table::default(),
             tallies: Slab::new(),
             closed: 0,
@@ -136,6 +141,11 @@ impl Reservations {
         self.open
     }
 
+    /// How many of that address block are in flight.
+    pub fn held_by(&self, block: u64) -> u64 {
+        self.blocks.get(&block).copied().map_or(0, u64::from)
+    }
+
     /// True if none is.
     pub fn is_empty(&self) -> bool {
         self.open == 0
@@ -150,6 +160,10 @@ impl Reservations {
         if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
             tally.reserved = tally.reserved.saturating_add(1);
             tally.bits = tally.bits.saturating_add(reservation.bits);
+        }
+        if let Some(block) = reservation.block {
+            let held = self.blocks.entry(block).or_default();
+            *held = held.saturating_add(1);
         }
         if !self.was_found(reservation.client, reservation.issued) {
             self.again.put(reservation.client, sequence);
@@ -268,6 +282,15 @@ impl Reservations {
         }
     }
 
+    fn leave_block(&mut self, block: u64) {
+        if let Some(held) = self.blocks.get_mut(&block) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.blocks.remove(&block);
+            }
+        }
+    }
+
     fn close(&mut self, sequence: u64) -> Option<Reservation> {
         let place = self.place_in_line(sequence)?;
         let reservation = self.line.get_mut(place)?.take()?;
@@ -276,6 +299,9 @@ impl Reservations {
         while let Some(None) = self.line.front() {
             self.line.pop_front();
             self.first = self.first.wrapping_add(1);
+        }
+        if let Some(block) = reservation.block {
+            self.leave_block(block);
         }
         if let Some((_, tally)) = self.tallies.get_mut(reservation.tally) {
             tally.reserved = tally.reserved.saturating_sub(1);
@@ -297,6 +323,7 @@ mod tests {
             hops: 1,
             client,
             listener: client,
+            block: Some(client % 2),
             bits: 128_000,
             confirms: true,
         }
@@ -323,6 +350,8 @@ mod tests {
         let own: NodeId = "a".parse().unwrap();
         assert_eq!(all.confirm(&own, &[first, first, 99]), [1]);
         assert_eq!(reserved(&all, "a"), 1);
+        assert_eq!((all.held_by(1), all.held_by(0)), (0, 1));
+        assert_eq!(all.blocks.len(), 1);
         assert_eq!(all.tally(&own).bits, 128_000);
     }
 

@@ -10,16 +10,22 @@ use super::decision::{Ask, Decision, Mode, OwnState, Reason, Serve};
 use super::last_pool::Key;
 use super::location::{location, token_of};
 use super::players::cannot_follow;
-use super::pool::{Candidate, Pool, SLOW_START, Tier, belongs};
+use super::pool::{Candidate, Pool, SLOW_START, Tier, belongs, capacity};
 use super::reservations::{Reservation, TTL};
 use super::rows::Rows;
 use super::strategy::{Draw, Strategy, pick};
 use super::token::{MAX_HOPS, Token, node_hash};
 use super::turn::Turn;
-use super::{Balancer, client_hash, listener_hash};
+use super::{Balancer, block_hash, client_hash, listener_hash};
 use crate::base::ids::NodeId;
 use crate::cluster::snapshot::{NodeView, Snapshot};
 use crate::wire::message::{MAX_CONFIRMED, NodeRole};
+
+/// An address block may have one of so many free places reserved …
+const SHARE: u64 = 4;
+
+/// … and always as many as this.
+const LEAST_SHARE: u64 = 16;
 
 impl Balancer {
     pub(super) fn choose(
@@ -262,7 +268,9 @@ impl Balancer {
         };
         let account = chosen.account;
         let decision = self.redirect(chosen, strategy.reason(), turn);
-        if let Some(key) = key.filter(|_| turn.ask.reserves) {
+        let reserved =
+            matches!(&decision, Decision::Redirect { reservation, .. } if *reservation != 0);
+        if let Some(key) = key.filter(|_| reserved) {
             let (ledger, open) = (&self.ledger, &self.open);
             self.last_pool.keep(key, healthy, account, ledger, open);
         }
@@ -319,6 +327,9 @@ impl Balancer {
         };
         if ask.reserves {
             self.ledger.take(chosen.account, ask.now);
+        }
+        let block = block_hash(ask.address);
+        if ask.reserves && self.may_reserve(block, turn) {
             // What nobody asks for is not remembered.
             if self.config.mode == Mode::Auto {
                 self.memory.redirected(turn.listener, ask.now);
@@ -330,12 +341,35 @@ impl Balancer {
                 hops: token.hops,
                 client: turn.client,
                 listener: turn.listener,
+                block,
                 bits: chosen.newcomer,
                 confirms: turn.own.role == NodeRole::Primary && node.capabilities.tokens,
             });
         }
         self.answer(node, &token, reason, turn)
             .unwrap_or_else(|| turn.refuse(&Pool::default()))
+    }
+
+    /// True where the address block has no more than its share of what is free in flight. Beyond it a listener is sent on
+    /// without a place: whoever asks and does not follow must not keep out those who do.
+    fn may_reserve(&self, block: Option<u64>, turn: &Turn<'_>) -> bool {
+        let Some(held) = block.map(|block| self.open.held_by(block)) else {
+            return true;
+        };
+        if held < LEAST_SHARE {
+            return true;
+        }
+        let (ask, panic) = (turn.ask, turn.snapshot.panic);
+        let nodes = turn.snapshot.nodes.iter();
+        let able = nodes.filter(|node| belongs(node, Tier::Healthy, panic, ask.mount));
+        let free = able.fold(held, |sum, node| {
+            let load = node
+                .listeners
+                .saturating_add(self.open.tally(&node.id).reserved);
+            let places = capacity(node, node.listeners, ask.bitrate);
+            sum.saturating_add(places.saturating_sub(load))
+        });
+        held < free / SHARE
     }
 
     /// `None` only where the node has no URL of the scheme, which its pool has ruled out.

@@ -112,11 +112,17 @@ pub fn is_reserved(path: &str) -> bool {
         "/.well-known/",
         "/apple-touch-icon",
     ];
-    const SUFFIX: [&str; 4] = [".m3u", ".pls", ".xspf", ".vclt"];
     EXACT.contains(&path)
         || FETCHED_UNASKED.contains(&path)
         || PREFIX.iter().any(|p| path.starts_with(p))
-        || SUFFIX.iter().any(|s| path.ends_with(s))
+        || is_playlist(path)
+}
+
+/// True for the path of a playlist that names a mount.
+pub fn is_playlist(path: &str) -> bool {
+    [".m3u", ".pls", ".xspf", ".vclt"]
+        .iter()
+        .any(|end| path.ends_with(end))
 }
 
 fn is_name(text: &str) -> bool {

@@ -6,5 +6,6 @@ pub mod address;
 pub mod ids;
 pub mod retry;
 pub mod secret;
+pub mod text;
 pub mod units;
 pub mod wall;

@@ -33,7 +33,7 @@ pub(super) fn join(flags: &JoinFlags) -> Outcome {
     let (sources, loaded) = load(flags.node.config.clone(), flags.settings())?;
     start(sources, loaded, |_, settings| {
         let primary = settings.primary.clone().ok_or_else(|| {
-            anyhow!("whom to join is not said: `relayctl join --primary URL --token TOKEN`")
+            anyhow!("whom to join is not said: `relayctl join --primary URL --token @FILE`")
         })?;
         Ok((Role::Relay, Some(primary)))
     })
@@ -88,6 +88,9 @@ fn start(sources: Sources, loaded: Loaded, choose: Choose) -> Outcome {
     app::limits::prepare_descriptors();
     let settings = &loaded.settings;
     let log = log::start(settings.log.name(), settings.log_format.name())?;
+    for warning in &loaded.report.warnings {
+        tracing::warn!("{warning}");
+    }
     for note in &loaded.report.notes {
         tracing::info!("{note}");
     }

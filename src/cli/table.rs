@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::base::text;
 use crate::base::units::Size;
 
 /// How a value is shown.
@@ -232,11 +233,9 @@ pub(super) fn words(value: &Value) -> String {
     }
 }
 
-/// A text from outside without what would move a terminal's cursor.
+/// A text from outside without what would move a terminal's cursor or turn its writing around.
 pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text::replaced(text).into_owned()
 }
 
 fn cut(text: &str) -> String {

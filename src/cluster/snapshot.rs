@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::wire::message::{
-    Capabilities, Limits, MountRow, MountState, NodeName, NodeRole, NodeRow, PublicUrls, WEIGHTS,
+    Capabilities, Limits, MountRow, MountState, NodeName, NodeRole, NodeRow, PublicUrls, UNFETCHED,
+    WEIGHTS,
 };
 
 /// What a node is good for.
@@ -207,7 +208,7 @@ impl NodeView {
             full: self.full,
             suspected: self.suspected,
             parent: self.parent.clone(),
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.as_deref().map(blurred),
             peer_url: self.peer_url.clone(),
             children: self.children,
             region: self.region.clone(),
@@ -317,4 +318,11 @@ impl Snapshot {
     pub fn count(&self, state: State) -> usize {
         self.nodes.iter().filter(|node| node.state == state).count()
     }
+}
+/// `URL: cause; hint` with one cause for all: a relay hears where it was looked for and what to set, and not what the primary
+/// found there.
+fn blurred(trouble: &str) -> String {
+    let url = trouble.split_once(": ").map_or(trouble, |(url, _)| url);
+    let hint = trouble.rsplit_once("; ").map_or("", |(_, hint)| hint);
+    format!("{url}: {UNFETCHED}; {hint}")
 }

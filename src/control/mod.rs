@@ -66,7 +66,7 @@ pub use identity::{Identity, Role};
 pub use marks::PROBE;
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
-pub use placing::{Place, Verdict, Visitor};
+pub use placing::{ADDRESS_FULL, Place, Verdict, Visitor};
 pub use removal::RemoveError;
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};

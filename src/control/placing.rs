@@ -11,8 +11,11 @@ use crate::balancer::hash::Table;
 use crate::balancer::{self, Decision, OwnState, Pick};
 use crate::base::ids::{MountId, NodeId};
 use crate::engine::Mount;
-use crate::telemetry::{Class, Opening, Session};
+use crate::telemetry::{Class, Most, NoRoom, Opening, Session};
 use crate::wire::message::NodeRole;
+
+/// The limit of listeners of one address block is reached, in a word.
+pub const ADDRESS_FULL: &str = "address-full";
 
 /// Somebody at the door.
 #[derive(Debug, Clone)]
@@ -248,6 +251,7 @@ impl Control {
         opening: &Opening<'_>,
         mount: &Mount,
         most_of_mount: Option<u64>,
+        most_of_address: Option<u64>,
     ) -> Result<Session, &'static str> {
         let config = self.config.load();
         let is_listener = opening.class == Class::Listener;
@@ -266,9 +270,16 @@ impl Control {
         if is_listener && self.exceeds_bandwidth(mount.bitrate()) {
             return Err(Limit::Bandwidth.as_str());
         }
+        let most = Most {
+            node: config.max_listeners,
+            address: most_of_address,
+        };
         self.telemetry
-            .open_within(opening, config.max_listeners)
-            .ok_or("full")
+            .open_within(opening, most)
+            .map_err(|limit| match limit {
+                NoRoom::Node => "full",
+                NoRoom::Address => ADDRESS_FULL,
+            })
     }
 
     /// The last decisions, newest first.

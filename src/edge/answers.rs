@@ -3,11 +3,12 @@
 use super::Edge;
 use super::health::CORS;
 use crate::base::ids::MountId;
+use crate::base::text::replaced;
 use crate::base::wall::unix_millis;
 use crate::engine::Mount;
 use crate::telemetry::refuse;
 use crate::wire::head::{Method, Request};
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 
 /// Smallest and largest metadata interval: a block every few bytes would be a load, a huge one never comes.
 const METAINT: std::ops::RangeInclusive<u32> = 1024..=1_048_576;
@@ -27,17 +28,40 @@ impl Edge {
         retry_after: u32,
         reason: &'static str,
     ) -> Vec<u8> {
-        Answer::new(request.version, 503)
+        let text = format!("no place now ({reason}): try again in {retry_after} s\n");
+        self.later(request, 503, retry_after, reason, text)
+    }
+
+    /// The answer to an address that has as many listeners, or new ones, as one address may have.
+    pub(super) fn too_many(
+        &self,
+        request: &Request,
+        retry_after: u32,
+        reason: &'static str,
+    ) -> Vec<u8> {
+        let text = format!(
+            "too many listeners of this address ({reason}): try again in {retry_after} s\n"
+        );
+        self.later(request, 429, retry_after, reason, text)
+    }
+
+    fn later(
+        &self,
+        request: &Request,
+        status: u16,
+        retry_after: u32,
+        reason: &'static str,
+        text: String,
+    ) -> Vec<u8> {
+        Answer::new(request.version, status)
             .at(unix_millis())
             .lines(CORS)
             .header("Cache-Control", "no-store")
             .header("Retry-After", retry_after.to_string())
             .header("X-Relayctl-Node", self.control.identity.name.as_str())
             .header("X-Relayctl-Reason", reason)
-            .body(
-                "text/plain; charset=utf-8",
-                format!("no place now ({reason}): try again in {retry_after} s\n"),
-            )
+            .lines(GUARDS)
+            .body("text/plain; charset=utf-8", text)
     }
 
     /// The interval for a client that asked for metadata; 0 where it did not, and for Ogg.
@@ -98,6 +122,8 @@ impl Edge {
 
     pub(super) fn no_mount(&self, request: &Request, id: &MountId) -> Vec<u8> {
         refuse("unknown_mount");
+        let id = id.to_string();
+        let id = replaced(&id);
         let text = format!("no source on {id}: see / for what is on air\n");
         Answer::new(request.version, 404)
             .at(unix_millis())
@@ -105,6 +131,7 @@ impl Edge {
             .lines(CORS)
             .header("Cache-Control", "no-store")
             .header("X-Relayctl-Node", self.control.identity.name.as_str())
+            .lines(GUARDS)
             .body("text/plain; charset=utf-8", text)
     }
 }
@@ -124,7 +151,7 @@ pub(super) fn redirect(
         .head_only_if(request.method == Method::Head)
         .lines(CORS)
         .header("Location", location)
-        .lines("Cache-Control: no-store\r\n")
+        .lines("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n")
         .header("X-Relayctl-Node", node)
         .header("X-Relayctl-Reason", reason)
         .body_of("text/plain; charset=utf-8", &[location.as_bytes(), b"\n"])

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, HttpBody};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
@@ -18,9 +21,11 @@ use super::{Edge, carry};
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
 use crate::control::Role;
+use crate::telemetry::refuse;
 use crate::wire::forwarded::Forwarded;
-use crate::wire::head::{Method, Request};
+use crate::wire::head::{Method, Request, Version};
 use crate::wire::response::Answer;
+use crate::wire::validity;
 
 /// Numbers the connections, so that beats can be told by theirs.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -155,6 +160,27 @@ fn as_http(request: &Request, client: Client) -> Option<::http::Request<Body>> {
     }
     question.extensions_mut().insert(client);
     Some(question)
+}
+
+/// Refuses what [`validity`] forbids: a node's second request on a connection is read by hyper alone, which takes `chunked`
+/// twice and more than one `Host`.
+pub(super) async fn valid_only(question: axum::extract::Request, next: Next) -> Response {
+    let version = match question.version() {
+        ::http::Version::HTTP_10 => Version::Http10,
+        _ => Version::Http11,
+    };
+    let fields = question.headers().iter();
+    let fields = fields.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    // Of all others the first request is the only one, and has been judged.
+    let host_optional = !question.uri().path().starts_with("/cluster/");
+    match validity::check_fields(version, fields, host_optional, false) {
+        Ok(()) => next.run(question).await,
+        Err(invalid) => {
+            refuse(invalid.reason());
+            let close = [(::http::header::CONNECTION, "close")];
+            (StatusCode::BAD_REQUEST, close, invalid.text()).into_response()
+        }
+    }
 }
 
 /// A request again, and what came behind it.

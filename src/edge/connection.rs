@@ -21,7 +21,7 @@ use crate::throttle::Remote;
 use crate::wire::forwarded::{ClientOrigin, Forwarded, client_origin};
 use crate::wire::head::{self, HeadError, MAX_HEAD, Request, Version};
 use crate::wire::proxy_protocol;
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 use crate::wire::sniff::{self, Sniff};
 
 /// Bytes that are still read of a client which was answered for good.
@@ -381,5 +381,6 @@ pub(super) fn plain(version: Version, status: u16, text: &str) -> Vec<u8> {
         .at(unix_millis())
         .header("Cache-Control", "no-store")
         .header("Access-Control-Allow-Origin", "*")
+        .lines(GUARDS)
         .body("text/plain; charset=utf-8", format!("{text}\n"))
 }

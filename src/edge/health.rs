@@ -12,7 +12,7 @@ use crate::base::wall::unix_millis;
 use crate::engine::MountState;
 use crate::telemetry::refuse;
 use crate::wire::head::{Method, Request};
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 
 /// What browsers may send and read across origins.
 pub(super) const CORS: &str = "Access-Control-Allow-Origin: *\r\n\
@@ -35,8 +35,12 @@ impl Edge {
                 Some(finite(request, 200, "text/html; charset=utf-8", page, keep))
             }
             Route::Options => Some(options(request, keep)),
-            Route::Refused { status, text } => {
-                refuse("route");
+            Route::Refused {
+                status,
+                text,
+                reason,
+            } => {
+                refuse(reason);
                 Some(plain(request.version, *status, text))
             }
             Route::Source(_) | Route::Listen(_) | Route::Api => None,
@@ -135,6 +139,7 @@ fn finite(request: &Request, status: u16, content_type: &str, body: String, keep
         .at(unix_millis())
         .keep_alive_if(keep)
         .lines(CORS)
+        .lines(GUARDS)
         .lines("Cache-Control: no-store\r\n");
     match request.method {
         Method::Head => answer.head_only().body(content_type, body),

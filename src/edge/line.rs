@@ -11,6 +11,7 @@ use super::serve::{Served, visitor};
 use crate::base::ids::MountId;
 use crate::control::{Place, Verdict, Visitor};
 use crate::engine::{Mount, MountState};
+use crate::telemetry::log_limit;
 use crate::wire::head::{Method, Request};
 
 /// How long a newcomer waits for a place in a join bucket.
@@ -87,7 +88,7 @@ impl Edge {
         };
         match conn.stream.into_std() {
             Ok((socket, tls)) => self.seat(socket, tls, opened),
-            Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
+            Err(error) => log_limit::unusable(&error),
         }
     }
 

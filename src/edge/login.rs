@@ -9,7 +9,7 @@ use crate::telemetry::refuse;
 use crate::throttle::Door;
 use crate::wire::basic::Credentials;
 use crate::wire::head::Request;
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 
 impl Edge {
     /// Judges the password of a source.
@@ -52,7 +52,8 @@ impl Edge {
         let answer = Answer::new(request.version, 401)
             .at(unix_millis())
             .header("WWW-Authenticate", "Basic realm=\"relayctl source\"")
-            .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE");
+            .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE")
+            .lines(GUARDS);
         let text = "wrong user or password: the user is `source`, the password is shown by \
                     `relayctl token show source`\n";
         if !again {
@@ -73,5 +74,6 @@ pub(super) fn too_many(request: &Request, seconds: u64) -> Vec<u8> {
         .at(unix_millis())
         .header("Cache-Control", "no-store")
         .header("Retry-After", seconds.to_string())
+        .lines(GUARDS)
         .body("text/plain; charset=utf-8", text)
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod answers;
 mod api;
+mod arrivals;
 mod body;
 mod carry;
 mod connection;
@@ -46,12 +47,15 @@ use playback::Playbacks;
 use tasks::Tasks;
 
 pub use accept::bind;
+pub use arrivals::AddressLimits;
 pub use connection::Kind;
 pub(crate) use front::send;
 
 /// The edge's settings; swapped whole on a reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Limits of one address.
+    pub of_address: AddressLimits,
     /// Proxies whose `X-Forwarded-*` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// A source that sends nothing for this long is ended.
@@ -90,6 +94,7 @@ pub struct Edge {
     api: axum::Router,
     gate: Arc<Gate>,
     playbacks: Playbacks,
+    arrivals: arrivals::Arrivals,
     /// Those that wait for a place in a join bucket, first come first served.
     queue: Semaphore,
     /// Those among them who never had a place, one behind the other.
@@ -127,9 +132,10 @@ impl Edge {
         let edge = Arc::new(Self {
             config: ArcSwap::from_pointee(config),
             control,
-            api,
+            api: api.layer(axum::middleware::from_fn(api::valid_only)),
             gate: Arc::default(),
             playbacks: Playbacks::default(),
+            arrivals: arrivals::Arrivals::default(),
             queue: Semaphore::new(MAX_WAITING),
             line: tokio::sync::Mutex::default(),
             turn: tokio::sync::Mutex::new(0),

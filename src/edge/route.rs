@@ -1,7 +1,8 @@
 //! Whose a request is: one table, read from the top.
 
-use crate::base::ids::{MountId, is_reserved};
+use crate::base::ids::{MountId, is_playlist, is_reserved};
 use crate::wire::head::{Method, Request};
+use crate::wire::validity::{self, Invalid};
 
 /// Who takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,36 @@ pub(super) enum Route {
         status: u16,
         /// The answer's words.
         text: &'static str,
+        /// The label of the count.
+        reason: &'static str,
     },
+}
+
+impl Route {
+    /// The route of a listener's request whose path is known to be `mount`'s.
+    pub fn listen(request: &Request, mount: &MountId) -> Self {
+        match validity::check(request, true) {
+            Ok(()) => Self::Listen(mount.clone()),
+            Err(invalid) => Self::invalid(invalid, invalid.reason()),
+        }
+    }
+
+    fn invalid(invalid: Invalid, reason: &'static str) -> Self {
+        Self::Refused {
+            status: 400,
+            text: invalid.text(),
+            reason,
+        }
+    }
+
+    fn refused(status: u16, text: &'static str) -> Self {
+        let reason = "route";
+        Self::Refused {
+            status,
+            text,
+            reason,
+        }
+    }
 }
 
 /// The four questions.
@@ -42,6 +72,31 @@ pub(super) enum HealthPath {
 
 /// See the module. `default_mount` is what `/;` plays.
 pub(super) fn route(request: &Request, default_mount: &MountId) -> Route {
+    let route = by_path(request, default_mount);
+    match validity::check(request, may_lack_host(&route, request.path())) {
+        Ok(()) => route,
+        Err(invalid) => {
+            let reason = match route {
+                // Encoders' operators look for what becomes of sources.
+                Route::Source(_) if invalid.is_framing() => "source_framing",
+                _ => invalid.reason(),
+            };
+            Route::invalid(invalid, reason)
+        }
+    }
+}
+
+/// Old players, encoders and health checks of proxies say HTTP/1.1 and send no `Host`.
+fn may_lack_host(route: &Route, path: &str) -> bool {
+    match route {
+        Route::Api => {
+            is_playlist(path) || path == "/admin/metadata" || path.starts_with("/admin.cgi")
+        }
+        _ => true,
+    }
+}
+
+fn by_path(request: &Request, default_mount: &MountId) -> Route {
     let path = request.path();
     let health = match path {
         "/health" | "/health/" => Some(HealthPath::Health),
@@ -65,30 +120,24 @@ pub(super) fn route(request: &Request, default_mount: &MountId) -> Route {
     }
     match request.method {
         Method::Get | Method::Head => MountId::from_request(path).map_or(
-            Route::Refused {
-                status: 400,
-                text: "this path names no mount",
-            },
+            Route::refused(400, "this path names no mount"),
             Route::Listen,
         ),
-        _ => Route::Refused {
-            status: 405,
-            text: "a mount takes GET, HEAD, OPTIONS, PUT and SOURCE",
-        },
+        _ => Route::refused(405, "a mount takes GET, HEAD, OPTIONS, PUT and SOURCE"),
     }
 }
 
 fn source(path: &str) -> Route {
     match MountId::from_request(path) {
-        Ok(mount) if mount.is_reserved() => Route::Refused {
-            status: 403,
-            text: "this path is the server's own: choose a mount such as /live.mp3",
-        },
+        Ok(mount) if mount.is_reserved() => Route::refused(
+            403,
+            "this path is the server's own: choose a mount such as /live.mp3",
+        ),
         Ok(mount) => Route::Source(mount),
-        Err(_) => Route::Refused {
-            status: 400,
-            text: "a mount is an absolute path without `..` or control characters, such as /live.mp3",
-        },
+        Err(_) => Route::refused(
+            400,
+            "a mount is an absolute path without `..` or control characters, such as /live.mp3",
+        ),
     }
 }
 
@@ -99,7 +148,60 @@ mod tests {
 
     fn of(method: Method, target: &str) -> Route {
         let default = MountId::new("/stream").unwrap();
-        route(&Request::new(method, target, Version::Http11), &default)
+        let mut request = Request::new(method, target, Version::Http11);
+        request.headers.push("Host", "a");
+        route(&request, &default)
+    }
+
+    #[test]
+    fn who_may_lack_a_host() {
+        let default = MountId::new("/stream").unwrap();
+        let status = |method: Method, target: &str, version, hosts: &[&str]| {
+            let mut request = Request::new(method, target, version);
+            for host in hosts {
+                request.headers.push("Host", host);
+            }
+            match route(&request, &default) {
+                Route::Refused { status, .. } => Some(status),
+                _ => None,
+            }
+        };
+        let new = Version::Http11;
+        for (method, target) in [
+            (Method::Get, "/live.mp3"),
+            (Method::Head, "/live.mp3"),
+            (Method::Get, "/;"),
+            (Method::Put, "/live.mp3"),
+            (Method::Source, "/live.mp3"),
+            (Method::Get, "/admin/metadata?mode=updinfo&mount=/a&song=b"),
+            (Method::Get, "/admin.cgi?mode=updinfo&song=b"),
+            (Method::Get, "/live.mp3.m3u"),
+            (Method::Get, "/live.mp3.pls"),
+            (Method::Get, "/live.mp3.xspf"),
+            (Method::Get, "/health"),
+            (Method::Get, "/healthz"),
+            (Method::Get, "/readyz"),
+            (Method::Options, "/"),
+        ] {
+            assert_eq!(status(method.clone(), target, new, &[]), None, "{target}");
+            let two = status(method.clone(), target, new, &["a", "a"]);
+            assert_eq!(two, Some(400), "{target}");
+            let bad = status(method, target, Version::Http10, &["a b"]);
+            assert_eq!(bad, Some(400), "{target}");
+        }
+        for (method, target) in [
+            (Method::Get, "/api/v1/nodes"),
+            (Method::Post, "/api/v1/drain"),
+            (Method::Get, "/metrics"),
+            (Method::Get, "/admin/stats"),
+            (Method::Get, "/status-json.xsl"),
+            (Method::Get, "/dashboard"),
+            (Method::Post, "/cluster/v1/join"),
+        ] {
+            let none = status(method.clone(), target, new, &[]);
+            assert_eq!(none, Some(400), "{target}");
+            assert_eq!(status(method, target, new, &["a"]), None, "{target}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::login::too_many;
 use super::{Edge, MAX_WAITING};
 use crate::balancer::location::without_token;
 use crate::base::ids::MountId;
-use crate::control::{Denied, PROBE, Place, Verdict, Visitor};
+use crate::control::{ADDRESS_FULL, Denied, PROBE, Place, Verdict, Visitor};
 use crate::engine::{Listener, Mount};
 use crate::telemetry::{Class, Opening, Protocol, Session, refuse};
 use crate::throttle::Door;
@@ -22,6 +22,9 @@ use crate::wire::head::{Method, Request, Version};
 
 /// Seconds after which one whom a limit kept out may ask again.
 const RETRY: u32 = 10;
+
+/// The address had its new listeners for now, in a word.
+const ADDRESS_RATE: &str = "address-rate";
 
 /// The parameter that carries our token.
 pub(super) const TOKEN: &str = "rt";
@@ -200,10 +203,18 @@ impl Edge {
         let longest = longest.chain(is_probe.then_some(PROBE)).min();
         let target = without_token(request.relative());
         let opening = opening(request, id, &target, served);
-        let admitted = self.control.admit(&opening, mount, settings.max_listeners);
+        let of_address = self.knock(&opening).map_err(|wait| {
+            refuse(ADDRESS_RATE);
+            self.too_many(request, wait, ADDRESS_RATE)
+        })?;
+        let most = settings.max_listeners;
+        let admitted = self.control.admit(&opening, mount, most, of_address);
         let session = admitted.map_err(|limit| {
             refuse(limit);
-            self.busy(request, RETRY, limit)
+            match limit {
+                ADDRESS_FULL => self.too_many(request, RETRY, limit),
+                _ => self.busy(request, RETRY, limit),
+            }
         })?;
         if let Some(key) = request.headers.get("x-playback-session-id")
             && self.playbacks.supersede(key, session.record())
@@ -222,6 +233,27 @@ impl Edge {
             accepted,
             ends_at: longest.map(|longest| Instant::now() + longest),
         })
+    }
+
+    /// Takes a token of the address for a new listener, and gives the most listeners that it may have.
+    ///
+    /// # Errors
+    /// The seconds until there is a token.
+    fn knock(&self, opening: &Opening<'_>) -> Result<Option<u64>, u32> {
+        let config = self.config.load();
+        let (limits, address) = (&config.of_address, opening.address);
+        // What a trusted proxy does not name a client for is the proxy's own: it speaks for many.
+        let is_one = opening.class == Class::Listener
+            && !config
+                .trusted_proxies
+                .iter()
+                .any(|net| net.contains(&address));
+        if !is_one {
+            return Ok(None);
+        }
+        let admitted = self.arrivals.admit(address, limits, Instant::now());
+        admitted.map_err(|wait| u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX))?;
+        Ok(limits.listeners)
     }
 
     /// Gives a listener to the fan-out.

@@ -12,7 +12,7 @@ use crate::base::secret::Secret;
 use crate::control::{Denied, Permit, Role};
 use crate::engine::Offer;
 use crate::outside;
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::throttle::{Door, Remote};
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Headers, MAX_HEAD, parse_fields};
@@ -117,7 +117,7 @@ impl Edge {
             Err(refused) => {
                 if refused.status == 401 {
                     permit.into_iter().for_each(Permit::wrong);
-                } else {
+                } else if log_limit::permits("source refused by the engine", conn.client.ip()) {
                     tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
                 }
                 conn.answer(format!("{}\r\n", refused.text).as_bytes())
@@ -146,8 +146,11 @@ impl Edge {
                 .await;
             }
             Err(error) => {
-                refuse(open_error(&error).1);
-                tracing::warn!(%mount, peer = %conn.client, %error, "Shoutcast v1 source refused");
+                let reason = open_error(&error).1;
+                refuse(reason);
+                if log_limit::permits(reason, conn.client.ip()) {
+                    tracing::warn!(%mount, peer = %conn.client, %error, "Shoutcast v1 source refused");
+                }
                 conn.answer(format!("{error}\r\n").as_bytes()).await;
             }
         }

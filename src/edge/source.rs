@@ -14,7 +14,7 @@ use crate::base::wall::unix_millis;
 use crate::control::{Denied, Permit, Role};
 use crate::engine::{Intake, Offer, OpenError, PushError};
 use crate::outside::{self, Outside};
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::throttle::Door;
 use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
@@ -93,7 +93,7 @@ impl Edge {
         if self.control.identity.role == Role::Relay {
             // Who shows nothing is told so here, and keeps the connection on which it asks again (libshout does).
             if request.headers.get("authorization").is_none() {
-                return self.challenge(conn, &request).await;
+                return self.deny(conn, &request, Denied::Missing).await;
             }
             self.carry(conn, request).await;
             return None;
@@ -121,7 +121,9 @@ impl Edge {
             Err(error) => {
                 let (status, reason) = open_error(&error);
                 refuse(reason);
-                tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
+                if log_limit::permits(reason, conn.client.ip()) {
+                    tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
+                }
                 conn.answer(&plain(request.version, status, &error.to_string()))
                     .await;
             }
@@ -174,7 +176,9 @@ impl Edge {
                 return self.deny(conn, &request, Denied::Wrong).await;
             }
             Err(refused) => {
-                tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
+                if log_limit::permits("source refused by the engine", conn.client.ip()) {
+                    tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
+                }
                 conn.answer(&plain(request.version, refused.status, &refused.text))
                     .await;
                 return None;

@@ -35,6 +35,8 @@ pub struct Report {
     pub ignored: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
+    /// What holds and should be changed.
+    pub warnings: Vec<String>,
     /// Files that were read, and are to be watched: settings and secrets.
     pub files: Vec<PathBuf>,
 }
@@ -108,6 +110,9 @@ impl fmt::Display for Report {
                 write!(f, " (overrules {})", row.overruled.join(", "))?;
             }
             writeln!(f)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;

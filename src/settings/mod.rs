@@ -30,6 +30,7 @@ mod addresses;
 mod changes;
 mod document;
 mod environment;
+mod exposure;
 mod fallbacks;
 mod layer;
 mod problem;
@@ -114,11 +115,16 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
     let mut problems = Vec::new();
     let mut files = Vec::new();
+    let mut text_of_file = String::new();
     let file = match &sources.file {
         Some(path) => {
             files.push(path.clone());
             match read_file(path) {
-                Ok(text) => yaml::read(path, &text),
+                Ok(text) => {
+                    let layers = yaml::read(path, &text);
+                    text_of_file = text;
+                    layers
+                }
                 Err(problem) => {
                     problems.push(problem);
                     yaml::FileLayers::default()
@@ -148,6 +154,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
         Some(settings) if problems.is_empty() => {
             let mut report = check::report(&merged, &settings);
             report.ignored = environment.ignored;
+            let mut secret = files.clone();
+            secret.retain(|path| {
+                Some(path) != sources.file.as_ref() || exposure::has_secret(&merged, &text_of_file)
+            });
+            secret.extend(settings.tls.iter().map(|tls| tls.key.clone()));
             files.extend(
                 settings
                     .tls
@@ -159,6 +170,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
             files.extend(authorities);
             report.files = files;
             report.notes = notes(&settings, &report);
+            report.warnings = exposure::warnings(&secret);
             Ok(Loaded {
                 settings,
                 report,

@@ -161,6 +161,11 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_listeners: reader.number("max_listeners").filter(|number| *number > 0),
         max_bandwidth: Some(reader.rate("max_bandwidth")).filter(|rate| rate.0 > 0),
         max_cpu: reader.get("limits.cpu", values::thousandths).unwrap_or(0),
+        address_listeners: reader
+            .number("limits.address_listeners")
+            .filter(|number| *number > 0),
+        address_joins: reader.number("limits.address_joins"),
+        address_burst: reader.number("limits.address_burst").unwrap_or(500),
         max_sources: reader.number("max_sources").unwrap_or(1),
         weight: reader.number("weight").unwrap_or(100),
         max_children: reader.number("max_children").unwrap_or(16),

@@ -61,6 +61,12 @@ pub const KEYS: &[Key] = keys! {
         "Rate that this node sends at most, such as `900Mbit`; 0 sets no limit.";
     "limits.cpu", Text, Unset("no limit"),
         "Share of the processors in use (the machine's, or of the quota of this node's control group, as in a container), such as `85%`, above which this node sends newcomers on; it has to last three seconds.";
+    "limits.address_listeners", ANY, Is("0"),
+        "Listeners of one address at most (of IPv6: of one /64); 0 sets no limit. Further ones get 429.";
+    "limits.address_joins", ANY, Unset("20, and none for loopback addresses"),
+        "New listeners that one address (of IPv6: one /64) may bring a second, in the mean; 0 sets no limit. Addresses of `trusted_proxies` have none; behind them the client counts. Further ones get 429.";
+    "limits.address_burst", Integer { min: 1, max: 10_000_000 }, Is("500"),
+        "New listeners that one address may bring at once, after a while without any.";
     "max_sources", Integer { min: 1, max: 10_000 }, Is("64"),
         "Sources that this node takes at once at most.";
     "weight" --"weight", Integer { min: 1, max: 1_000 }, Is("100"),

@@ -190,6 +190,12 @@ pub struct Limits {
     pub max_bandwidth: Option<Rate>,
     /// Thousandths of the processors in use; 0 sets no limit.
     pub max_cpu: u32,
+    /// Listeners of one address; none sets no limit.
+    pub address_listeners: Option<u32>,
+    /// New listeners a second of one address, as set; 0 sets no limit.
+    pub address_joins: Option<u32>,
+    /// New listeners at once of one address.
+    pub address_burst: u32,
     /// At least 1.
     pub max_sources: u32,
     /// 1 to 1000.

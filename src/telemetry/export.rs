@@ -214,6 +214,7 @@ pub fn upkeep() {
     if let Some(handle) = process() {
         handle.run_upkeep();
     }
+    super::log_limit::report(std::time::Instant::now());
 }
 
 fn process() -> Option<&'static PrometheusHandle> {

@@ -1,5 +1,6 @@
 //! The program's own log, on standard error: text for people or JSON.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
@@ -9,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::base::text::escaped;
 use stderr::Stderr;
 
 mod stderr;
@@ -86,11 +88,15 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let colours = colours && format == Format::Text;
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
+        .with_writer(Escaping {
+            to: writer,
+            colours,
+        })
         // They would go to standard error too, by a macro that panics where that fails.
         .log_internal_errors(false)
-        .with_ansi(colours && format == Format::Text);
+        .with_ansi(colours);
     let registry = tracing_subscriber::registry().with(filter);
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
         Format::Text => Box::new(registry.with(layer.with_target(false).compact())),
@@ -98,6 +104,47 @@ where
     };
     let change = Box::new(move |filter| handle.reload(filter).is_ok());
     Ok((subscriber, Log { change }))
+}
+
+/// Keeps each event on one line that reads as it is written: separators of lines and overrides of the direction of writing that
+/// a field brought along are escaped, and where there are no colours all that begins with an escape character.
+struct Escaping<W> {
+    to: W,
+    colours: bool,
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaping<W> {
+    type Writer = Escaped<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaped {
+            to: self.to.make_writer(),
+            colours: self.colours,
+        }
+    }
+}
+
+struct Escaped<W> {
+    to: W,
+    colours: bool,
+}
+
+impl<W: io::Write> io::Write for Escaped<W> {
+    /// Takes one event, whose last byte is the line's end.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // Colours are made of it.
+        let kept: &[char] = if self.colours { &['\u{1b}'] } else { &[] };
+        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        match std::str::from_utf8(line).map(|line| escaped(line, kept)) {
+            Ok(Cow::Owned(line)) => self.to.write_all(format!("{line}\n").as_bytes())?,
+            Ok(Cow::Borrowed(_)) | Err(_) => self.to.write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// The decoder complains of each frame that it is given out of its row, and we give it a few a second: no news. What is wrong
@@ -171,6 +218,28 @@ mod tests {
             (&"INFO".into(), &"/live".into())
         );
         assert_eq!(line["message"], "source came");
+    }
+
+    #[test]
+    fn a_field_cannot_begin_a_line_or_turn_it_around() {
+        let agent = "a\u{202e}b\u{2028}c\nd\u{1b}[31me";
+        let page = Page::default();
+        for format in [Format::Text, Format::Json] {
+            let writer = page.clone();
+            let (subscriber, _log) = build("info", format, false, move || writer.clone()).unwrap();
+            let dispatch = tracing::Dispatch::new(subscriber);
+            tracing::dispatcher::with_default(&dispatch, || {
+                tracing::warn!(target: "relayctl::edge", agent, why = %agent, "source refused");
+            });
+        }
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(!text.contains(['\u{202e}', '\u{2028}']), "{text:?}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert!(text.contains("a\\u202eb\\u2028c"), "{text:?}");
+        let json = text.lines().last().unwrap();
+        let line: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(line["agent"], agent);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod access;
 pub mod counters;
 pub mod export;
 pub mod log;
+pub mod log_limit;
 pub mod panics;
 pub mod session;
 mod texts;
@@ -14,10 +15,12 @@ mod unblocked;
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use crate::base::address::block_of;
 use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::unix_millis;
 pub use counters::MountCounters;
@@ -53,6 +56,64 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
+/// The listeners that are here.
+#[derive(Default)]
+struct Sessions {
+    all: HashSet<ById>,
+    /// How many there are of each address block.
+    blocks: HashMap<IpAddr, u64>,
+}
+
+impl Sessions {
+    /// Counts a listener of the block of `address`, where fewer than `most` are here.
+    fn take_place(&mut self, address: IpAddr, most: u64) -> bool {
+        let count = self.blocks.entry(block_of(address)).or_default();
+        // At least one, so that no empty entry stays.
+        let has_room = *count < most.max(1);
+        *count += u64::from(has_room);
+        has_room
+    }
+
+    fn remove(&mut self, id: ListenerId) {
+        self.all.remove(&id);
+        if self.all.capacity() > SMALL && self.all.len() * 4 < self.all.capacity() {
+            self.all.shrink_to(SMALL);
+        }
+    }
+
+    fn give_up_place(&mut self, address: IpAddr) {
+        let block = block_of(address);
+        let Some(count) = self.blocks.get_mut(&block) else {
+            return;
+        };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.blocks.remove(&block);
+        }
+        if self.blocks.capacity() > SMALL && self.blocks.len() * 4 < self.blocks.capacity() {
+            self.blocks.shrink_to(SMALL);
+        }
+    }
+}
+
+/// Why a listener has no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// As many as the node takes are here.
+    Node,
+    /// As many as one address block may have are here.
+    Address,
+}
+
+/// Most listeners that a session is opened within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Of the node.
+    pub node: u64,
+    /// Of one address block; none is no limit.
+    pub address: Option<u64>,
+}
+
 /// Everything a node knows about itself. One for a process, handed to everyone.
 pub struct Telemetry {
     /// When the process began, in milliseconds since 1970.
@@ -60,7 +121,7 @@ pub struct Telemetry {
     /// When the process began.
     pub started: Instant,
     mounts: RwLock<HashMap<MountId, Arc<MountCounters>>>,
-    sessions: Mutex<HashSet<ById>>,
+    sessions: Mutex<Sessions>,
     open_listeners: AtomicU64,
     next_session: AtomicU64,
     texts: Texts,
@@ -117,33 +178,58 @@ impl Telemetry {
 
     /// Opens a session, if it is a listener's only while fewer than `most` are open: exact, however many come
     /// at once. It is counted from here until the guard is dropped.
-    pub fn open_within(self: &Arc<Self>, opening: &Opening<'_>, most: u64) -> Option<Session> {
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn open_within(
+        self: &Arc<Self>,
+        opening: &Opening<'_>,
+        most: Most,
+    ) -> Result<Session, NoRoom> {
         if opening.class != Class::Listener {
-            return Some(self.open(opening));
+            return Ok(self.open(opening));
         }
-        let below = |open: u64| (open < most).then_some(open + 1);
+        let below = |open: u64| (open < most.node).then_some(open + 1);
         self.open_listeners
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
-            .ok()?;
-        Some(self.enter(opening))
+            .map_err(|_| NoRoom::Node)?;
+        self.enter(opening, most.address).inspect_err(|_| {
+            self.open_listeners.fetch_sub(1, Ordering::Relaxed);
+        })
     }
 
     /// Opens a session without a limit.
     pub fn open(self: &Arc<Self>, opening: &Opening<'_>) -> Session {
         if opening.class == Class::Listener {
             self.open_listeners.fetch_add(1, Ordering::Relaxed);
+            self.lock_sessions().take_place(opening.address, u64::MAX);
         }
-        self.enter(opening)
+        self.session_of(opening)
     }
 
-    fn enter(self: &Arc<Self>, opening: &Opening<'_>) -> Session {
+    fn enter(
+        self: &Arc<Self>,
+        opening: &Opening<'_>,
+        most: Option<u64>,
+    ) -> Result<Session, NoRoom> {
+        let most = most.unwrap_or(u64::MAX);
+        let taken = self.lock_sessions().take_place(opening.address, most);
+        if taken {
+            Ok(self.session_of(opening))
+        } else {
+            Err(NoRoom::Address)
+        }
+    }
+
+    /// The session of one whose place is counted.
+    fn session_of(self: &Arc<Self>, opening: &Opening<'_>) -> Session {
         let id = ListenerId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let counters = self.mount(opening.mount);
         let record = SessionRecord::new(id, opening, Arc::clone(&counters), Arc::clone(self));
         let record = Arc::new(record);
         if record.class == Class::Listener {
             counters.enter();
-            self.lock_sessions().insert(ById(Arc::clone(&record)));
+            self.lock_sessions().all.insert(ById(Arc::clone(&record)));
         }
         Session::new(record)
     }
@@ -151,13 +237,13 @@ impl Telemetry {
     /// The listeners now, in no order.
     pub fn sessions(&self) -> Vec<Arc<SessionRecord>> {
         let sessions = self.lock_sessions();
-        sessions.iter().map(|one| Arc::clone(&one.0)).collect()
+        sessions.all.iter().map(|one| Arc::clone(&one.0)).collect()
     }
 
     /// One listener.
     pub fn session(&self, id: ListenerId) -> Option<Arc<SessionRecord>> {
         let sessions = self.lock_sessions();
-        sessions.get(&id).map(|one| Arc::clone(&one.0))
+        sessions.all.get(&id).map(|one| Arc::clone(&one.0))
     }
 
     fn close(&self, record: &SessionRecord, reason: EndReason) {
@@ -165,10 +251,10 @@ impl Telemetry {
             self.open_listeners.fetch_sub(1, Ordering::Relaxed);
         }
         let mut sessions = self.lock_sessions();
-        sessions.remove(&record.id);
-        if sessions.capacity() > SMALL && sessions.len() * 4 < sessions.capacity() {
-            sessions.shrink_to(SMALL);
+        if record.class == Class::Listener {
+            sessions.give_up_place(record.address);
         }
+        sessions.remove(record.id);
         drop(sessions);
         (self.sink)(record, reason);
         for text in record.texts() {
@@ -176,7 +262,7 @@ impl Telemetry {
         }
     }
 
-    fn lock_sessions(&self) -> MutexGuard<'_, HashSet<ById>> {
+    fn lock_sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use crate::base::ids::NodeId;
 use crate::discovery::{AnswerError, read_at_most, root_cause};
 
 /// A probe takes no longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Longest answer that is read, in bytes; a node's own has some hundred.
 const MAX_ANSWER: usize = 16 * 1024;

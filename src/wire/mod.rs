@@ -17,3 +17,4 @@ pub mod proxy_protocol;
 pub mod response;
 pub mod sniff;
 pub mod tls;
+pub mod validity;

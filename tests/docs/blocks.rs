@@ -166,6 +166,10 @@ fn a_command_line_that_does_not_parse_would_be_found() {
         given_in("relayctl join --primary http://a:8000 --token \"$(relayctl token show join)\" &");
     assert_eq!(good.len(), 2, "{good:?}");
     assert!(good.iter().all(|words| parse(words).is_ok()), "{good:?}");
+    let piped =
+        given_in("relayctl token show join | relayctl join --primary http://a:8000 --token -");
+    assert_eq!(piped.len(), 2, "{piped:?}");
+    assert!(piped.iter().all(|words| parse(words).is_ok()), "{piped:?}");
     assert!(given_in("install relayctl /usr/bin/relayctl").is_empty());
 }
 

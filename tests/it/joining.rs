@@ -41,7 +41,13 @@ async fn a_relay_that_advertises_a_bad_url_gets_nobody() {
         .await;
     // `join` says it.
     let line = says(&relay, &["joined, but", &bad, "--public-url"]).await;
-    assert!(line.to_lowercase().contains("refused"), "{line}");
+    // Not what was found there: whoever has a join token could look around in the primary's network.
+    assert!(
+        line.contains("does not answer there as this node"),
+        "{line}"
+    );
+    assert!(!line.to_lowercase().contains("refused"), "{line}");
+    says(&primary, &["cannot be fetched at its URL", &bad, "refused"]).await;
     // It has the mount: only the URL stands in the way.
     on_air(relay.port, MOUNT).await;
     let row = eventually("the table has it as unreachable", async || {
@@ -51,11 +57,12 @@ async fn a_relay_that_advertises_a_bad_url_gets_nobody() {
     })
     .await;
     assert_eq!(row["public_url"], bad.as_str());
-    let told = |text: &str| {
-        for word in [bad.as_str(), "refused", "--public-url"] {
+    let told_by = |text: &str, words: &[&str]| {
+        for word in words {
             assert!(text.to_lowercase().contains(word), "no `{word}`: {text}");
         }
     };
+    let told = |text: &str| told_by(text, &[bad.as_str(), "refused", "--public-url"]);
     told(row["trouble"].as_str().expect("trouble"));
     for words in [&["status"][..], &["get", "nodes"]] {
         told(&primary.asked(words).await);
@@ -63,7 +70,9 @@ async fn a_relay_that_advertises_a_bad_url_gets_nobody() {
             let said = relay.asked(words).await;
             said.contains("unreachable").then_some(said)
         };
-        told(&eventually("the relay knows it of itself", seen).await);
+        let said = eventually("the relay knows it of itself", seen).await;
+        told_by(&said, &[bad.as_str(), "--public-url"]);
+        assert!(!said.to_lowercase().contains("refused"), "{said}");
     }
     for n in 0..5 {
         let mut guest = follow(address(n), primary.port, MOUNT, "").await;
@@ -85,7 +94,11 @@ async fn a_relay_that_advertises_another_nodes_url_gets_nobody() {
         .flag("--public-url", &other)
         .start()
         .await;
-    says(&relay, &["joined, but", &other, "another node answers"]).await;
+    let line = says(&relay, &["joined, but", &other]).await;
+    assert!(
+        line.contains("does not answer there as this node"),
+        "{line}"
+    );
     let said = cluster.primary.asked(&["get", "nodes"]).await;
     assert!(said.contains("another node answers there"), "{said}");
 }

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::exchange::{self, End};
 use super::{Edge, Held, head};
 use crate::control::{CLIENT, Role};
-use crate::edge::connection::{Conn, Kind};
+use crate::edge::connection::Conn;
 use crate::edge::gate::HEAD_TIMEOUT;
 use crate::telemetry::refuse;
 use crate::wire::body::Framing;
@@ -84,7 +84,7 @@ impl Edge {
         match self.control.identity.role {
             Role::Relay => self.carry_line_of(conn, &line, &request).await,
             Role::Primary => {
-                Box::pin(Arc::clone(self).shoutcast(conn, &line, Kind::Data)).await;
+                Box::pin(Arc::clone(self).shoutcast(conn, &line)).await;
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::edge::connection::Conn;
 use crate::edge::gate::{GRACE, Gate, Place, Seat};
 use crate::edge::paced::Paced;
 use crate::edge::stream::Stream;
+use crate::telemetry::log_limit;
 
 /// How long one that is accepted by the spare descriptor may take to ask.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -147,7 +148,7 @@ impl Leaving {
     /// What the task works with. To be called within it.
     pub fn adopt(self) -> Option<Conn> {
         let stream = tokio::net::TcpStream::from_std(self.stream)
-            .inspect_err(|error| tracing::warn!(%error, "a connection is unusable"))
+            .inspect_err(log_limit::unusable)
             .ok()?;
         // What is answered in two pieces must not wait for an acknowledgement in between.
         let _ = stream.set_nodelay(true);

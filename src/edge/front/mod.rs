@@ -46,7 +46,7 @@ use super::connection::{Conn, Kind};
 use super::gate::{State, hold};
 use crate::base::ids::MountId;
 use crate::telemetry::panics::drill;
-use crate::telemetry::refuse;
+use crate::telemetry::{log_limit, refuse};
 use crate::wire::head::{Method, Request, Version};
 use door::Door;
 use guest::{Guest, Guests, Waits};
@@ -249,7 +249,7 @@ impl Front {
             .guests
             .seat(guest, self.poll.registry(), &self.edge.gate);
         if let Err(error) = seated {
-            tracing::warn!(%error, "cannot watch a connection");
+            log_limit::unusable(&error);
         }
         // Oldest out first: it goes where the unfinished heads are bounded.
         while self.edge.gate.is_crowded() {
@@ -323,7 +323,7 @@ impl Front {
         let leaving = guest.leave(bytes, self.poll.registry(), place);
         let leaving = match leaving {
             Ok(leaving) => leaving,
-            Err(error) => return tracing::warn!(%error, "a connection is unusable"),
+            Err(error) => return log_limit::unusable(&error),
         };
         let (seat, since) = leaving.seat();
         let task = async move {

@@ -13,6 +13,7 @@ use crate::edge::connection::Conn;
 use crate::edge::gate::State;
 use crate::edge::route::{Route, route};
 use crate::edge::serve::{Served, Settled};
+use crate::telemetry::log_limit;
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
 
@@ -109,6 +110,7 @@ impl Front {
             }
             route => match edge.at_once(&request, &route, keep) {
                 Some(bytes) => {
+                    let keep = keep && !matches!(route, Route::Refused { .. });
                     let next = self.send(guest, &bytes, keep, !keep && all_read);
                     self.answer = bytes;
                     next
@@ -130,7 +132,7 @@ impl Front {
             && request.method == Method::Get
             && known == path
         {
-            return Route::Listen(mount.clone());
+            return Route::listen(request, mount);
         }
         let route = route(request, &self.edge.control.config().default_mount);
         // What `/;` stands for is a setting, which may change.
@@ -185,7 +187,7 @@ impl Front {
             match opened {
                 Ok(opened) => match guest.into_socket(self.poll.registry()) {
                     Ok(socket) => edge.seat(socket, None, opened),
-                    Err(error) => tracing::warn!(%error, "a listener's socket is unusable"),
+                    Err(error) => log_limit::unusable(&error),
                 },
                 Err(bytes) => {
                     self.send(guest, &bytes, false, !request.has_body());

@@ -21,7 +21,7 @@ use crate::engine::Mount;
 use crate::outside::{Audio, Guest, Outside, Refused, State};
 use crate::telemetry::{Class, EndReason, Session, refuse};
 use crate::wire::head::Request;
-use crate::wire::response::Answer;
+use crate::wire::response::{Answer, GUARDS};
 
 /// How long a newcomer waits for an engine that starts, or for a mount that begins.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -155,6 +155,7 @@ impl Edge {
                     .at(unix_millis())
                     .lines(CORS)
                     .header("WWW-Authenticate", "Basic realm=\"listeners\"")
+                    .lines(GUARDS)
                     .body("text/plain; charset=utf-8", format!("{}\n", refused.text))
             }
             _ => {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::text::{escaped, is_deceptive};
 use crate::base::wall::{rfc3339, unix_millis};
 use crate::telemetry::{Class, EndReason, SessionRecord};
 
@@ -90,7 +91,7 @@ impl Entry {
 
     fn json(&self) -> String {
         let millis = u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX);
-        serde_json::json!({
+        let line = serde_json::json!({
             "time": rfc3339(self.ended_unix_millis),
             "session": self.session,
             "mount": self.mount,
@@ -103,8 +104,9 @@ impl Entry {
             "user_agent": &*self.user_agent,
             "duration_ms": millis,
             "reason": self.reason.as_str(),
-        })
-        .to_string()
+        });
+        // The escapes are those of JSON: it reads back as it was.
+        escaped(&line.to_string(), &[]).into_owned()
     }
 }
 
@@ -140,7 +142,7 @@ fn quoted(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+            c if is_deceptive(c) => {
                 let _ = write!(out, "\\x{:02x}", u32::from(c));
             }
             c => out.push(c),

@@ -7,7 +7,7 @@ use super::{ACCESS_LOG_DROPPED, FIRST_BYTE, LOG_DROPPED, PICK, PICKS, REFUSALS};
 
 /// What is counted as it happens; the histograms are there from the start, so that rates have a zero.
 pub(super) fn describe_events() {
-    for (name, help) in EVENTS {
+    for &(name, help) in EVENTS {
         describe_counter!(name, Unit::Count, help);
     }
     for (name, help) in HISTOGRAMS {
@@ -19,13 +19,13 @@ pub(super) fn describe_events() {
     }
     counter!(ACCESS_LOG_DROPPED).absolute(0);
     counter!(LOG_DROPPED).absolute(0);
-    for name in HAPPENINGS {
+    for &name in HAPPENINGS {
         let _ = counter!(name);
     }
 }
 
 /// Counters of what happens, that stand at zero until it does.
-pub(super) const HAPPENINGS: [&str; 13] = [
+pub(super) const HAPPENINGS: &[&str] = &[
     "relayctl_joins_total",
     "relayctl_leaves_total",
     "relayctl_removals_total",
@@ -41,7 +41,7 @@ pub(super) const HAPPENINGS: [&str; 13] = [
     "relayctl_epochs_total",
 ];
 
-pub(super) const EVENTS: [(&str, &str); 25] = [
+pub(super) const EVENTS: &[(&str, &str)] = &[
     (REFUSALS, "Requests answered without audio, by reason."),
     (
         PICKS,
@@ -74,6 +74,10 @@ pub(super) const EVENTS: [(&str, &str); 25] = [
     (
         "relayctl_engine_log_dropped_total",
         "Lines of an external engine's log that did not reach ours: more than 50 in a second.",
+    ),
+    (
+        "relayctl_log_lines_suppressed_total",
+        "Log lines that a peer without a credential caused and that the rate limiter left out, by cause.",
     ),
     (
         "relayctl_tls_handshakes_total",

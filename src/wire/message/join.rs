@@ -104,7 +104,20 @@ impl ProbeResult {
             ..Self::default()
         }
     }
+
+    /// Leaves one text for every failure; true where there was one. What the primary found at a URL would tell whoever holds
+    /// a join token which ports of the primary's network are open (SSRF).
+    pub fn blur(&mut self) -> bool {
+        if !self.ok {
+            self.error = Some(UNFETCHED.to_owned());
+        }
+        !self.ok
+    }
 }
+
+/// The text for every failure of a probe where the relay reads it.
+pub const UNFETCHED: &str =
+    "it does not answer there as this node; the primary's log and its `relayctl get nodes` say why";
 
 /// The answer to a [`JoinRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -25,7 +25,9 @@ use crate::base::ids::{Epoch, NodeId};
 pub use beat::{Beat, BeatAnswer, DrainOrder, MountBeat, MountState, NodeState, Reflect};
 pub use event::{EventReport, Happening, MAX_EVENTS};
 pub use feed::{FeedLine, MountInfo, MountRow, NodeRole, NodeRow, Removal};
-pub use join::{CREDENTIAL_HEADER, ClusterKey, JoinAnswer, JoinRequest, ProbeResult, URL_HINT};
+pub use join::{
+    CREDENTIAL_HEADER, ClusterKey, JoinAnswer, JoinRequest, ProbeResult, UNFETCHED, URL_HINT,
+};
 
 /// The version that this program writes.
 pub const VERSION: u16 = 1;

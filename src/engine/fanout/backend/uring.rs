@@ -19,6 +19,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, opcode, squeue};
@@ -183,32 +184,98 @@ impl Uring {
 
     /// Returns when none of `pushed` sends is under way.
     fn complete(&mut self, jobs: &mut [Job], pushed: usize) -> io::Result<()> {
-        let mut done = 0;
-        while done < pushed {
-            let entered = self.ring.submit_and_wait(pushed - done);
-            for completion in self.ring.completion() {
-                done += 1;
-                let number = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                if let Some(job) = jobs.get_mut(number) {
-                    job.result = Sent::of(answer(completion.result()));
-                }
+        let mut queue = Submitted {
+            ring: &mut self.ring,
+            jobs,
+        };
+        wait_for(&mut queue, pushed, std::thread::sleep)
+    }
+}
+
+/// Sends that the kernel has or is to have: what [`wait_for`] needs of the ring.
+trait Queue {
+    /// Hands over what is left and waits until `count` sends are complete.
+    fn enter(&mut self, count: usize) -> io::Result<()>;
+    /// Takes the completions that are there; how many.
+    fn reap(&mut self) -> usize;
+    /// Sends that the kernel has not taken.
+    fn untaken(&mut self) -> usize;
+}
+
+struct Submitted<'a> {
+    ring: &'a mut IoUring,
+    jobs: &'a mut [Job],
+}
+
+impl Queue for Submitted<'_> {
+    fn enter(&mut self, count: usize) -> io::Result<()> {
+        self.ring.submit_and_wait(count).map(drop)
+    }
+
+    fn reap(&mut self) -> usize {
+        let mut count = 0;
+        for completion in self.ring.completion() {
+            count += 1;
+            let number = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
+            if let Some(job) = self.jobs.get_mut(number) {
+                job.result = Sent::of(answer(completion.result()));
             }
-            let Err(error) = entered else { continue };
-            let passing = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
-            if error.raw_os_error().is_some_and(|e| passing.contains(&e)) {
-                continue;
-            }
-            let untaken = self.ring.submission().len();
-            if done + untaken == pushed {
-                return Err(error);
-            }
+        }
+        count
+    }
+
+    fn untaken(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+}
+
+/// Returns when none of `pushed` sends is under way. A kernel that has no memory or no room for completions right now
+/// (`EAGAIN`, `EBUSY` of io_uring_enter(2)) is asked again after a pause that grows to [`LONGEST_PAUSE`]; where it took
+/// nothing for [`MOST_PAUSES`] of them and nothing is under way, its error is the answer.
+fn wait_for(
+    queue: &mut impl Queue,
+    pushed: usize,
+    mut pause: impl FnMut(Duration),
+) -> io::Result<()> {
+    let (mut done, mut pauses) = (0, 0);
+    while done < pushed {
+        let entered = queue.enter(pushed - done);
+        let completed = queue.reap();
+        done += completed;
+        let Err(error) = entered else {
+            pauses = 0;
+            continue;
+        };
+        let busy = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY));
+        let passing = busy || error.raw_os_error() == Some(libc::EINTR);
+        if completed > 0 {
+            pauses = 0;
+        }
+        let idle = done + queue.untaken() == pushed;
+        if idle && done < pushed && (!passing || pauses >= MOST_PAUSES) {
+            return Err(error);
+        }
+        if !passing && done < pushed {
             // Sends are under way, and there is no way to wait for them.
             tracing::error!(%error, "io_uring does not say what became of sends");
             std::process::abort();
         }
-        Ok(())
+        if busy && completed == 0 {
+            pause((SHORTEST_PAUSE * 2_u32.saturating_pow(pauses)).min(LONGEST_PAUSE));
+            pauses += 1;
+        }
     }
+    Ok(())
 }
+
+/// First pause after an `EAGAIN` or `EBUSY`; each further one in a row is twice as long.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
+
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Pauses in a row, about 75 ms together, after which a ring that takes nothing is given up for plain sends.
+const MOST_PAUSES: u32 = 13;
 
 /// A completion's number as the answer of a system call.
 fn answer(result: i32) -> io::Result<usize> {
@@ -259,6 +326,80 @@ pub(super) fn test() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A kernel that answers each entry with the next of `answers`, and with the last one for ever.
+    struct Scripted {
+        answers: Vec<Result<usize, i32>>,
+        entered: usize,
+        ready: usize,
+        untaken: usize,
+    }
+
+    impl Queue for Scripted {
+        fn enter(&mut self, _: usize) -> io::Result<()> {
+            let at = self.entered.min(self.answers.len() - 1);
+            self.entered += 1;
+            match self.answers[at] {
+                Ok(count) => {
+                    self.untaken = self.untaken.saturating_sub(count);
+                    self.ready = count;
+                    Ok(())
+                }
+                Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+
+        fn reap(&mut self) -> usize {
+            std::mem::take(&mut self.ready)
+        }
+
+        fn untaken(&mut self) -> usize {
+            self.untaken
+        }
+    }
+
+    /// The outcome of a batch of four, the entries and the pauses in microseconds.
+    fn waited(answers: &[Result<usize, i32>], untaken: usize) -> (Option<i32>, usize, Vec<u128>) {
+        let mut kernel = Scripted {
+            answers: answers.to_vec(),
+            entered: 0,
+            ready: 0,
+            untaken,
+        };
+        let mut pauses = Vec::new();
+        let outcome = wait_for(&mut kernel, 4, |pause| pauses.push(pause.as_micros()));
+        let errno = outcome.err().and_then(|error| error.raw_os_error());
+        (errno, kernel.entered, pauses)
+    }
+
+    #[test]
+    fn a_busy_kernel_is_asked_again_after_a_pause() {
+        for busy in [libc::EAGAIN, libc::EBUSY] {
+            let answers = [Err(busy), Err(busy), Err(busy), Ok(4)];
+            assert_eq!(waited(&answers, 0), (None, 4, vec![100, 200, 400]));
+        }
+        // A signal is no reason to wait.
+        let interrupted = [Err(libc::EINTR), Err(libc::EINTR), Ok(4)];
+        assert_eq!(waited(&interrupted, 0), (None, 3, vec![]));
+        // Progress begins the pauses anew.
+        let slowly = [Err(libc::EAGAIN), Ok(1), Err(libc::EAGAIN), Ok(3)];
+        assert_eq!(waited(&slowly, 0), (None, 4, vec![100, 100]));
+    }
+
+    #[test]
+    fn a_kernel_that_takes_nothing_is_given_up() {
+        let (errno, entered, pauses) = waited(&[Err(libc::EAGAIN)], 4);
+        assert_eq!((errno, entered), (Some(libc::EAGAIN), 14));
+        assert_eq!(pauses.len(), MOST_PAUSES as usize);
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE.as_micros()));
+        let together: u128 = pauses.iter().sum();
+        assert_eq!(together, 72_700);
+        // Another error is given up at once where nothing is under way.
+        assert_eq!(
+            waited(&[Err(libc::EINVAL)], 4),
+            (Some(libc::EINVAL), 1, vec![])
+        );
+    }
 
     #[test]
     fn a_kernel_that_allows_it_passes_the_test() {

@@ -12,8 +12,8 @@ use super::super::tls::Place;
 use super::{Moment, Newcomer, Shard, millis};
 use crate::engine::detours::Signpost;
 use crate::engine::ring::Burst;
-use crate::telemetry::EndReason;
 use crate::telemetry::panics::drill;
+use crate::telemetry::{EndReason, log_limit};
 
 impl Shard {
     /// Takes a listener in; what it gets at once is sent by [`Self::greet`].
@@ -27,7 +27,7 @@ impl Shard {
     ) -> Option<Newcomer> {
         drill("shard");
         if let Err(error) = socket::prepare(&listener.socket) {
-            tracing::warn!(%error, "a listener's socket is unusable");
+            log_limit::unusable(&error);
             self.gauge.remove(weight);
             return None;
         }
@@ -47,7 +47,7 @@ impl Shard {
         let entry = self.entries.get_mut(key)?;
         let registry = self.poll.registry();
         if let Err(error) = registry.register(&mut entry.socket, Token(key), interest) {
-            tracing::warn!(%error, "cannot watch a listener's socket");
+            log_limit::unusable(&error);
             self.close(key, EndReason::Left);
             return None;
         }
