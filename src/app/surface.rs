@@ -155,6 +155,9 @@ pub const ENTRIES: &[Entry] = &[
     posted("/api/v1/nodes/{name}/drain", ADMIN),
     posted("/api/v1/nodes/{name}/resume", ADMIN),
     posted("/api/v1/nodes/{name}/reflect", ADMIN),
+    posted("/api/v1/nodes/{name}/forget", ADMIN),
+    posted("/api/v1/nodes/{name}/unbar", ADMIN),
+    asked("/api/v1/barred", ADMIN),
     posted("/api/v1/drain", ADMIN),
     posted("/api/v1/resume", ADMIN),
     posted("/api/v1/nodes/{name}/parent", ADMIN),
@@ -231,6 +234,13 @@ pub const ENTRIES: &[Entry] = &[
         None,
         "10 s without progress; a source: `source.timeout`",
         "one request a connection; counted like any stranger",
+    ),
+    connection(
+        "/cluster/v1/line: a v1 password line that a relay carries",
+        "the mount's source password",
+        None,
+        "connect 5 s, 10 s without progress, 60 s in all; a source: `source.timeout`",
+        "256 bytes of line; counts to the client that the relay's mark names",
     ),
     connection(
         "the node's own socket",

@@ -172,11 +172,12 @@ mod tests {
     }
 
     /// Lines above `info` and `info` itself in the rooms that strangers reach, each with why it needs no limit.
-    const UNLIMITED: [(&str, &str); 14] = [
+    const UNLIMITED: [(&str, &str); 15] = [
         ("source connected", "after the source's password"),
         ("source ended", "after the source's password"),
         ("the source sent no byte", "after the source's password"),
         ("cannot accept connections", "ends the thread"),
+        ("the data port is closed", "ends the thread"),
         ("the thread that accepts panicked", "ends the thread"),
         ("cannot wake the thread that accepts", "the system's fault"),
         ("lost its readiness queue", "ends the thread"),
