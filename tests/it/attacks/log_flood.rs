@@ -34,12 +34,7 @@ async fn a_thousand_bad_joins_and_passwords() {
     println!("{lines} lines, {} bytes", log.len() - before);
     // One line for each cause, and what else a node says in a while.
     assert!(lines < 20, "{lines} lines:\n{log}");
-    let left_out = node
-        .metric(
-            "relayctl_log_lines_suppressed_total",
-            "cause=\"source_password\"",
-        )
-        .await;
-    assert!(left_out >= 990.0, "{left_out} left out");
+    // None of them is lost: what has no line has its count.
+    node.refused("source_password", 1000.0).await;
     assert!(report.peak_mib < report.first_mib + 32, "{report:?}");
 }
