@@ -115,7 +115,8 @@ async fn health_metrics_listeners_and_the_watchdog_get_in() {
     let name = "4,500 unfinished requests at 2,000 descriptors";
     let (_, report) = scene.finish(name).await;
     assert!(report.peak_descriptors <= LIMIT, "{report:?}");
-    assert!(report.peak_mib < report.first_mib + 64, "{report:?}");
+    // Up to 2,000 of them at once, some 33 KiB each in a debug build.
+    assert!(report.peak_mib < report.first_mib + 128, "{report:?}");
 }
 
 #[tokio::test]

@@ -16,5 +16,6 @@ async fn two_thousand_unfinished_heads() {
     }
     scene.node.refused("heads_per_address", 1000.0).await;
     let (_, report) = scene.finish("2,000 unfinished heads").await;
-    assert!(report.peak_mib < report.first_mib + 64, "{report:?}");
+    // All of them at once where they come within the grace, some 33 KiB each in a debug build.
+    assert!(report.peak_mib < report.first_mib + 144, "{report:?}");
 }
