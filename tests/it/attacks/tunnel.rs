@@ -233,11 +233,12 @@ async fn the_primary_knows_the_client_and_believes_no_forged_mark() {
         assert_eq!(peer.head().await.status, 200);
         let _source = Source::over(peer, Framing::Raw, 0);
         on_air(scene.primary.port, &mount).await;
-        let log = scene.primary.log();
-        let own = log
-            .lines()
-            .find(|line| line.contains(&mount))
-            .unwrap_or_default();
+        let own = eventually("the source is logged", async || {
+            let log = scene.primary.log();
+            let own = log.lines().find(|line| line.contains(&mount));
+            own.map(str::to_owned)
+        })
+        .await;
         assert!(own.contains(&format!("peer={from}:")), "{own}");
     }
     assert!(!scene.primary.log().contains("10.9.9.9"));
