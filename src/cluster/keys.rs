@@ -50,10 +50,11 @@ impl KeyBytes {
         Self { bytes, keyed }
     }
 
-    /// The key of the primary's questions to the node that has this credential.
-    pub fn of_questions(credential: &Secret) -> Self {
+    /// Derives a key that the primary and the node with this credential alone can make. Each `purpose` has a key of its
+    /// own, so that a MAC made for one opens nothing of another; it ends in NUL.
+    pub fn of_credential(credential: &Secret, purpose: &[u8]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"relayctl questions\0");
+        hash.update(purpose);
         hash.update(credential.reveal());
         Self::new(hash.finalize().into())
     }
@@ -290,12 +291,6 @@ impl ClusterSecrets {
             Err(CredentialError::Foreign(id))
         }
     }
-}
-
-/// HMAC-SHA256 of `text` under a node's credential, which that node and the primary alone can make.
-pub fn credential_mac(credential: &Secret, text: &[u8]) -> [u8; 32] {
-    let key = Sha256::digest(credential.reveal().as_bytes());
-    KeyBytes::new(key.into()).mac(&[b"credential\0", text])
 }
 
 /// Why a bearer is not a node of ours.

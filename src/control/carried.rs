@@ -6,15 +6,13 @@
 //! primary reads them from the last to the first and stops at one that does not verify.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use subtle::ConstantTimeEq as _;
 
 use super::{Control, Role};
 use crate::base::ids::NodeId;
 use crate::base::secret::Secret;
-use crate::cluster::keys::{credential_mac, hex};
+use crate::cluster::keys::{KeyBytes, hex};
 
 /// Field that holds a mark.
 pub const CLIENT: &str = "X-Relayctl-Client";
@@ -28,20 +26,13 @@ const VALID: u64 = 60;
 /// Longest mark that is read, in bytes.
 const MAX_MARK: usize = 512;
 
-/// What a relay signs with, once it has joined.
-#[derive(Default)]
-pub(super) struct Carrier(ArcSwapOption<Secret>);
-
-impl Carrier {
-    pub fn set(&self, credential: Secret) {
-        self.0.store(Some(Arc::new(credential)));
-    }
-}
-
 impl Control {
     /// The mark for a request of `client`; `None` before the first join.
     pub fn client_mark(&self, client: IpAddr, method: &str, target: &str) -> Option<String> {
-        let credential = self.carrier.0.load_full()?;
+        let credential = self.own_credential();
+        if credential.is_empty() {
+            return None;
+        }
         let stated = Stated {
             node: self.identity.id.clone(),
             seconds: self.cluster_millis() / 1000,
@@ -64,9 +55,10 @@ impl Control {
         let now = self.cluster_millis() / 1000;
         let read = |mark: &str| {
             let (stated, mac) = Stated::read(mark)?;
+            if self.is_barred(&stated.node) {
+                return None;
+            }
             let credential = self.credential_of(&stated.node);
-            // A node that was barred signs nothing.
-            self.member(credential.reveal()).ok()?;
             let is_fresh = stated.seconds.abs_diff(now) <= VALID;
             let wanted = stated.mac(&credential, method, target);
             let same = bool::from(wanted.as_bytes().ct_eq(mac.as_bytes()));
@@ -93,10 +85,11 @@ impl Stated {
 
     fn mac(&self, credential: &Secret, method: &str, target: &str) -> String {
         let text = format!(
-            "client\n{}\n{}\n{}\n{method}\n{target}",
+            "{}\n{}\n{}\n{method}\n{target}",
             self.node, self.seconds, self.client
         );
-        hex(&credential_mac(credential, text.as_bytes()))
+        let key = KeyBytes::of_credential(credential, b"relayctl carried client\0");
+        hex(&key.mac(&[text.as_bytes()]))
     }
 
     fn read(mark: &str) -> Option<(Self, &str)> {

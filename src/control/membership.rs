@@ -36,7 +36,6 @@ impl Control {
     pub fn joined(&self, answer: &JoinAnswer) {
         self.take_keys(&answer.cluster_keys);
         self.take_credential(&answer.credential);
-        self.carrier.set(answer.credential.clone());
         self.seen_at
             .store(Some(Arc::new(answer.public_url.clone())));
         self.set_clock(answer.unix_millis);

@@ -159,8 +159,6 @@ pub struct Control {
     carried: watch::Sender<Vec<MountInfo>>,
     /// The URL at which the primary saw this node when it joined.
     seen_at: ArcSwapOption<String>,
-    /// A relay's credential, for what it carries to the primary.
-    carrier: carried::Carrier,
     /// What the primary said that foreign servers log in with.
     relay_login: ArcSwap<Secret>,
     /// The node that this one has joined.
@@ -260,7 +258,6 @@ impl Control {
             probe_orders,
             carried: watch::Sender::new(Vec::new()),
             seen_at: ArcSwapOption::empty(),
-            carrier: carried::Carrier::default(),
             relay_login: ArcSwap::default(),
             primary: Mutex::default(),
             children: children::Children::default(),

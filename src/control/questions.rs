@@ -66,7 +66,7 @@ fn sign(credential: &Secret, method: &str, path: &str, (seconds, nonce): (u64, u
     let (when, once) = (seconds.to_be_bytes(), nonce.to_be_bytes());
     // Neither a method nor a path has a NUL in it.
     let parts: [&[u8]; 5] = [&when, &once, method.as_bytes(), b"\0", path.as_bytes()];
-    let mac = KeyBytes::of_questions(credential).mac(&parts);
+    let mac = KeyBytes::of_credential(credential, b"relayctl questions\0").mac(&parts);
     let mac = crate::cluster::keys::hex(&mac);
     format!("q.{seconds}.{nonce:016x}.{mac}")
 }
