@@ -27,6 +27,9 @@ pub fn request(id: &str) -> Value {
         "v": 1, "id": id, "name": id, "incarnation": 1_700_000_000_000_u64, "version": "1",
         "public_urls": {"http": "http://127.0.0.1:9"}, "data_port": 9,
         "limits": {"max_listeners": 100},
+        // As every relay with a data directory: without it a dead node's id is anybody's, and this one is dead as soon
+        // as its URL is fetched, since nothing listens there.
+        "keeps_credential": true,
     })
 }
 
