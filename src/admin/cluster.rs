@@ -17,7 +17,7 @@ use super::api::kick;
 use super::api::listeners::{Page, own_page};
 use super::feed::{bearer, feed};
 use super::query::Query;
-use super::{Client, Routes};
+use super::{Client, MAX_BODY, Routes};
 use crate::base::ids::NodeId;
 use crate::control::{Control, MemberError, Role};
 use crate::telemetry::{log_limit, refuse};
@@ -27,14 +27,11 @@ use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
 use crate::wire::message::{Beat, CREDENTIAL_HEADER, JoinRequest, ProbeResult, URL_HINT};
 
-/// Longest message that a node may send, in bytes.
-const MAX_MESSAGE: usize = 1 << 20;
-
 /// The routes under `/cluster/v1`, with the bound of their bodies.
 pub(super) fn router() -> Router<Arc<Control>> {
     super::router_of(table())
         .layer(Extension(SharedProber::default()))
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 /// See [`router`].

@@ -34,6 +34,7 @@ use crate::control::Control;
 use crate::throttle::Remote;
 use crate::wire::response::GUARDS;
 use access::Caller;
+pub use api::TOKEN_BODY;
 pub use api::description as api_description;
 pub use shoutcast::SHOUTCAST_AGENT;
 pub use status::page;
@@ -69,6 +70,9 @@ impl Client {
         }
     }
 }
+
+/// Longest body of a request to these paths, in bytes.
+pub const MAX_BODY: usize = 1 << 20;
 
 /// Paths and the handlers of their methods.
 type Routes = Vec<(&'static str, MethodRouter<Arc<Control>>)>;

@@ -11,7 +11,7 @@ use crate::base::retry::Backoff;
 use crate::wire::message::FeedLine;
 
 /// Longest line, in bytes: a table of thousands of nodes fits.
-const MAX_LINE: usize = 16 << 20;
+pub const MAX_LINE: usize = 16 << 20;
 
 /// Without any byte for this long (a ping comes every second) the connection is dead.
 const SILENCE: Duration = Duration::from_secs(5);

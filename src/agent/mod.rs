@@ -25,6 +25,7 @@ use crate::control::Control;
 use crate::discovery::{Connector, Resolver};
 use crate::telemetry::panics::{Vital, vital};
 use client::Client;
+pub use feed::MAX_LINE as MAX_FEED_LINE;
 pub use probes::probe;
 
 /// The agent's settings. The primary stays the one of the start; all else may change.

@@ -4,10 +4,9 @@
 //! `docs/reference/surface.md` is made from this list, and tests hold it against the router and the types of the
 //! messages, so that nothing new is reachable without an entry.
 
+use crate::admin::{MAX_BODY as BODY, TOKEN_BODY};
+use crate::agent::MAX_FEED_LINE;
 use crate::wire::frame;
-
-/// Longest body of a request to our own paths, in bytes.
-const BODY: usize = 1 << 20;
 
 /// Kind of thing that an [`Entry`] describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +165,7 @@ pub const ENTRIES: &[Entry] = &[
     asked("/api/v1/listeners", ADMIN),
     asked("/api/v1/listeners/{id}", ADMIN),
     posted("/api/v1/listeners/{id}/kick", ADMIN),
-    posted("/api/v1/tokens", ADMIN),
+    route("/api/v1/tokens", ADMIN, Some(TOKEN_BODY), ORDINARY, GUESSED),
     asked("/api/v1/tokens/{id}", ADMIN),
     posted("/cluster/v1/join", JOIN),
     route(
@@ -276,7 +275,7 @@ pub const ENTRIES: &[Entry] = &[
     message(
         "FeedLine",
         "the primary's certificate",
-        16 << 20,
+        MAX_FEED_LINE,
         "one line at a time",
     ),
     message(

@@ -14,13 +14,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::gate::{Fault, Seat};
+use super::paced::PROGRESS;
+use crate::admin::MAX_BODY;
 use crate::telemetry::refuse;
-
-/// Longest body of a request to our own paths, in bytes.
-pub(super) const MAX_BODY: usize = 1 << 20;
-
-/// A body of which nothing comes for this long is given up.
-const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Time for a whole body.
 const TOTAL: Duration = Duration::from_secs(60);

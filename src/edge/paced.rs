@@ -15,7 +15,8 @@ use tokio::time::{Instant, Sleep};
 use super::gate::Seat;
 use crate::telemetry::refuse;
 
-/// A client that takes no byte of what is written to it for this long is closed.
+/// A client that takes no byte of what is written to it for this long is closed, and so is one that sends no byte of a
+/// body that it began.
 pub(super) const PROGRESS: Duration = Duration::from_secs(10);
 
 /// An answer of known length may take this long, and the time that its bytes take at [`SLOWEST`].

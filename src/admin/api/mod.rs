@@ -22,6 +22,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::Routes;
+pub use tokens::MAX_BODY as TOKEN_BODY;
 
 /// What went wrong, and what to do.
 #[derive(Debug, Clone, Serialize, ToSchema)]

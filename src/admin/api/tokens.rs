@@ -17,7 +17,7 @@ use crate::cluster::access::{Scope, TokenRecord};
 use crate::control::{Control, Role};
 
 /// Longest body that asks for a token, in bytes.
-const MAX_BODY: usize = 1024;
+pub const MAX_BODY: usize = 1024;
 
 /// What to do where tokens cannot be saved.
 const UNSAVED: &str = "tokens are kept in the data directory: see that it can be written";
