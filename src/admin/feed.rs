@@ -137,7 +137,7 @@ fn encode(lines: &[FeedLine]) -> Bytes {
     text.into()
 }
 
-/// What stands behind `Bearer` in the request; empty where nothing does.
+/// Text behind `Bearer` in the request; empty where there is none.
 pub(super) fn bearer(headers: &HeaderMap) -> &str {
     let value = headers
         .get(header::AUTHORIZATION)

@@ -145,7 +145,7 @@ pub(super) fn spawn(
     Ok(())
 }
 
-/// Whom the child becomes where this node is root.
+/// User that the child runs as where this node is root.
 fn user(settings: &Settings, kind: Kind) -> Option<User> {
     let icecast = &settings.render.icecast;
     let names: Vec<&str> = match (&icecast.user, kind) {

@@ -24,7 +24,7 @@ pub(super) struct Reloads {
     primary: Option<Primary>,
     /// The settings that the node runs with.
     settings: Settings,
-    /// What was read last, also of keys that are not in effect yet.
+    /// Settings as read last, with the keys that are not in effect yet.
     values: Values,
     log: Log,
     watch: FileWatch,

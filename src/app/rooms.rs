@@ -40,9 +40,9 @@ pub(super) struct Rooms {
 
 /// What is known of the node beside its settings.
 pub(super) struct Known<'a> {
-    /// Its role, which it keeps.
+    /// Role of the node; it never changes.
     pub role: Role,
-    /// Whom a relay joined.
+    /// Primary that a relay joined.
     pub primary: Option<&'a Primary>,
     /// Passwords and tokens.
     pub secrets: &'a Secrets,
@@ -50,7 +50,7 @@ pub(super) struct Known<'a> {
     pub urls: PublicUrls,
     /// What it shows in TLS.
     pub certificate: Option<Certificate>,
-    /// What the process may open.
+    /// Descriptors that the process may open.
     pub descriptors: u64,
 }
 

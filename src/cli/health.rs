@@ -59,7 +59,7 @@ fn here(data_dir: Option<&str>) -> String {
     url.trim().trim_end_matches('/').to_owned()
 }
 
-/// What a running node wrote beside its socket.
+/// File that a running node wrote beside its socket.
 fn kept(places: &Places) -> Option<String> {
     match places.find(place::lives) {
         Found::One(place) => std::fs::read_to_string(place.join(URL_FILE)).ok(),

@@ -72,7 +72,7 @@ pub(super) fn resume(flags: &ResumeFlags) -> Outcome {
     print::text(unkept(&answer))
 }
 
-/// What an order is worth that the node asked cannot keep.
+/// Outcome of an order that this node carries out and cannot keep.
 fn unkept(answer: &Value) -> &'static str {
     match answer.get("kept").and_then(Value::as_bool) {
         Some(false) => "only until the node asked restarts: its data directory is read-only\n",

@@ -52,7 +52,7 @@ pub(super) fn run(command: &TokenCommand) -> Outcome {
     }
 }
 
-/// What can be done about the nodes that came by a token that was revoked.
+/// Commands for the nodes that came by a revoked token.
 fn came_by(answer: &Value) -> String {
     let nodes = answer.get("nodes").and_then(Value::as_array);
     let lines = nodes.into_iter().flatten().filter_map(|node| {

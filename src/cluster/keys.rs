@@ -178,13 +178,13 @@ impl KeyRing {
     }
 }
 
-/// Which of the primary's cluster keys are in use. What is kept of them.
+/// Number and age of the cluster keys in use, as the data directory keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeyState {
     /// Number of the key that signs, from 1.
     pub number: u64,
-    /// When it began to, in unix milliseconds; 0 where that was not noted.
+    /// Begin of its use, in unix milliseconds; 0 where that was not noted.
     pub since: u64,
     /// Keys of lower numbers verify nothing any more.
     pub floor: u64,

@@ -18,7 +18,7 @@ pub const MAX_NODES: usize = 10_000;
 /// One node id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// What people call the node.
+    /// Name of the node.
     pub name: NodeName,
     /// Rises when an earlier credential of the id is to be worth nothing; part of the MAC of the credential.
     #[serde(default)]
@@ -38,7 +38,7 @@ pub struct Registration {
     /// It may not join.
     #[serde(default)]
     pub barred: bool,
-    /// When it joined last, was first heard or was removed, in unix milliseconds.
+    /// Unix milliseconds of the last join, first beat or removal.
     #[serde(default)]
     pub since: u64,
 }
@@ -46,15 +46,15 @@ pub struct Registration {
 /// Where the table has a node that asks to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// Its beats come, or stopped a moment ago.
+    /// Beats arrive, or stopped a moment ago.
     Live,
-    /// It is dead, and its row is still there.
+    /// The node is dead, and its row is still in the table.
     Dead,
-    /// It has no row.
+    /// The table has no row of the node.
     Absent,
 }
 
-/// What a node that asks to join has shown, verified.
+/// Credential that a joining node has shown, verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown<'a> {
     /// The credential of this very id.
@@ -86,7 +86,7 @@ pub enum JoinError {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Registry {
-    /// Which cluster key is in use.
+    /// Number and age of the cluster keys in use.
     pub keys: KeyState,
     nodes: BTreeMap<NodeId, Registration>,
 }

@@ -68,7 +68,7 @@ impl Control {
     }
 }
 
-/// What a mark says.
+/// Content of a mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stated {
     node: NodeId,

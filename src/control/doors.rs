@@ -18,7 +18,7 @@ use crate::wire::message::Happening;
 /// Clients that get slow may be reported so many at once, and then one a second.
 const DELAYED_BURST: f64 = 100.0;
 
-/// The same for first failures, which are of less interest.
+/// Burst of reports of first failures, which are of less interest.
 const FIRST_BURST: f64 = 20.0;
 
 /// A password of this node, which only a [`Permit`] compares.
@@ -47,9 +47,9 @@ impl Password {
 pub enum Denied {
     /// No credential of this kind was shown.
     Missing,
-    /// It was compared, and is wrong.
+    /// The credential was compared, and is wrong.
     Wrong,
-    /// It was not compared: the client failed too often. To be answered 429 with this `Retry-After`, in seconds.
+    /// The credential was not compared, since the client failed too often; answered 429 with this `Retry-After` in seconds.
     Delayed(u64),
 }
 

@@ -71,7 +71,7 @@ impl MemberError {
         }
     }
 
-    /// The reason in `relayctl_refusals_total`.
+    /// Label `reason` of `relayctl_refusals_total`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoPrimary => "no_primary",

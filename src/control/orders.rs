@@ -27,7 +27,7 @@ pub enum OrderError {
     Unsaved(SaveError),
 }
 
-/// What an order led to.
+/// Outcome of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held<T> {
     /// The outcome.

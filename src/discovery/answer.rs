@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
 
-    /// What a server's bytes come to, read within `most`.
+    /// Answer of a server, read within `most` bytes.
     async fn read(
         head: &'static str,
         body: &'static [u8],

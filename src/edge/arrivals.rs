@@ -61,7 +61,7 @@ impl Arrivals {
 /// The rule: time comes in as an argument.
 #[derive(Debug, Default)]
 struct Buckets {
-    /// When each bucket is full again.
+    /// Time at which each bucket is full again.
     full_at: HashMap<IpAddr, Instant>,
     swept: Option<Instant>,
 }

@@ -49,7 +49,7 @@ pub(super) struct Conn {
     pub accepted: Instant,
     /// Requests that were answered on it.
     pub answered: u32,
-    /// Its place among those that are neither listeners nor sources; none once it has become one of them.
+    /// Place among the connections that are neither listeners nor sources; none once it is one of these.
     pub place: Option<Place>,
 }
 
@@ -84,7 +84,7 @@ impl Conn {
         self.stream.flush().await
     }
 
-    /// The same for a whole answer that others may follow, which has an end.
+    /// Writes a whole answer that others may follow; it has a deadline.
     ///
     /// # Errors
     /// Where the client has gone, or takes the answer too slowly.

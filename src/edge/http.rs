@@ -34,7 +34,7 @@ const MAX_BUFFER: usize = 32 * 1024;
 /// How long a connection may wait for its next request, and take for its head: nodes ask once a second.
 const NEXT_HEAD: std::time::Duration = HEAD_TIMEOUT.saturating_mul(6);
 
-/// What a connection is served by.
+/// Port or socket that serves a connection.
 pub(super) struct Served {
     pub router: Router,
     pub client: Client,
@@ -136,7 +136,7 @@ async fn answer(
     response
 }
 
-/// What the gate is told when an answer is about to be written.
+/// Notes for the gate that an answer is about to be written.
 pub(super) fn begin_answer(
     seat: &Seat,
     response: &Response<Body>,

@@ -15,7 +15,7 @@ use crate::telemetry::{EndReason, SessionRecord};
 /// Sessions remembered at most.
 const MAX_SESSIONS: usize = 16 * 1024;
 
-/// What a playback session is known by: its identifier, its mount, and the block of the client's address.
+/// Key of a playback session: its identifier, its mount, and the block of the client's address.
 type Key = (String, MountId, IpAddr);
 
 /// See the module.

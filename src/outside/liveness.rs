@@ -48,9 +48,9 @@ impl Liveness {
 pub(super) enum Loudness {
     /// A failure of another cause than the last one.
     New,
-    /// The same one, so many times since it was logged.
+    /// Repeated failure, with its count since the last log line.
     Again(u32),
-    /// The same one, logged less than a minute ago.
+    /// Repeated failure, logged less than a minute ago.
     Quiet,
 }
 

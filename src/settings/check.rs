@@ -35,7 +35,7 @@ pub struct Report {
     pub ignored: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
-    /// What holds and should be changed.
+    /// Warnings about settings that hold and should be changed.
     pub warnings: Vec<String>,
     /// Files that were read, and are to be watched: settings and secrets.
     pub files: Vec<PathBuf>,

@@ -62,7 +62,7 @@ struct Suppressed {
 #[derive(Debug, Default)]
 struct LogLimit(HashMap<&'static str, Window>);
 
-/// What a cause brought about since the first line of its window.
+/// Count of a cause since the first line of its window.
 #[derive(Debug)]
 struct Window {
     since: Instant,

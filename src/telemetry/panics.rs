@@ -108,7 +108,7 @@ impl Vital {
 pub struct Broken {
     /// The kind of task: a label of `relayctl_panics_total`.
     pub task: &'static str,
-    /// What the panic said, and where.
+    /// Message and place of the panic.
     pub message: String,
 }
 
@@ -263,7 +263,7 @@ fn message_of(info: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// What a panic said: cut, since it may hold what a stranger sent.
+/// Message of a panic, cut, since it may hold text that a stranger sent.
 fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

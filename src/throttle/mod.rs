@@ -216,14 +216,14 @@ impl Record {
     }
 }
 
-/// What is worth saying of a failure.
+/// Report of a failure that is worth a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// The client's first failure at any door since it is counted.
     First,
     /// The client is delayed from now on; said once in [`REPORT_PAUSE`].
     Delayed {
-        /// Its failures at this door.
+        /// Failures of the client at this door.
         failures: u32,
     },
 }

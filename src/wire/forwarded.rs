@@ -76,7 +76,7 @@ const OF_PROXIES: [&str; 8] = [
     "x-envoy-external-address",
 ];
 
-/// What the proxies in front say besides the client's address.
+/// Fields of the proxies in front, besides the client's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// The names that the client asked for, as a trusted proxy says (`X-Forwarded-Host`, else `host=` of `Forwarded`).

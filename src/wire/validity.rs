@@ -67,7 +67,7 @@ pub fn check(request: &Request, host_optional: bool) -> Result<(), Invalid> {
     check_fields(request.version, fields, host_optional, any_length)
 }
 
-/// The same for fields of another parser.
+/// Checks the fields of another parser by the same rules.
 ///
 /// # Errors
 /// See [`check`].

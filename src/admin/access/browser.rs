@@ -15,25 +15,25 @@ use url::Url;
 /// has none of them.
 const AGENTS: [&str; 3] = ["AppleWebKit", "Gecko/", "Trident"];
 
-/// What a request does, if it is let through.
+/// Effect of a request that is let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::admin) enum Effect {
     /// Anybody may ask it, under any name.
     Public,
-    /// It needs a credential and changes nothing.
+    /// The request needs a credential and changes nothing.
     Reads,
-    /// It changes something.
+    /// The request changes something.
     Changes,
 }
 
 /// One request, reduced to what the rules read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
-    /// Its effect.
+    /// Effect of the request.
     pub effect: Effect,
     /// True for `Authorization: Bearer`, which no browser sends by itself.
     pub bearer: bool,
-    /// Its header.
+    /// Header fields of the request.
     pub headers: &'a HeaderMap,
     /// `Host` as sent, and what trusted proxies say in `X-Forwarded-Host`.
     pub hosts: &'a Hosts,
@@ -46,9 +46,9 @@ pub(super) struct Asked<'a> {
 /// Names under which a request was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hosts {
-    /// `Host`.
+    /// Value of the field `Host`.
     pub direct: Option<String>,
-    /// `X-Forwarded-Host` of trusted proxies.
+    /// Values of `X-Forwarded-Host` that trusted proxies sent.
     pub forwarded: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// The reason in `relayctl_refusals_total`.
+    /// Label `reason` of `relayctl_refusals_total`.
     pub fn reason(self) -> &'static str {
         match self {
             Self::OtherSite => "foreign_site",

@@ -113,7 +113,7 @@ struct BarredNode {
     id: String,
     /// Its name.
     name: String,
-    /// When it was removed last.
+    /// Time of the last removal, in unix milliseconds.
     since: String,
 }
 

@@ -32,7 +32,7 @@ impl Files {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// What a change of `key` takes: variables before it, and after it.
+    /// Variables that a change of `key` needs, before and after it.
     fn change(&self, key: &Key) -> [Vec<(&'static str, String)>; 2] {
         let own = |value: &str| vec![(key.path, value.to_owned())];
         let pair = |name: &str| {

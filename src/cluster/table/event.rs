@@ -99,7 +99,7 @@ pub enum Effect {
     },
     /// Listeners by https are sent to this URL from now on, or no more. For the log.
     Secure {
-        /// What people call the node.
+        /// Name of the node.
         name: NodeName,
         /// The URL.
         url: String,

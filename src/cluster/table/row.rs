@@ -39,7 +39,7 @@ pub(super) struct Row {
     pub(super) seq: u64,
     pub(super) connection: u64,
     pub(super) seen: IpAddr,
-    /// When it asked to be a member, or was first heard.
+    /// Time of its join, or of its first beat.
     pub(super) joined: Instant,
     pub(super) died: Option<Instant>,
     /// Table version of the last change that others have to hear.

@@ -27,7 +27,7 @@ pub(super) struct Job {
     attempt: u64,
 }
 
-/// What the writer does now.
+/// State of the writer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Write(Job),
@@ -36,7 +36,7 @@ pub(super) enum Next {
     End,
 }
 
-/// What a write comes to for the log.
+/// Outcome of a write, for the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Unremarkable,
@@ -52,10 +52,10 @@ struct File {
     /// The newest state on the disk.
     kept: u64,
     begun: u64,
-    /// When it was written last, in writes of all files.
+    /// Number of the last write of this file, counted over all files.
     turn: u64,
     failure: Option<Failure>,
-    /// When it failed last, until somebody asks again.
+    /// Time of the last failure, until the next request for this file.
     failed_at: Option<Instant>,
     said_at: Option<Instant>,
 }
@@ -180,7 +180,7 @@ impl Queue {
         }
     }
 
-    /// What became of the state of a ticket; none while it is under way.
+    /// Outcome of the write that holds a ticket's state; none while it is under way.
     pub fn outcome(&self, name: &'static str, ticket: Ticket) -> Option<Result<(), String>> {
         let file = self.files.get(name)?;
         if file.kept >= ticket.state {

@@ -327,7 +327,7 @@ where
     }
 }
 
-/// What a client sends behind its request is no request: it goes nowhere.
+/// Bytes that a client sends behind its request are dropped: they are no second request.
 async fn drop_rest(client: &mut (impl AsyncRead + Unpin), unread: &mut BytesMut) -> End {
     let mut dropped = unread.len();
     if dropped > 0 {

@@ -95,7 +95,7 @@ pub(super) struct Body {
     pub chunked: bool,
 }
 
-/// What follows the head of the primary's answer to `request`.
+/// Kind of body behind the head of the primary's answer to `request`.
 ///
 /// # Errors
 /// Where its transfer coding is not understood.

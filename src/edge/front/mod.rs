@@ -64,7 +64,7 @@ pub(super) const MAX_REQUESTS: u32 = 1000;
 /// Connections kept alive at once, however many descriptors there are.
 pub(super) const MAX_IDLE: usize = 4096;
 
-/// The same for one client address, of those that last longer than the grace.
+/// Connections kept alive at once of one client address, of those older than the grace.
 const MAX_IDLE_PER_ADDRESS: usize = 512;
 
 /// What is read at once: a head that is longer than this takes the long way.

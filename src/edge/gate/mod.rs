@@ -65,11 +65,11 @@ pub struct Signal {
 /// Why a request's body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It was given up for the budget of bytes.
+    /// The body was given up for the budget of bytes.
     Budget = 1,
-    /// It came too slowly.
+    /// The body came too slowly.
     Slow = 2,
-    /// It is longer than any message.
+    /// The body is longer than any message.
     Long = 3,
 }
 
@@ -90,7 +90,7 @@ impl Signal {
         }
     }
 
-    /// The same for a task that wants to be woken by the next one.
+    /// Reads the fault, and registers the task to be woken by the next one.
     pub fn poll_fault(&self, cx: &std::task::Context<'_>) -> Option<Fault> {
         self.body.register(cx.waker());
         self.fault()
@@ -100,7 +100,7 @@ impl Signal {
 /// A connection's place; dropping it gives the place back.
 pub struct Place(Arc<Seat>);
 
-/// What a [`Place`] and those who act for it share.
+/// State shared by a [`Place`] and the handles that act for it.
 pub struct Seat {
     gate: Arc<Gate>,
     number: u64,
@@ -238,7 +238,7 @@ impl Place {
             .change(|table| ((), table.set_client(number, client)));
     }
 
-    /// Its credential was accepted.
+    /// Counts the connection to its accepted credential.
     pub fn vouch(&self, credential: &[u8]) {
         self.0.vouch(credential);
     }
@@ -305,7 +305,7 @@ impl Seat {
         self.signal.answer_by.store(by, Ordering::Relaxed);
     }
 
-    /// When the answer must have been taken.
+    /// Deadline by which the client must have taken the answer.
     pub fn answer_by(&self) -> Option<Instant> {
         match self.signal.answer_by.load(Ordering::Relaxed) {
             0 => None,

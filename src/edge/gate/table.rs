@@ -23,10 +23,10 @@ pub const MAX_PENDING_BYTES: usize = 32 * 1024 * 1024;
 /// Strangers that keep their descriptors when there are none left.
 pub const KEPT: usize = 16;
 
-/// What a connection is at; the label `state` of `relayctl_connections`.
+/// Phase of a connection; the label `state` of `relayctl_connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Its head is not whole yet.
+    /// The request's head is not whole yet.
     Head,
     /// A TLS handshake.
     Tls,
@@ -85,7 +85,7 @@ impl State {
     }
 }
 
-/// Whom a connection counts to besides the whole.
+/// Account that a connection counts to besides the total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Owner {
     Nobody,
@@ -103,10 +103,10 @@ struct Row<T> {
     owner: Owner,
     /// The address that it will count to, or counts to.
     client: Option<IpAddr>,
-    /// It has lasted longer than the grace.
+    /// The connection has lasted longer than the grace.
     past_grace: bool,
     rank: Rank,
-    /// Its unfinished body: when that began, as a number that rises, and how much has come.
+    /// Unfinished body: its order among all, and the bytes that have come.
     body: Option<(u64, usize)>,
     handle: T,
 }
@@ -114,9 +114,9 @@ struct Row<T> {
 /// A connection that has to go, and the reason that counts it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Evicted<T> {
-    /// What the table was given for it.
+    /// Handle that the table was given with the connection.
     pub handle: T,
-    /// The reason in `relayctl_refusals_total`.
+    /// Label `reason` of `relayctl_refusals_total`.
     pub reason: &'static str,
 }
 

@@ -30,7 +30,7 @@ pub struct Entry {
     pub address: IpAddr,
     /// `relay` for a foreign server that logged in as that, else `-`.
     pub user: &'static str,
-    /// When it ended, in milliseconds since 1970.
+    /// End of the session, in unix milliseconds.
     pub ended_unix_millis: u64,
     /// `GET /live.mp3 HTTP/1.1`.
     pub request: String,

@@ -165,16 +165,16 @@ pub enum Happening {
     },
     /// A bug ended one connection, or one thing of many.
     Panicked {
-        /// Which kind of task, what it said, and where in the program.
+        /// Kind of the task, its message, and the place in the program.
         why: String,
     },
     /// A client sent too many wrong passwords or tokens, and is delayed from now on.
     Guessing {
-        /// Its address; behind an untrusted proxy the proxy's.
+        /// Address of the client; behind an untrusted proxy the proxy's.
         address: IpAddr,
         /// The door at which it failed last: `admin`, `source`, `shoutcast`, `relay`, `api` or `join`.
         door: String,
-        /// Its failures there.
+        /// Failures of the client at that door.
         failures: u32,
     },
     /// A word of a newer version.

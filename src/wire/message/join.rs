@@ -42,7 +42,7 @@ pub struct JoinRequest {
     /// Since the process started.
     #[serde(default)]
     pub uptime_millis: u64,
-    /// It keeps its credential over a restart, and shows it then.
+    /// The node keeps its credential over a restart, and shows it then.
     #[serde(default)]
     pub keeps_credential: bool,
 }
