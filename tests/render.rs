@@ -325,6 +325,11 @@ fn balanced(folder: &TempDir) -> Station {
             port: front,
             source_port: Some(source),
             stats_port: Some(two_free_ports()),
+            // Who starts it here may be nobody who could change to another user.
+            user: rustix::process::geteuid()
+                .is_root()
+                .then(|| "haproxy".into()),
+            expose: vec!["metrics"],
         },
         ..station(folder, 8000)
     }

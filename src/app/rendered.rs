@@ -106,6 +106,14 @@ pub fn station(
             port: settings.render.haproxy.bind.port,
             source_port: settings.render.haproxy.source_port,
             stats_port: settings.render.haproxy.stats_port,
+            user: settings.render.haproxy.user.clone(),
+            expose: settings
+                .render
+                .haproxy
+                .expose
+                .iter()
+                .map(|own| own.name())
+                .collect(),
         },
         hold: settings.audio.hold,
         is_child: false,

@@ -6,13 +6,20 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{RenderError, RenderNode, Role, Station, check};
+use super::{RenderError, Role, Station, check};
 
 /// HAProxy outwaits the hold of a mount by this.
 const BEYOND_HOLD: Duration = Duration::from_secs(30);
 
+/// First segments of the paths that administer, watch and join nodes, as a regular expression of HAProxy's; a doubled slash or a
+/// parameter behind `;` makes no other path of them.
+const OWN: &str = "^/[/.]*(admin|admin[.]cgi|api|cluster|dashboard|metrics)([/;]|$)";
+
 #[derive(Serialize)]
 struct Context {
+    user: Option<String>,
+    own: &'static str,
+    expose: Vec<&'static str>,
     listen: String,
     source_listen: Option<String>,
     v1_listen: Option<String>,
@@ -79,7 +86,13 @@ pub(super) fn context(station: &Station) -> Result<Value, RenderError> {
         true => Some(check::authority(&host, check::next_port("port", port)?)),
         false => None,
     };
+    if let Some(user) = &balancer.user {
+        word("balancer.user", user)?;
+    }
     let context = Context {
+        user: balancer.user.clone(),
+        own: OWN,
+        expose: balancer.expose.clone(),
         listen: listen(balancer.bind, balancer.port),
         source_listen,
         v1_listen,
@@ -164,7 +177,7 @@ fn servers(station: &Station, host: &str, port: u16) -> Result<Vec<Server>, Rend
     let relays = station.nodes.iter().any(|node| node.role == Role::Relay);
     let mut servers: Vec<Server> = Vec::with_capacity(station.nodes.len());
     for (index, node) in station.nodes.iter().enumerate() {
-        name(index, node)?;
+        word(&format!("nodes[{index}].name"), &node.name)?;
         check::host(&format!("nodes[{index}].host"), &node.host)?;
         check::port(&format!("nodes[{index}].port"), node.port)?;
         if servers.iter().any(|other| other.name == node.name) {
@@ -183,20 +196,14 @@ fn servers(station: &Station, host: &str, port: u16) -> Result<Vec<Server>, Rend
     Ok(servers)
 }
 
-fn name(index: usize, node: &RenderNode) -> Result<(), RenderError> {
-    let fine = !node.name.is_empty()
-        && node
-            .name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if fine {
+/// A name as HAProxy takes it.
+fn word(key: &str, text: &str) -> Result<(), RenderError> {
+    let is_fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if !text.is_empty() && text.bytes().all(is_fine) {
         return Ok(());
     }
     Err(RenderError::value(
-        format!("nodes[{index}].name"),
-        format!(
-            "is `{}`: HAProxy takes letters, digits, `-`, `_` and `.`",
-            node.name
-        ),
+        key,
+        format!("is `{text}`: HAProxy takes letters, digits, `-`, `_` and `.`"),
     ))
 }

@@ -280,7 +280,7 @@ pub struct RenderNode {
     pub max_listeners: Option<u32>,
 }
 
-/// Where HAProxy listens.
+/// How HAProxy runs, where it listens and what it forwards.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Balancer {
     /// Address to bind; an unspecified one means all.
@@ -291,6 +291,11 @@ pub struct Balancer {
     pub source_port: Option<u16>,
     /// HAProxy's own statistics page, on loopback only.
     pub stats_port: Option<u16>,
+    /// User and group that it changes to; `None` where it is not started as root.
+    pub user: Option<String>,
+    /// First segments of a node's own paths (`admin`, `metrics`) that the listeners' side forwards besides those that encoders
+    /// and slaves need.
+    pub expose: Vec<&'static str>,
 }
 
 impl Default for Balancer {
@@ -300,6 +305,8 @@ impl Default for Balancer {
             port: 80,
             source_port: Some(8010),
             stats_port: None,
+            user: Some("haproxy".into()),
+            expose: Vec::new(),
         }
     }
 }

@@ -17,6 +17,8 @@ macro_rules! choice {
         }
 
         impl Word for $name {
+            const NAMES: &'static [&'static str] = Self::NAMES;
+
             fn of(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$variant),)* _ => None }
             }
@@ -32,6 +34,9 @@ macro_rules! choice {
 
 /// A word of a few.
 pub(super) trait Word: Sized {
+    /// The words, in the order of the documents.
+    const NAMES: &'static [&'static str];
+
     /// The value that `text` names.
     fn of(text: &str) -> Option<Self>;
 }
@@ -65,6 +70,22 @@ choice! {
         Plain = "plain",
         /// io_uring, and a warning where it does not work.
         IoUring = "io_uring",
+    }
+}
+
+choice! {
+    /// Paths of a node that a rendered HAProxy forwards only if told to; the word is their first segment.
+    Expose {
+        /// `/admin` and below: Icecast's pages and commands.
+        Admin = "admin",
+        /// `/api` and below.
+        Api = "api",
+        /// `/metrics`.
+        Metrics = "metrics",
+        /// `/cluster` and below: joins, beats and the audio between nodes.
+        Cluster = "cluster",
+        /// `/dashboard` and below.
+        Dashboard = "dashboard",
     }
 }
 

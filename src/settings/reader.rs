@@ -115,28 +115,34 @@ impl<'a> Reader<'a> {
             .and_then(|number| u32::try_from(number).ok())
     }
 
+    /// A list of words of a few; one that is none of them is a problem.
+    pub(super) fn words<T: Word>(&mut self, path: &'static str) -> Vec<T> {
+        self.get(path, |value| {
+            let items = values::list(value)?;
+            items.iter().map(|item| one_of(item)).collect()
+        })
+        .unwrap_or_default()
+    }
+
     /// One word of a few. A word that is not built yet is refused with its reason.
     pub(super) fn word<T: Word>(&mut self, path: &'static str, otherwise: T) -> T {
-        let Some(Key {
-            kind: Kind::Choice(names),
-            ..
-        }) = keys::find(path)
-        else {
-            return otherwise;
-        };
         self.get(path, |value| {
             let text = values::text(value)?;
-            if let Some(word) = T::of(&text) {
-                return Ok(word);
+            match keys::not_yet(path, Some(&text)) {
+                Some(reason) => Err(format!("`{text}`: {reason}")),
+                None => one_of(&text),
             }
-            if let Some(reason) = keys::not_yet(path, Some(&text)) {
-                return Err(format!("`{text}`: {reason}"));
-            }
-            let near = keys::nearest(&text, names.iter().copied())
-                .map(|near| format!("; did you mean `{near}`?"))
-                .unwrap_or_default();
-            Err(format!("`{text}` is none of {}{near}", names.join(", ")))
         })
         .unwrap_or(otherwise)
     }
+}
+
+/// The value that `text` names, or what could have stood there.
+fn one_of<T: Word>(text: &str) -> Read<T> {
+    T::of(text).ok_or_else(|| {
+        let near = keys::nearest(text, T::NAMES.iter().copied())
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
+        format!("`{text}` is none of {}{near}", T::NAMES.join(", "))
+    })
 }

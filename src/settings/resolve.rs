@@ -371,6 +371,8 @@ fn render(reader: &mut Reader<'_>) -> Option<Render> {
             bind: reader.get("haproxy.bind", values::bind)?,
             source_port: port(reader, "haproxy.source_port"),
             stats_port: port(reader, "haproxy.stats_port"),
+            user: reader.text("haproxy.user").filter(|user| user != "none"),
+            expose: reader.words("haproxy.expose"),
             servers,
             source_server: reader.get("haproxy.source_server", |value| {
                 values::host_and_port(&values::text(value)?)

@@ -212,6 +212,10 @@ pub const KEYS: &[Key] = keys! {
         "Port of sources (`mode tcp`) in a rendered HAProxy file, Shoutcast v1 on the next one; 0 is none.";
     "haproxy.stats_port", Integer { min: 0, max: 65_535 }, Is("0"),
         "Port of HAProxy's own statistics page, on loopback only; 0 is none.";
+    "haproxy.user", Text, Is("haproxy"),
+        "User and group that a rendered HAProxy changes to once it has its ports; `none` where it is not started as root.";
+    "haproxy.expose", List, Unset("`/admin/metadata`, `/admin.cgi`, `/admin/streamlist.txt` and `/api/v1/nowplaying` alone"),
+        "What else of the nodes' own paths a rendered HAProxy forwards: `admin`, `api`, `metrics`, `cluster`, `dashboard`.";
     "haproxy.servers", List, Unset("this node, or on a running primary the nodes of its table"),
         "`host:port` of each node in a rendered HAProxy file.";
     "haproxy.source_server", Text, Unset("the primary"),

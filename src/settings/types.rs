@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use super::choices::{
-    AccessFormat, Backend, Engine, GetActions, Level, LogFormat, Mode, Open, Serve, SilenceAction,
-    Strategy,
+    AccessFormat, Backend, Engine, Expose, GetActions, Level, LogFormat, Mode, Open, Serve,
+    SilenceAction, Strategy,
 };
 pub use super::trees::{ForeignRelay, Mount};
 pub use super::values::Bind;
@@ -360,6 +360,10 @@ pub struct Haproxy {
     pub source_port: Option<u16>,
     /// Its own statistics page, on loopback.
     pub stats_port: Option<u16>,
+    /// User and group that it changes to; none where it is not started as root.
+    pub user: Option<String>,
+    /// Paths of the nodes that it forwards besides those for everybody.
+    pub expose: Vec<Expose>,
     /// `host:port` of each node; empty is this one, or the table.
     pub servers: Vec<String>,
     /// `host:port` that takes sources; none is the primary.

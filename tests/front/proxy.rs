@@ -82,10 +82,14 @@ fn haproxy(
     (listeners, sources): (u16, u16),
     patience: &str,
 ) -> Program {
-    let changes = [
+    let mut changes = vec![
         ("timeout client 75s", format!("timeout client {patience}")),
         ("timeout server 75s", format!("timeout server {patience}")),
     ];
+    if !rustix::process::geteuid().is_root() {
+        // As the file says of these lines.
+        changes.push(("    user haproxy\n    group haproxy\n", String::new()));
+    }
     let file = folder.join("haproxy.cfg");
     fs::write(&file, shipped("haproxy/haproxy.cfg", &changes)).unwrap();
     let mut command = tool("haproxy", "haproxy");

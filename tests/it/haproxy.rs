@@ -9,9 +9,10 @@ use relayctl::render::{Balancer, Kind, RenderNode, Renderer, Role, Station};
 
 use crate::encoders::{MP3, ffmpeg};
 use crate::harness::node::{Node, Plan};
+use crate::harness::own_paths::{CLOSED, OPEN, is_forwarded};
 use crate::harness::peer::{Peer, ask};
 use crate::harness::program::{Program, tool};
-use crate::harness::source::{Framing, Source, listen, off_air, on_air, source_head};
+use crate::harness::source::{Framing, Source, listen, login, off_air, on_air, source_head};
 use crate::harness::tone::{self, FRAME};
 use crate::harness::{eventually, two_free_ports, within};
 
@@ -20,7 +21,7 @@ const MOUNT: &str = "/live.mp3";
 /// A primary with a port for v1 sources, and HAProxy before it.
 struct Front {
     node: Node,
-    _haproxy: Program,
+    haproxy: Program,
     listeners: u16,
     sources: u16,
     stats: u16,
@@ -28,6 +29,15 @@ struct Front {
 
 /// The rendered file for one primary, with `change` made to its text.
 async fn front(yaml: &str, change: impl Fn(&str) -> String) -> Front {
+    front_that_exposes(&[], yaml, change).await
+}
+
+/// The same, where HAProxy forwards these of the node's own paths, too.
+async fn front_that_exposes(
+    expose: &[&'static str],
+    yaml: &str,
+    change: impl Fn(&str) -> String,
+) -> Front {
     let node = Plan::primary()
         .port(two_free_ports())
         .yaml(yaml)
@@ -50,6 +60,11 @@ async fn front(yaml: &str, change: impl Fn(&str) -> String) -> Front {
             port: listeners,
             source_port: Some(sources),
             stats_port: Some(stats),
+            // Who runs the tests without being root can change to nobody else.
+            user: rustix::process::geteuid()
+                .is_root()
+                .then(|| "haproxy".into()),
+            expose: expose.to_vec(),
         },
         ..Station::default()
     };
@@ -64,7 +79,7 @@ async fn front(yaml: &str, change: impl Fn(&str) -> String) -> Front {
     let haproxy = Program::start(haproxy);
     let front = Front {
         node,
-        _haproxy: haproxy,
+        haproxy,
         listeners,
         sources,
         stats,
@@ -240,5 +255,88 @@ async fn a_listener_lives_through_thirty_seconds_without_a_source() {
     let _source = Source::start_at(&front.node, MOUNT, next).await;
     while tone::run(&heard).end() < next + 100 {
         heard.extend(listener.exact(FRAME).await);
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_reaches_no_administration_through_the_http_side() {
+    let front = front("", str::to_owned).await;
+    for first in CLOSED {
+        assert!(!is_forwarded(front.listeners, first).await, "{first}");
+    }
+    for first in OPEN {
+        assert!(is_forwarded(front.listeners, first).await, "{first}");
+    }
+    // A side that forwards bytes judges none of them: the node does it alone.
+    let (head, body) = ask(front.sources, "GET /admin/stats HTTP/1.0\r\n\r\n").await;
+    assert_eq!(head.status, 401, "{body}");
+}
+
+#[tokio::test]
+async fn exposed_paths_pass_the_http_side_and_no_others() {
+    let front = front_that_exposes(&["metrics", "admin"], "", str::to_owned).await;
+    for first in CLOSED {
+        let path = first.split([' ', '?']).nth(1).unwrap();
+        let is_exposed = [
+            "/metrics",
+            "/admin",
+            "/admin/",
+            "/admin/stats",
+            "/admin/killsource",
+        ];
+        let passes = is_exposed.contains(&path) || path == "http://station.example/admin/stats";
+        assert_eq!(
+            is_forwarded(front.listeners, first).await,
+            passes,
+            "{first}"
+        );
+    }
+    let (head, body) = ask(
+        front.listeners,
+        format!(
+            "GET /admin/listmounts HTTP/1.1\r\nHost: localhost\r\n{}Connection: close\r\n\r\n",
+            login("admin", &front.node.secret("admin-password"))
+        ),
+    )
+    .await;
+    assert_eq!(head.status, 200, "{body}");
+}
+
+/// The names that it says the client asked for are its own word, as nodes believe it: no page on another site says them.
+#[tokio::test]
+async fn no_stranger_speaks_in_the_proxys_name() {
+    let front =
+        front_that_exposes(&["admin"], "trusted_proxies: [127.0.0.1/32]", str::to_owned).await;
+    let login = login("admin", &front.node.secret("admin-password"));
+    let ended = async |more: &str| {
+        let request = format!(
+            "GET /admin/killsource?mount=/live.mp3 HTTP/1.1\r\nHost: localhost:{}\r\n{login}{more}\
+             Accept-Language: en\r\nConnection: close\r\n\r\n",
+            front.listeners
+        );
+        let (head, body) = ask(front.listeners, request).await;
+        (head.status, body)
+    };
+    let _source = Source::start(&front.node, MOUNT).await;
+    for more in [
+        "Origin: http://evil.example\r\nX-Forwarded-Host: evil.example\r\n",
+        "Origin: http://evil.example\r\nForwarded: host=evil.example\r\n",
+    ] {
+        let (status, body) = ended(more).await;
+        assert_eq!(status, 403, "{more}{body}");
+    }
+    front.heard(MOUNT).await;
+    let (status, body) = ended(&format!("Origin: http://localhost:{}\r\n", front.listeners)).await;
+    assert_eq!(status, 200, "{body}");
+    off_air(front.node.port, MOUNT).await;
+}
+
+#[tokio::test]
+async fn what_reads_strangers_bytes_is_not_root() {
+    let front = front("", str::to_owned).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", front.haproxy.id())).unwrap();
+    for ids in ["Uid:", "Gid:"] {
+        let line = status.lines().find(|line| line.starts_with(ids)).unwrap();
+        assert!(!line.split_whitespace().any(|id| id == "0"), "{line}");
     }
 }

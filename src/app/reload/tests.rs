@@ -75,6 +75,7 @@ fn value(key: &Key) -> String {
         "haproxy.servers" | "haproxy.source_server" => "other.example:8000",
         "shoutcast.port" => "7001",
         "hosts" => "other.example",
+        "haproxy.expose" => "metrics",
         _ => "",
     };
     if !text.is_empty() {

@@ -66,6 +66,7 @@ async fn proxy(node: &Node) -> (Program, u16) {
             port: listeners,
             source_port: Some(sources),
             stats_port: None,
+            ..Balancer::default()
         },
         ..Station::default()
     };

@@ -12,6 +12,7 @@ pub mod icecast;
 pub mod names;
 pub mod net;
 pub mod node;
+pub mod own_paths;
 pub mod peer;
 pub mod program;
 pub mod source;
