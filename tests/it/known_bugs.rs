@@ -1,61 +1,22 @@
 //! Faults that other servers of this field had in production, each as a scene here.
 //!
 //! Not repeated, since they have tests of their own: a silent encoder that pins its mount
-//! (`sources::a_silent_source_is_taken_over`), framers at the edges of their windows (the targets `mpeg`, `adts` and `ogg`
+//! (`sources::a_silent_source_is_taken_over`), a proxy that was limited in place of its clients (`client_address`), framers at the edges of their windows (the targets `mpeg`, `adts` and `ogg`
 //! of `tests/fuzz`), and text from the environment inside rendered files (`render::tests`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
-use serde_json::Value;
+use tokio::time::interval;
 
+use crate::harness::hanging_disk::HangingDisk;
 use crate::harness::node::{Node, Plan};
 use crate::harness::peer::{Peer, ask};
-use crate::harness::source::{Source, listen, off_air, on_air, source_head};
-use crate::harness::tone::{self, FRAME};
+use crate::harness::source::{Source, listen, off_air, on_air, set_title, source_head};
+use crate::harness::tone;
 use crate::harness::under_attack::{MOUNT, UnderAttack, descriptors, resident_mib};
 use crate::harness::{eventually, within};
-
-/// Addresses of one client as proxies write them, and as every consumer must see them.
-const FORWARDED: [(&str, &str); 5] = [
-    ("192.0.2.7", "192.0.2.7"),
-    ("192.0.2.7:4711", "192.0.2.7"),
-    ("::ffff:192.0.2.7", "192.0.2.7"),
-    ("2001:db8::7", "2001:db8::7"),
-    ("[2001:db8::7]:4711", "2001:db8::7"),
-];
-
-/// A proxy's own address was banned and limited in place of its clients', IPv4-mapped addresses matched no net, and
-/// entries with a port were taken word by word. Sessions and the access log must name the client.
-#[tokio::test]
-async fn a_client_behind_a_trusted_proxy_is_itself_everywhere() {
-    let yaml = "trusted_proxies: 127.0.0.0/8\naccess_log:\n  format: json";
-    let node = Plan::primary().yaml(yaml).start().await;
-    let _source = Source::start(&node, MOUNT).await;
-    for (written, address) in FORWARDED {
-        let mut peer = Peer::connect(node.port).await;
-        let field = format!("X-Forwarded-For: {written}\r\nUser-Agent: {written}\r\n");
-        peer.send(format!("GET {MOUNT} HTTP/1.1\r\nHost: x\r\n{field}\r\n"))
-            .await;
-        assert_eq!(peer.head().await.status, 200);
-        tone::run(&peer.exact(FRAME).await);
-        let told: Value =
-            serde_json::from_str(&node.asked(&["get", "listeners", "-o", "json"]).await).unwrap();
-        let rows = told["listeners"].as_array().unwrap();
-        let own = rows.iter().find(|row| row["user_agent"] == written);
-        assert_eq!(own.expect("its session")["address"], address, "{written}");
-        peer.reset();
-        let line = eventually("its access line", async || {
-            let printed = node.printed();
-            let mut lines = printed.lines().skip(1);
-            let line = lines.find(|line| line.contains(&format!("\"{written}\"")))?;
-            Some(line.to_owned())
-        })
-        .await;
-        assert!(line.contains(&format!("\"{address}\"")), "{line}");
-    }
-}
 
 /// After a flap of the source listeners were given old audio again. Each frame comes once here, however often the
 /// source goes and returns within the hold, with a clean end or a reset.
@@ -70,6 +31,31 @@ async fn a_flapping_source_repeats_nothing() {
     }
     let (_, report) = scene.finish("ten flaps of the source").await;
     assert!(report.heard.frames > 0);
+}
+
+/// A title held a server's lock over its database's writes, and its listeners waited for the disk. A thousand titles at a hundred
+/// a second leave none late while nothing can be written down.
+#[tokio::test]
+async fn titles_wait_for_no_disk() {
+    let disk = HangingDisk::new().await;
+    let scene = UnderAttack::primary(disk.under(Plan::primary())).await;
+    let (port, password) = (scene.node.port, scene.node.source_password());
+    disk.hang();
+    let began = Instant::now();
+    let mut pace = interval(Duration::from_millis(10));
+    for n in 0..1000 {
+        pace.tick().await;
+        set_title(port, MOUNT, &password, &format!("title {n}")).await;
+    }
+    println!("1,000 titles in {:.1} s", began.elapsed().as_secs_f64());
+    eventually("the last title is told", async || {
+        let (_, json) = scene.node.get("/status-json.xsl").await;
+        json.contains("title 999").then_some(())
+    })
+    .await;
+    let (_, report) = scene.finish("1,000 titles with the disk hanging").await;
+    assert!(report.peak_mib < report.first_mib + 32, "{report:?}");
+    disk.work();
 }
 
 /// A server leaked a routine and memory for each reconnect of its source. Ten thousand leave memory, tasks, series and

@@ -11,6 +11,7 @@ mod admission;
 mod attacks;
 mod bad_input;
 mod balance;
+mod client_address;
 mod data_port_tls;
 mod drain;
 mod encoders;

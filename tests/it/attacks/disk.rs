@@ -2,7 +2,7 @@
 //! refuses stops nothing that plays.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::harness::cluster::nodes_of;
 use crate::harness::eventually;
+use crate::harness::hanging_disk::HangingDisk;
 use crate::harness::node::{Node, Plan};
 use crate::harness::peer::{Head, Peer};
-use crate::harness::program::{output_of, tool};
 use crate::harness::source::{Source, login, on_air};
 use crate::harness::under_attack::{MOUNT, UnderAttack};
 
@@ -258,24 +258,6 @@ async fn drains_and_resumes_at_once_leave_node_and_file_of_one_mind() {
     scene.finish("drains and resumes at once").await;
 }
 
-/// A library that makes fsync(2) wait for as long as the file of the variable `HANG` exists.
-async fn hanging_fsync(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("hang.c"), folder.join("hang.so"));
-    let text = "#include <stdlib.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
-        int fsync(int fd) {\n\
-          const char *hang = getenv(\"HANG\");\n\
-          while (hang && access(hang, F_OK) == 0) usleep(10000);\n\
-          return (int) syscall(SYS_fsync, fd);\n\
-        }\n";
-    std::fs::write(&source, text).unwrap();
-    let mut cc = tool("cc", "gcc");
-    cc.args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source);
-    output_of(cc).await;
-    library
-}
-
 async fn ready(primary: &Node, name: &str) {
     eventually(&format!("{name} is ready"), async || {
         let rows = nodes_of(primary).await;
@@ -287,23 +269,15 @@ async fn ready(primary: &Node, name: &str) {
 
 #[tokio::test]
 async fn a_disk_that_hangs_stops_nothing_that_plays() {
-    let folder = tempfile::tempdir().unwrap();
-    let (library, hang) = (
-        hanging_fsync(folder.path()).await,
-        folder.path().join("hangs"),
-    );
-    let slow = |plan: Plan| {
-        plan.variable("LD_PRELOAD", library.to_str().unwrap())
-            .variable("HANG", hang.to_str().unwrap())
-    };
-    let mut primary = slow(Plan::primary().name("head")).start().await;
+    let disk = HangingDisk::new().await;
+    let mut primary = disk.under(Plan::primary().name("head")).start().await;
     let source = Source::start(&primary, MOUNT).await;
-    let relay = slow(Plan::relay(&primary).name("edge")).start().await;
+    let relay = disk.under(Plan::relay(&primary).name("edge")).start().await;
     on_air(relay.port, MOUNT).await;
     ready(&primary, "edge").await;
     let scene = UnderAttack::of(relay, None).await;
 
-    std::fs::write(&hang, b"").unwrap();
+    disk.hang();
     let began = Instant::now();
     let scope = json!({"scope": "read"});
     let (head, text) = ordered(&primary, "POST /api/v1/tokens", Some(&scope)).await;
@@ -343,12 +317,12 @@ async fn a_disk_that_hangs_stops_nothing_that_plays() {
     assert!(!primary.log().contains("suspected"), "{}", primary.log());
     assert!(report.slowest_health < Duration::from_secs(1), "{report:?}");
 
-    std::fs::remove_file(&hang).unwrap();
+    disk.work();
     let (head, text) = ordered(&primary, "POST /api/v1/tokens", Some(&scope)).await;
     assert_eq!(head.status, 201, "{text}");
     drop(source);
     // And a node whose disk hangs can be stopped.
-    std::fs::write(&hang, b"").unwrap();
+    disk.hang();
     let _ = ordered(&primary, "POST /api/v1/tokens", Some(&scope)).await;
     let began = Instant::now();
     let status = primary.terminate().await;

@@ -7,6 +7,7 @@
 pub mod audience;
 pub mod cluster;
 pub mod group;
+pub mod hanging_disk;
 pub mod icecast;
 #[path = "../../../src/discovery/testing.rs"]
 pub mod names;
