@@ -84,6 +84,7 @@ pub fn router(control: Arc<Control>) -> Router {
         .merge(router_of(api::table()))
         .merge(cluster::router())
         .fallback(rest)
+        .method_not_allowed_fallback(other_method)
         .layer(from_fn_with_state(Arc::clone(&control), access::guard))
         .layer(from_fn(headers))
         .with_state(control)
@@ -116,6 +117,12 @@ fn router_of(table: Routes) -> Router<Arc<Control>> {
         .fold(Router::new(), |router, (path, methods)| {
             router.route(path, methods)
         })
+}
+
+/// A path that is there, and not for this method; axum adds `Allow`.
+async fn other_method(request: Request) -> Response {
+    let text = format!("{} is not taken here: see `Allow`\n", request.method());
+    (StatusCode::METHOD_NOT_ALLOWED, text).into_response()
 }
 
 /// Playlists, whose names end in the mount's, and what is not there.

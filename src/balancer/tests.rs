@@ -634,6 +634,32 @@ fn a_dead_relays_reservations_are_dropped() {
     assert_eq!(stage.ask(&first).reason(), Reason::PrimaryServes);
 }
 
+/// Whoever asks and does not follow keeps out nobody: beyond its share an address is sent on as ever, and no place is kept for it.
+#[test]
+fn one_address_reserves_a_quarter_of_what_is_free_and_at_least_sixteen() {
+    for (listeners, share) in [(0, 250), (960, 16)] {
+        let mut stage = Stage::new(&[("a", listeners)]);
+        let mut kept = |address: &str, asks: u32| {
+            let reserves = |n| {
+                let agent = format!("agent {n}");
+                let who = Who {
+                    address: address.parse().unwrap(),
+                    agent: &agent,
+                    ..who(1)
+                };
+                // As fast as one relay takes them, and within the life of a reservation.
+                stage.pass(20);
+                stage.refresh();
+                sequence(&stage.ask(&who)) != 0
+            };
+            (0..asks).map(reserves).filter(|kept| *kept).count()
+        };
+        assert_eq!(kept("198.51.100.7", 400), share, "beside {listeners}");
+        assert_eq!(kept("198.51.100.7", 20), 0, "beside {listeners}");
+        assert_eq!(kept("203.0.113.1", 1), 1, "somebody else");
+    }
+}
+
 #[test]
 fn head_requests_reserve_nothing_and_are_no_picks() {
     let mut stage = Stage::new(&[("r1", 0)]);

@@ -69,7 +69,7 @@ fn screen(state: &Value, wide: bool) -> String {
         .iter()
         .filter(|node| !is(node, "state", "dead"))
         .filter_map(|node| node.get("listeners")?.as_u64())
-        .sum();
+        .fold(0, u64::saturating_add);
     let own = |field: &str| {
         let status = state.get("status");
         let text = status.and_then(|status| status.get(field)?.as_str());

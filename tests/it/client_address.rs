@@ -126,7 +126,8 @@ async fn guesses() {
 async fn sources() {
     let node = Plan::primary().yaml(TRUSTED).start().await;
     let mut peer = Peer::connect(node.port).await;
-    let more = "X-Forwarded-For: 192.0.2.7\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n";
+    let more =
+        "X-Forwarded-For: 192.0.2.7\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n";
     let first = format!("PUT {MOUNT} HTTP/1.1");
     peer.send(source_head(&first, &node.source_password(), more))
         .await;

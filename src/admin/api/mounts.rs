@@ -129,7 +129,7 @@ fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
         name: mount.id.to_string(),
         state: mount.state().as_str(),
         content_type: content.content_type.clone(),
-        listeners: counters.listeners() + elsewhere,
+        listeners: counters.listeners().saturating_add(elsewhere),
         listeners_here: counters.listeners(),
         listener_peak: counters.peak(),
         title: mount

@@ -442,6 +442,27 @@ async fn heads_that_are_refused() {
     assert!(refuse(|h| h.path = vec!["a".into(), "child".into()]).ends_with("this very node"));
     assert!(refuse(|h| h.path = vec!["a".into(); 65]).ends_with("too many nodes"));
     assert!(refuse(|h| h.epoch = 8).ends_with("earlier epoch"));
+    // Up to the last one that the clock allows; an epoch beyond it would outlive every honest one.
+    assert_eq!(refuse(|h| h.epoch = 1 << 50), "");
+    for epoch in [(1 << 50) + 1, u64::MAX] {
+        let mut ahead = good.clone();
+        ahead.epoch = epoch;
+        let position = Frame::Position {
+            epoch,
+            live_edge: 0,
+            starved_millis: 0,
+        };
+        for frame in [Frame::Head(ahead), position] {
+            let mut playing = Playing::new(&child.pull, &child.parent, None);
+            let mut memory = Memory::new(Instant::now());
+            playing
+                .take(Frame::Head(good.clone()), &mut memory)
+                .unwrap();
+            let taken = playing.take(frame, &mut memory);
+            let left = taken.err().map(|left| left.to_string());
+            assert!(left.is_some_and(|left| left.ends_with("ahead of the clock")));
+        }
+    }
     // One that waits itself takes nothing from us.
     assert_eq!(refuse(|h| h.epoch = 0), "");
     assert_eq!(engine.mount(&live()).unwrap().ring().epoch(), Epoch(9));

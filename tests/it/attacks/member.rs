@@ -1,5 +1,9 @@
 //! A node that is nothing but requests: it joins and reports whatever a test wants.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use relayctl::cluster::keys::KeyRing;
+use relayctl::wire::message::ClusterKey;
 use serde_json::{Value, json};
 
 use crate::harness::node::Node;
@@ -63,4 +67,43 @@ pub fn report(id: &str, seq: u64) -> Value {
 /// Reports; status and answer.
 pub async fn beat(primary: &Node, credential: &str, report: &Value) -> (u16, Value) {
     post(primary, "/cluster/v1/beat", credential, "", report).await
+}
+
+/// The keys of the cluster, as whoever joined has them, and what they sign.
+pub struct Keys {
+    ring: KeyRing,
+    seconds: u64,
+}
+
+impl Keys {
+    /// Of an answer to a join, to sign as of now.
+    pub fn of(answer: &Value) -> Self {
+        let keys = serde_json::from_value::<Vec<ClusterKey>>(answer["cluster_keys"].clone());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Self {
+            ring: KeyRing::from_wire(&keys.unwrap()).unwrap(),
+            seconds: now.as_secs(),
+        }
+    }
+
+    /// A mark of that kind, as nodes sign each other's questions.
+    pub fn mark(&self, letter: char, nonce: u64, who: &str) -> String {
+        let (when, once) = (self.seconds.to_be_bytes(), nonce.to_be_bytes());
+        let once_in_text = format!(".{nonce:016x}");
+        self.signed(letter, &[&when, &once, who.as_bytes()], &once_in_text)
+    }
+
+    /// As a version signed it that bound a mark to nobody.
+    pub fn old_mark(&self, letter: char) -> String {
+        self.signed(letter, &[&self.seconds.to_be_bytes(), b""], "")
+    }
+
+    fn signed(&self, letter: char, parts: &[&[u8]], more: &str) -> String {
+        let key = self.ring.current().unwrap();
+        let kind = [letter as u8];
+        let parts = [&[b"mark\0".as_slice(), &kind], parts].concat();
+        let mac = self.ring.mac(key, &parts).unwrap();
+        let hex: String = mac[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{letter}.{key}.{}{more}.{hex}", self.seconds)
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::member::{beat, credential, join, member, post, report, request};
+use super::member::{Keys, beat, credential, join, member, post, report, request};
 use crate::harness::cluster::{Cluster, nodes_of};
 use crate::harness::eventually;
 use crate::harness::node::{Node, Plan};
@@ -119,6 +119,19 @@ async fn a_barred_node_loses_credential_feed_and_streams_at_once() {
         .send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Relayctl-Node: spy\r\nAuthorization: Bearer {spy}\r\n\r\n"))
         .await;
     assert_eq!(stream.head().await.status, 200);
+    // And one of a relay, by a mark under the key of the cluster, once its primary has told it of the member.
+    let keys = Keys::of(&answer);
+    let mut nonce = 0_u64;
+    let mut of_relay = eventually("the relay feeds the spy", async || {
+        nonce += 1;
+        let mut stream = Peer::connect(other.port).await;
+        let mark = keys.mark('c', nonce, "spy");
+        stream
+            .send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Relayctl-Node: spy\r\nAuthorization: Bearer {mark}\r\n\r\n"))
+            .await;
+        (stream.head().await.status == 200).then_some(stream)
+    })
+    .await;
     // Revoking its token says what is left to do.
     let said = primary.asked(&["token", "revoke", &token_id]).await;
     assert!(said.contains("relayctl forget spy --bar"), "{said}");
@@ -131,6 +144,11 @@ async fn a_barred_node_loses_credential_feed_and_streams_at_once() {
         "the spy has the new key"
     );
     stream.rest().await;
+    of_relay.rest().await;
+    let mark = keys.mark('c', nonce + 1, "spy");
+    // The key has gone, so to the relay it is a credential that only a primary can judge.
+    let again = fetch(other.port, &path, &mark, "X-Relayctl-Node: spy\r\n").await;
+    assert!([403, 421].contains(&again), "{again}");
     assert_eq!(beat(primary, &spy, &report("spy", 2)).await.0, 403);
     assert_eq!(fetch(primary.port, "/cluster/v1/feed", &spy, "").await, 403);
     assert_eq!(
@@ -199,31 +217,9 @@ async fn what_a_node_knows_opens_nothing_of_another() {
     let scene = UnderAttack::of(relay, Some(source)).await;
     let primary = cluster.primary;
     let (_, answer) = join(&primary, &primary.secret("join-token"), &request("evil")).await;
-    let keys = relayctl::cluster::keys::KeyRing::from_wire(
-        &serde_json::from_value::<Vec<relayctl::wire::message::ClusterKey>>(
-            answer["cluster_keys"].clone(),
-        )
-        .unwrap(),
-    )
-    .unwrap();
-    let seconds = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let key = keys.current().unwrap();
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
-    // As the version of before signed it, and as this one signs other things.
-    let old = |letter: char| {
-        let parts: [&[u8]; 4] = [b"mark\0", &[letter as u8], &seconds.to_be_bytes(), b""];
-        let mac = keys.mac(key, &parts).unwrap();
-        format!("{letter}.{key}.{seconds}.{}", hex(&mac[..16]))
-    };
-    let mark = |letter: char, nonce: u64, who: &str| {
-        let (when, once) = (seconds.to_be_bytes(), nonce.to_be_bytes());
-        let parts: [&[u8]; 5] = [b"mark\0", &[letter as u8], &when, &once, who.as_bytes()];
-        let mac = keys.mac(key, &parts).unwrap();
-        format!("{letter}.{key}.{seconds}.{nonce:016x}.{}", hex(&mac[..16]))
-    };
+    let keys = Keys::of(&answer);
+    let old = |letter: char| keys.old_mark(letter);
+    let mark = |letter: char, nonce: u64, who: &str| keys.mark(letter, nonce, who);
     let port = scene.node.port;
     let evil = credential(&answer);
     for bearer in [old('n'), mark('n', 1, ""), mark('c', 1, "evil"), evil] {

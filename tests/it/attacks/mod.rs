@@ -19,6 +19,7 @@ mod member;
 mod membership;
 mod messages;
 mod never_reading;
+mod pages;
 mod panics;
 mod rebinding;
 mod reload;
