@@ -1,5 +1,6 @@
 //! More connections than a node has descriptors, all of one address.
 
+use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,33 @@ async fn health_metrics_listeners_and_the_watchdog_get_in() {
     assert!(report.peak_descriptors <= LIMIT, "{report:?}");
     // Up to 2,000 of them at once, some 33 KiB each in a debug build.
     assert!(report.peak_mib < report.first_mib + 128, "{report:?}");
+}
+
+/// The flood of the report: it took every descriptor of the node, and `/healthz` was silent for 50 s.
+#[tokio::test]
+async fn twenty_two_thousand_unfinished_requests_of_one_address() {
+    let scene = UnderAttack::primary(Plan::primary()).await;
+    let mut held = VecDeque::new();
+    for n in 0..22_000 {
+        let mut peer = Peer::connect(scene.node.port).await;
+        let _ = peer.try_send(LINES[n % 2].as_bytes()).await;
+        held.push_back(peer);
+        // As many as this process may have open. The oldest ones have been evicted long since.
+        if held.len() > 15_000 {
+            held.pop_front();
+        }
+        if n % 2_000 == 1_999 {
+            let mut peer = newcomer(&scene.node).await;
+            tone::run(&peer.exact(2 * FRAME).await);
+            assert_eq!(scene.node.get("/metrics").await.0.status, 200);
+        }
+    }
+    let name = "22,000 unfinished requests of one address";
+    let (_, report) = scene.finish(name).await;
+    drop(held);
+    // 64 of one address stay, and who came within half a second.
+    assert!(report.peak_descriptors < 10_000, "{report:?}");
+    assert!(report.peak_mib < report.first_mib + 256, "{report:?}");
 }
 
 #[tokio::test]
