@@ -104,7 +104,7 @@ impl Scene<'_> {
         assert!(!devices.lines().any(disk), "{devices}");
     }
 
-    /// The node feeds the watchdog by its own question to the data port; one that hangs is started anew.
+    /// The thread that accepts connections feeds the watchdog; a node that hangs is started anew.
     async fn is_watched(&self) {
         let fed = || self.booted.property(PRIMARY, "WatchdogTimestampMonotonic");
         let before = fed();
