@@ -118,3 +118,45 @@ fn it_runs_as_any_user_without_capabilities_on_a_root_that_cannot_be_written() {
         assert_eq!(ended, "0 false", "{}", docker.logs(&container));
     });
 }
+
+/// Nothing but one folder in memory can be written, and every secret is given: its own socket is there, and answers the
+/// commands that `preStop` hooks run.
+#[test]
+fn it_is_drained_by_its_socket_where_no_data_can_be_written() {
+    alone(async || {
+        let docker = engine().await;
+        let data = docker.folder();
+        let volume = format!("{}:/var/lib/relayctl:ro", data.display());
+        let container = docker.start_container(&[
+            "--user",
+            "1234567:0",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--tmpfs",
+            "/tmp:rw,mode=1777",
+            "--volume",
+            &volume,
+            "--env=TMPDIR=/tmp",
+            "--env=RELAYCTL_SOURCE_PASSWORD=a-source-password",
+            "--env=RELAYCTL_ADMIN_PASSWORD=an-admin-password",
+            "--env=RELAYCTL_RELAY_PASSWORD=a-relay-password",
+            "--env=RELAYCTL_JOIN_TOKEN=a-join-token-of-thirty-two-letters",
+            IMAGE,
+        ]);
+        docker.healthy(&container).await;
+        let relayctl =
+            |words: &[&str]| docker.run(&[&["exec", &container, "/relayctl"], words].concat());
+        assert!(relayctl(&["status"]).contains("waiting"));
+        let said = relayctl(&["drain", "--local"]);
+        assert!(said.contains("takes nobody new"), "{said}");
+        let address = docker.address(&container, 8000);
+        let mut peer = Peer::connect_to(address).await;
+        let (head, body) = peer.ask("GET /readyz HTTP/1.0\r\n\r\n").await;
+        assert_eq!(head.status, 503, "{body}");
+        relayctl(&["resume", "--local"]);
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+        docker.run(&["stop", "--time", "20", &container]);
+        let ended = docker.inspect(&container, "{{.State.ExitCode}}");
+        assert_eq!(ended, "0", "{}", docker.logs(&container));
+    });
+}
