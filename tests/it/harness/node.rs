@@ -240,9 +240,13 @@ fn with_mounts(command: &Command, steps: &str, path: &Path) -> Command {
 /// The setting that says how sends reach the kernel.
 const BACKEND: &str = "RELAYCTL_FANOUT__BACKEND";
 
+/// Names another build of the same sources to hold to the scenes: a release build, for figures.
+const PROGRAM: &str = "RELAYCTL_TEST_PROGRAM";
+
 /// The binary under test with an empty environment.
 pub fn relayctl() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_relayctl"));
+    let built = || env!("CARGO_BIN_EXE_relayctl").into();
+    let mut command = Command::new(std::env::var_os(PROGRAM).unwrap_or_else(built));
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
