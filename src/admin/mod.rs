@@ -132,7 +132,7 @@ async fn rest(caller: Caller, State(control): State<Arc<Control>>, request: Requ
     if let Some((name, kind)) = playlist::named(path).filter(|_| reads) {
         return playlist::answer(&control, &caller, name, kind);
     }
-    if path.starts_with("/api") {
+    if path == "/api" || path.starts_with("/api/") {
         let hint = "`/api/v1/openapi.json` lists what there is";
         return api::Error::new(StatusCode::NOT_FOUND, "no such path", hint).into_response();
     }

@@ -91,7 +91,21 @@ impl MountId {
 
 /// True for the paths that a node answers itself and that never name a mount.
 pub fn is_reserved(path: &str) -> bool {
-    const EXACT: [&str; 5] = ["/", "/readyz", "/metrics", "/7.html", "/status-json.xsl"];
+    const EXACT: [&str; 3] = ["/", "/7.html", "/status-json.xsl"];
+    // With everything below them. Whole segments: `/healthradio.mp3` and `/statsbureau` are mounts.
+    const FIRST_SEGMENT: [&str; 11] = [
+        "health",
+        "healthz",
+        "readyz",
+        "metrics",
+        "admin",
+        "admin.cgi",
+        "api",
+        "cluster",
+        "dashboard",
+        "stats",
+        ".well-known",
+    ];
     // Browsers and crawlers ask for these by themselves: an icon is no listener.
     const FETCHED_UNASKED: [&str; 7] = [
         "/favicon.ico",
@@ -102,19 +116,13 @@ pub fn is_reserved(path: &str) -> bool {
         "/clientaccesspolicy.xml",
         "/ads.txt",
     ];
-    const PREFIX: [&str; 8] = [
-        "/health",
-        "/admin",
-        "/api",
-        "/cluster",
-        "/dashboard",
-        "/stats",
-        "/.well-known/",
-        "/apple-touch-icon",
-    ];
+    // `/apple-touch-icon-120x120-precomposed.png` and its like.
+    const ICON: &str = "/apple-touch-icon";
+    let first = path.split('/').nth(1).unwrap_or_default();
     EXACT.contains(&path)
+        || FIRST_SEGMENT.contains(&first)
         || FETCHED_UNASKED.contains(&path)
-        || PREFIX.iter().any(|p| path.starts_with(p))
+        || path.starts_with(ICON)
         || is_playlist(path)
 }
 
@@ -335,13 +343,41 @@ mod tests {
             "/health",
             "/healthz",
             "/readyz",
+            "/metrics",
+            "/metrics/",
+            "/admin",
+            "/admin/",
             "/admin/metadata",
+            "/admin.cgi",
+            "/api/v1/none",
+            "/cluster/v1/join",
+            "/dashboard/",
             "/live.m3u",
             "/stats",
+            "/stats/any",
+            "/.well-known/acme-challenge/x",
+            "/apple-touch-icon-120x120-precomposed.png",
+            "/robots.txt",
         ] {
             assert!(is_reserved(path), "{path}");
         }
-        assert!(!is_reserved("/live.mp3"));
-        assert!(!is_reserved("/stream"));
+        for path in [
+            "/live.mp3",
+            "/stream",
+            "/healthradio.mp3",
+            "/health.mp3",
+            "/administration",
+            "/admin.cgi.mp3",
+            "/apia",
+            "/clusterfunk.ogg",
+            "/dashboards",
+            "/statsbureau",
+            "/metrics.ogg",
+            "/live/admin",
+            "/7.htmlx",
+            "/robots.txt.mp3",
+        ] {
+            assert!(!is_reserved(path), "{path}");
+        }
     }
 }

@@ -89,9 +89,7 @@ pub(super) fn route(request: &Request, default_mount: &MountId) -> Route {
 /// Old players, encoders and health checks of proxies say HTTP/1.1 and send no `Host`.
 fn may_lack_host(route: &Route, path: &str) -> bool {
     match route {
-        Route::Api => {
-            is_playlist(path) || path == "/admin/metadata" || path.starts_with("/admin.cgi")
-        }
+        Route::Api => is_playlist(path) || matches!(path, "/admin/metadata" | "/admin.cgi"),
         _ => true,
     }
 }
@@ -115,7 +113,7 @@ fn by_path(request: &Request, default_mount: &MountId) -> Route {
     if path.starts_with("/;") && request.method == Method::Get {
         return Route::Listen(default_mount.clone());
     }
-    if is_reserved(path) || path.starts_with("/admin.cgi") {
+    if is_reserved(path) {
         return Route::Api;
     }
     match request.method {

@@ -72,8 +72,8 @@ impl SourceEnd {
             Self::Evicted => (409, "another source took this mount over"),
             Self::Garbage => (
                 415,
-                "no frame of the declared content type in the first 64 KiB: set the encoder's Content-Type to \
-                 what it sends",
+                "64 KiB came without a frame of the declared content type: set the encoder's Content-Type to what \
+                 it sends",
             ),
             Self::Malformed => (400, "the body's chunks are malformed"),
             Self::Engine => (503, "the audio engine ended this source: connect again"),

@@ -107,6 +107,11 @@ async fn the_page_is_never_audio_whoever_asks() {
 #[tokio::test]
 async fn checks_leave_no_line_and_no_count() {
     let node = Plan::primary().start().await;
+    // Lines are written behind the node's back: the last one of its start has to be there.
+    eventually("its start is in the log", async || {
+        node.log().contains("to=\"ready\"").then_some(())
+    })
+    .await;
     let before = (node.log(), node.printed());
     for _ in 0..20 {
         drop(Peer::connect(node.port).await);

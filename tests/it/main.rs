@@ -48,6 +48,7 @@ mod slow;
 mod sources;
 mod starting;
 mod storm;
+mod tags;
 mod tls;
 mod tokens;
 mod tree;

@@ -59,7 +59,9 @@ impl Header for AdtsHeader {
 #[cfg(test)]
 mod tests {
     use super::super::Params;
-    use super::super::testing::{Seen, check_splits, check_sums, fixture, id3v2, junk};
+    use super::super::testing::{
+        Seen, between_songs, check_splits, check_sums, fixture, id3v2, junk,
+    };
     use super::*;
     use proptest::prelude::*;
 
@@ -125,6 +127,16 @@ mod tests {
         assert!(got.media == [TONE, TONE].concat(), "bytes differ");
         assert_eq!(got.skipped, 3_000);
         assert_eq!(got.sections.len(), 1);
+    }
+
+    #[test]
+    fn tags_between_songs_are_no_garbage() {
+        for (name, tags) in between_songs() {
+            let got = seen(&[TONE, &tags, TONE]);
+            assert!(got.media == [TONE, TONE].concat(), "{name}: bytes differ");
+            let counted = (got.skipped, got.lost, got.sections.len());
+            assert_eq!(counted, (tags.len() as u64, 0, 1), "{name}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! input was split.
 
 use super::carry::Carry;
-use super::{Codec, Framer, Params, Piece, Section, id3};
+use super::tags::{self, Reading, Tags};
+use super::{Codec, Framer, Params, Piece, Section};
 
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ enum Step {
     Wait,
     /// So many bytes are no frame.
     Junk(usize),
-    /// An ID3v2 tag of so many bytes, which may not all be here yet.
+    /// A tag, or a part of one, of so many bytes, which may not all be here yet.
     Tag(u64),
     /// A whole frame.
     Frame(Frame),
@@ -55,8 +56,7 @@ pub struct FrameScanner<H> {
     section: Option<Params>,
     /// True while the position is right after a frame of the running section.
     locked: bool,
-    /// True at the start, after a frame and after a tag: the places where a tag may stand.
-    at_edge: bool,
+    tags: Tags,
     tag_left: u64,
     clock: SampleClock,
     skipped: u64,
@@ -72,7 +72,7 @@ impl<H: Header> FrameScanner<H> {
             carry: Carry::default(),
             section: None,
             locked: false,
-            at_edge: true,
+            tags: Tags::default(),
             tag_left: 0,
             clock: SampleClock::default(),
             skipped: 0,
@@ -103,15 +103,11 @@ impl<H: Header> FrameScanner<H> {
                 Step::Wait => return position,
                 Step::Junk(count) => {
                     self.locked = false;
-                    self.at_edge = false;
                     self.skipped += count as u64;
                     self.lost += count as u64;
                     position += count;
                 }
-                Step::Tag(count) => {
-                    self.tag_left = count;
-                    self.at_edge = true;
-                }
+                Step::Tag(count) => self.tag_left = count,
                 Step::Frame(frame) => {
                     self.emit(frame, at.get(..frame.len).unwrap_or_default(), out);
                     position += frame.len;
@@ -122,27 +118,24 @@ impl<H: Header> FrameScanner<H> {
 
     /// Judges the bytes at a position. Returns the same for the same bytes however many follow them, but for
     /// `Wait`, and for junk, of which a longer run may be found at once.
-    fn step(&self, at: &[u8]) -> Step {
+    fn step(&mut self, at: &[u8]) -> Step {
         if at.len() < H::LEN {
             return Step::Wait;
         }
-        if self.at_edge && at.starts_with(id3::MARK) {
-            if at.len() < id3::HEADER_LEN {
-                return Step::Wait;
-            }
-            if let Some(len) = id3::tag_len(at) {
-                return Step::Tag(len);
-            }
+        // Anywhere but inside a frame: a song may have ended within one, and none begins like a tag.
+        match self.tags.read(at) {
+            Reading::Tag(len) => return Step::Tag(len),
+            Reading::More => return Step::Wait,
+            Reading::None => {}
         }
         let Some(frame) = H::parse(at) else {
             return Step::Junk(to_next_candidate(at));
         };
         if self.locked && self.section == Some(params::<H>(&frame)) {
-            return if at.len() < frame.len {
-                Step::Wait
-            } else {
-                Step::Frame(frame)
-            };
+            if at.len() < frame.len {
+                return Step::Wait;
+            }
+            return torn_by_tag::<H>(at, &frame).unwrap_or(Step::Frame(frame));
         }
         if at.len() < frame.len + H::LEN {
             return Step::Wait;
@@ -173,7 +166,6 @@ impl<H: Header> FrameScanner<H> {
             edge: true,
         });
         self.locked = true;
-        self.at_edge = true;
         self.found += frame.len as u64;
         self.lost = 0;
     }
@@ -214,13 +206,34 @@ fn params<H: Header>(frame: &Frame) -> Params {
     }
 }
 
-/// Bytes from the start of `at`, which is no frame, to the next byte that may begin one.
+/// What to do with the frame at the start of `at` if a tag begins in it and no frame follows it: its song ended there. `None` for
+/// every other frame. A tag of which the frame has one byte is not seen.
+fn torn_by_tag<H: Header>(at: &[u8], frame: &Frame) -> Option<Step> {
+    let from = |start: usize| at.get(start..).unwrap_or_default();
+    let reading = |start: usize| Tags::default().read(from(start));
+    let mut inside = H::LEN..frame.len.saturating_sub(1);
+    let start =
+        inside.find(|start| tags::begins(from(*start)) && reading(*start) != Reading::None)?;
+    let Some(next) = at.get(frame.len..frame.len + H::LEN) else {
+        return Some(Step::Wait);
+    };
+    if H::parse(next).is_some_and(|next| next.family == frame.family) {
+        return None;
+    }
+    match reading(start) {
+        Reading::Tag(_) => Some(Step::Junk(start)),
+        Reading::More => Some(Step::Wait),
+        Reading::None => None,
+    }
+}
+
+/// Bytes from the start of `at`, which is no frame, to the next byte that may begin one, or a tag.
 fn to_next_candidate(at: &[u8]) -> usize {
-    let rest = at.get(1..).unwrap_or_default();
-    1 + rest
-        .iter()
-        .position(|byte| *byte == 0xFF)
-        .unwrap_or(rest.len())
+    let is_candidate = |from: &usize| {
+        let rest = at.get(*from..).unwrap_or_default();
+        rest.first() == Some(&0xFF) || tags::begins(rest)
+    };
+    (1..at.len()).find(is_candidate).unwrap_or(at.len())
 }
 
 /// Turns samples into microseconds without losing the fractions.

@@ -1,17 +1,17 @@
 //! From a source's bytes to whole frames or pages: one file a format.
 //!
-//! Only whole frames and pages leave a framer, each once and verbatim; what is between them (junk, a leading
-//! ID3 tag, a torn end) is skipped and counted. Must never: hold a socket, read the clock, or panic on any
+//! Only whole frames and pages leave a framer, each once and verbatim; what is between them (junk, tags, a
+//! torn end) is skipped and counted. Must never: hold a socket, read the clock, or panic on any
 //! input. The caller is `engine::intake`.
 
 pub mod adts;
 mod carry;
 mod content_type;
 mod frames;
-mod id3;
 pub mod mpeg;
 pub mod ogg;
 pub mod opaque;
+mod tags;
 #[cfg(test)]
 mod testing;
 mod whole;

@@ -93,7 +93,10 @@ impl Header for MpegHeader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Seen, check_splits, check_sums, fixture, id3v2, junk};
+    use super::super::tags::{Reading, Tags};
+    use super::super::testing::{
+        Seen, between_songs, check_splits, check_sums, fixture, id3v2, junk,
+    };
     use super::*;
     use proptest::prelude::*;
 
@@ -163,7 +166,9 @@ mod tests {
 
     #[test]
     fn tags_are_skipped_and_counted() {
-        let front = super::super::id3::tag_len(TAGGED).expect("an ID3v2 tag");
+        let Reading::Tag(front) = Tags::default().read(TAGGED) else {
+            panic!("no ID3v2 tag");
+        };
         let seen = seen(&[TAGGED]);
         assert_eq!(seen.skipped + seen.carried as u64, front + 128);
         let end = TAGGED.len() - 128;
@@ -216,6 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn tags_between_songs_are_no_garbage() {
+        for (name, tags) in between_songs() {
+            let got = seen(&[TONE, &tags, TONE]);
+            assert!(got.media == [TONE, TONE].concat(), "{name}: bytes differ");
+            let counted = (got.skipped, got.lost, got.sections.len());
+            assert_eq!(counted, (tags.len() as u64, 0, 1), "{name}");
+            // The song before was cut within a frame, which alone is lost.
+            let whole = seen(&[TONE]).edges[115];
+            for cut in [2, 17, 400] {
+                let torn = &TONE[..TONE.len() - cut];
+                let got = seen(&[torn, &tags, TONE]);
+                let songs = [&TONE[..whole], TONE].concat();
+                assert!(got.media == songs, "{name} after {cut}: bytes differ");
+                let lost = (torn.len() - whole + tags.len()) as u64;
+                assert_eq!((got.skipped, got.lost), (lost, 0), "{name} after {cut}");
+            }
+        }
+    }
+
+    #[test]
     fn a_torn_end_is_never_emitted() {
         for cut in [1, 3, 4, 100, 416] {
             let torn = seen(&[&TONE[..TONE.len() - cut]]);
@@ -241,7 +266,9 @@ mod tests {
         #[test]
         fn any_split_gives_the_same(cuts in proptest::collection::vec(1usize..3_000, 1..40)) {
             let noise = junk(700);
-            let whole = [TAGGED, &noise, &TONE[..9_000], MONO].concat();
+            let (_, tags) = between_songs().pop().unwrap();
+            let torn = &TONE[..9_000];
+            let whole = [TAGGED, &noise, torn, &tags[..6_000], MONO, torn, b"TAGx", MONO].concat();
             check_splits(FrameScanner::<MpegHeader>::new, &whole, &cuts)?;
         }
 

@@ -127,3 +127,40 @@ pub fn id3v2(len: usize) -> Vec<u8> {
     }
     tag
 }
+
+/// What stands between two songs that are sent one after the other, by name: each kind of tag, and the usual sequence of them.
+pub fn between_songs() -> Vec<(&'static str, Vec<u8>)> {
+    // A picture, in which sync words are frequent.
+    let mut cover = b"ID3\x04\x00\x00\x00\x18\x00\x00".to_vec();
+    cover.extend((0..24 << 14).map(|n: u32| {
+        if n.is_multiple_of(5) {
+            0xFF
+        } else {
+            (n % 253) as u8
+        }
+    }));
+    let mut old = b"TAGtitle".to_vec();
+    old.resize(128, 0);
+    let mut extension = b"TAG+longer title".to_vec();
+    extension.resize(227, 0);
+    let ape = |flags: u32| {
+        let numbers = [2_000, 2_032, 1, flags, 0, 0].map(u32::to_le_bytes);
+        [b"APETAGEX", numbers.concat().as_slice()].concat()
+    };
+    let items = vec![0xFF; 2_000];
+    let ape = [ape(0xA000_0000), items, ape(0x8000_0000)].concat();
+    let lyrics = b"LYRICSBEGIN[00:02]la la la\r\nLYRICSEND".to_vec();
+    let lyrics_2 = b"LYRICSBEGININD0000210LYR00006la la 000039LYRICS200".to_vec();
+    let extended = [extension, old.clone()].concat();
+    vec![
+        ("ID3v1", old.clone()),
+        ("ID3v1 with its extension", extended.clone()),
+        ("ID3v2 with a cover", cover.clone()),
+        ("ID3v2 twice", [id3v2(300), cover.clone()].concat()),
+        ("ID3v1 and ID3v2", [old.clone(), cover.clone()].concat()),
+        ("APE", ape.clone()),
+        ("Lyrics3", [lyrics.clone(), old.clone()].concat()),
+        ("Lyrics3 v2", [lyrics_2.clone(), old].concat()),
+        ("all of them", [ape, lyrics_2, extended, cover].concat()),
+    ]
+}
