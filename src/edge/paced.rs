@@ -16,7 +16,7 @@ use super::gate::Seat;
 use crate::telemetry::refuse;
 
 /// A client that takes no byte of what is written to it for this long is closed, and so is one that sends no byte of a
-/// body that it began.
+/// body that it began, or of a request that is carried.
 pub(super) const PROGRESS: Duration = Duration::from_secs(10);
 
 /// An answer of known length may take this long, and the time that its bytes take at [`SLOWEST`].

@@ -94,6 +94,27 @@ fn check_shows_every_value_and_never_a_secret() {
     );
 }
 
+/// A proxy that is not named opens or closes `/metrics`, so whoever relies on the default reads by what.
+#[test]
+fn check_says_by_what_metrics_are_open() {
+    let home = tempdir().unwrap();
+    let cases: [(&[(&str, &str)], &str); 3] = [
+        (&[], "`trusted_proxies` names none"),
+        (
+            &[("RELAYCTL_TRUSTED_PROXIES", "10.0.0.5/32")],
+            "`trusted_proxies` names those that are",
+        ),
+        (&[("RELAYCTL_METRICS__OPEN", "never")], ""),
+    ];
+    for (settings, proxies) in cases {
+        let ended = run(home.path(), settings, &["check"]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let note = "note: `metrics.open` is `auto`: loopback and private networks read /metrics without a token";
+        let is_said = ended.out.contains(note) && ended.out.contains(proxies);
+        assert_eq!(is_said, !proxies.is_empty(), "{ended:?}");
+    }
+}
+
 #[test]
 fn check_says_all_that_is_wrong() {
     let home = tempdir().unwrap();

@@ -20,6 +20,7 @@ use url::Url;
 use super::Edge;
 use super::connection::{Conn, plain};
 use super::gate::{Place, State};
+use super::paced::PROGRESS;
 use crate::discovery::Stream;
 use crate::telemetry::refuse;
 use crate::wire::body::Framing;
@@ -35,9 +36,6 @@ const MAX_HOPS: usize = 4;
 
 /// How long the primary may take to answer the connection.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// Longest time without a byte of a request or its answer.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// Longest time for a request with its answer, unless it is endless by nature.
 const TOTAL: Duration = Duration::from_secs(60);
@@ -128,7 +126,7 @@ impl Edge {
         match is_endless(request) {
             true if request.path() != FEED => self.source_pace(),
             endless => Pace {
-                idle: IDLE,
+                idle: PROGRESS,
                 total: (!endless).then_some(TOTAL),
             },
         }
@@ -137,7 +135,7 @@ impl Edge {
     fn source_pace(&self) -> Pace {
         let timeout = self.config.load().source_timeout;
         Pace {
-            idle: timeout.max(IDLE) + AFTER_PRIMARY,
+            idle: timeout.max(PROGRESS) + AFTER_PRIMARY,
             total: None,
         }
     }
