@@ -54,7 +54,7 @@ fn image(docker: &Docker) -> PathBuf {
     file
 }
 
-/// Names the cargo profile to build with: `release` for the very image that is published, in three times the time.
+/// Names the cargo profile to build with: `release` for the very image that is published.
 const PROFILE: &str = "RELAYCTL_TEST_IMAGE_PROFILE";
 
 /// The cargo profile of the image; `None` for an image that was given.
