@@ -10,7 +10,7 @@ const MOUNT: &str = "/live.mp3";
 /// Frames of a song.
 const SONG: u64 = 200;
 
-/// What stands at the end of a song and before the next one: ID3v1, and ID3v2 with a cover of 400 KB, in which sync words are
+/// The end of a song and the start of the next one: ID3v1, and ID3v2 with a cover of 400 KB, in which sync words are
 /// frequent.
 fn tags() -> Vec<u8> {
     let mut bytes = b"TAGtitle".to_vec();

@@ -206,7 +206,7 @@ fn params<H: Header>(frame: &Frame) -> Params {
     }
 }
 
-/// What to do with the frame at the start of `at` if a tag begins in it and no frame follows it: its song ended there. `None` for
+/// The step at a frame at the start of `at` in which a tag begins and after which none follows: its song ended there. `None` for
 /// every other frame. A tag of which the frame has one byte is not seen.
 fn torn_by_tag<H: Header>(at: &[u8], frame: &Frame) -> Option<Step> {
     let from = |start: usize| at.get(start..).unwrap_or_default();

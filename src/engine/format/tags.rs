@@ -28,7 +28,7 @@ const LYRICS_END: &[u8] = b"LYRICSEND";
 /// The end of Lyrics3 v2, behind six digits.
 const LYRICS_V2_END: &[u8] = b"LYRICS200";
 
-/// What the bytes at a position are.
+/// Kind of the bytes at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     /// No tag.
@@ -47,7 +47,7 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// What `at` begins with. The same for the same bytes however many follow them, but for [`Reading::More`].
+    /// Reads the start of `at`. The same for the same bytes however many follow them, but for [`Reading::More`].
     pub fn read(&mut self, at: &[u8]) -> Reading {
         if self.in_lyrics {
             let reading = self.lyrics(at);

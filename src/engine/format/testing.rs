@@ -128,7 +128,7 @@ pub fn id3v2(len: usize) -> Vec<u8> {
     tag
 }
 
-/// What stands between two songs that are sent one after the other, by name: each kind of tag, and the usual sequence of them.
+/// Bytes between two songs that are sent one after the other, by name: each kind of tag, and the usual sequence of them.
 pub fn between_songs() -> Vec<(&'static str, Vec<u8>)> {
     // A picture, in which sync words are frequent.
     let mut cover = b"ID3\x04\x00\x00\x00\x18\x00\x00".to_vec();

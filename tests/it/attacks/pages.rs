@@ -1,5 +1,5 @@
-//! What a browser may make of an answer: it takes the type that is told, runs no script, is framed by nobody, and tells no other
-//! site where it came from.
+//! Fields of every answer that bind a browser: it takes the type that is told, runs no script, is framed by nobody, and tells no
+//! other site where it came from.
 
 use crate::harness::node::Plan;
 use crate::harness::peer::ask;

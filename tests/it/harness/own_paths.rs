@@ -1,8 +1,8 @@
-//! What a proxy in front forwards of a node's own paths, and in which spellings a stranger may ask for the rest.
+//! A node's own paths that a proxy in front forwards, and the spellings in which a stranger may ask for the rest.
 
 use super::peer::ask;
 
-/// What a proxy of ours says in a node's place.
+/// Text of a proxy of ours in a node's place.
 const REFUSAL: &str = "not forwarded by this proxy";
 
 /// First lines that reach no node.
