@@ -4,6 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::artefact::{IMAGE, engine, root};
 use crate::debian::{Debian, package};
 use crate::docker::said_by;
@@ -21,6 +23,21 @@ struct Block {
     heading: String,
     script: String,
     goes_on: bool,
+}
+
+/// A shell that runs a block which goes on. Its pipeline outlives it, so that is ended first, by the ids of its processes.
+struct Shell(Program);
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let id = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
+                let _ = kill_process(child, Signal::TERM);
+            }
+        }
+    }
 }
 
 /// The commands of the page, up to where its first part ends.
@@ -62,7 +79,7 @@ fn a_bare_debian_follows_the_page_to_two_relays_and_a_listener() {
         let blocks = blocks();
         assert!(blocks.len() >= 8, "{} blocks", blocks.len());
         assert!(blocks[0].script.contains(&format!("./{name}")), "{name}");
-        let mut running: Vec<Program> = Vec::new();
+        let mut running: Vec<Shell> = Vec::new();
         for block in blocks {
             let script = format!("cd; set -eu; {}", block.script);
             println!("{}\n{}", block.heading, block.script);
@@ -80,9 +97,9 @@ fn a_bare_debian_follows_the_page_to_two_relays_and_a_listener() {
                 continue;
             }
             let nodes = running.len();
-            running.push(Program::start(command));
+            running.push(Shell(Program::start(command)));
             if block.script.starts_with("relayctl") {
-                let node = running.last_mut().unwrap();
+                let node = &mut running.last_mut().unwrap().0;
                 eventually("the node is ready", async || {
                     let ended = node.status();
                     assert!(ended.is_none(), "{ended:?}: {}", node.stderr());
@@ -91,7 +108,7 @@ fn a_bare_debian_follows_the_page_to_two_relays_and_a_listener() {
                         .then_some(())
                 })
                 .await;
-                assert!(nodes > 0 || running[0].stdout().contains("role=primary"));
+                assert!(nodes > 0 || running[0].0.stdout().contains("role=primary"));
             } else {
                 // Nobody types the next command before the encoder has said that it sends.
                 on_air(8000, "/live.mp3").await;
@@ -118,8 +135,8 @@ fn a_bare_debian_follows_the_page_to_two_relays_and_a_listener() {
             "ffprobe -v error -show_entries stream=codec_name,bit_rate -of csv=p=0 /root/heard.mp3";
         let codec = said_by(&mut debian.command("root", &["bash", "-c", probe]));
         assert_eq!(codec, "mp3,128000");
-        for mut program in running.into_iter().rev() {
-            assert!(program.status().is_none(), "{}", program.stderr());
+        for mut shell in running.into_iter().rev() {
+            assert!(shell.0.status().is_none(), "{}", shell.0.stderr());
         }
     });
 }
