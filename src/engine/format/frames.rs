@@ -207,24 +207,26 @@ fn params<H: Header>(frame: &Frame) -> Params {
 }
 
 /// The step at a frame at the start of `at` in which a tag begins and after which none follows: its song ended there. `None` for
-/// every other frame. A tag of which the frame has one byte is not seen.
+/// every other frame. A tag of which the frame has one byte is not seen, and a frame that looks like one with a tag in it waits for the
+/// header behind it.
 fn torn_by_tag<H: Header>(at: &[u8], frame: &Frame) -> Option<Step> {
     let from = |start: usize| at.get(start..).unwrap_or_default();
     let reading = |start: usize| Tags::default().read(from(start));
-    let mut inside = H::LEN..frame.len.saturating_sub(1);
-    let start =
-        inside.find(|start| tags::begins(from(*start)) && reading(*start) != Reading::None)?;
+    let inside = H::LEN..frame.len.saturating_sub(1);
+    let mut read = inside
+        .filter(|start| tags::begins(from(*start)))
+        .map(|start| (start, reading(start)));
+    let (start, found) = read.find(|(_, found)| *found != Reading::None)?;
     let Some(next) = at.get(frame.len..frame.len + H::LEN) else {
         return Some(Step::Wait);
     };
     if H::parse(next).is_some_and(|next| next.family == frame.family) {
         return None;
     }
-    match reading(start) {
-        Reading::Tag(_) => Some(Step::Junk(start)),
-        Reading::More => Some(Step::Wait),
-        Reading::None => None,
-    }
+    Some(match found {
+        Reading::Tag(_) => Step::Junk(start),
+        _ => Step::Wait,
+    })
 }
 
 /// Bytes from the start of `at`, which is no frame, to the next byte that may begin one, or a tag.

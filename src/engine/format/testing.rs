@@ -164,3 +164,13 @@ pub fn between_songs() -> Vec<(&'static str, Vec<u8>)> {
         ("all of them", [ape, lyrics_2, extended, cover].concat()),
     ]
 }
+
+/// The law of tags: between two songs they are skipped, and no garbage.
+pub fn check_tags<F: Framer>(make: fn() -> F, song: &[u8]) {
+    for (name, tags) in between_songs() {
+        let got = Seen::of(make(), &[song, &tags, song]);
+        assert!(got.media == [song, song].concat(), "{name}: bytes differ");
+        let counted = (got.skipped, got.lost, got.sections.len());
+        assert_eq!(counted, (tags.len() as u64, 0, 1), "{name}");
+    }
+}
