@@ -18,7 +18,7 @@ pub const MAX_NODES: usize = 10_000;
 /// One node id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// Name of the node.
+    /// Name under which tables and logs show the node.
     pub name: NodeName,
     /// Rises when an earlier credential of the id is to be worth nothing; part of the MAC of the credential.
     #[serde(default)]

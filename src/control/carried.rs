@@ -68,7 +68,7 @@ impl Control {
     }
 }
 
-/// Content of a mark.
+/// Fields of a mark, all of them signed: the relay that carries, the time, and the client's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stated {
     node: NodeId,

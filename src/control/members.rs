@@ -71,7 +71,7 @@ impl MemberError {
         }
     }
 
-    /// Label `reason` of `relayctl_refusals_total`.
+    /// Value of the label `reason` that `relayctl_refusals_total` counts this refusal under.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoPrimary => "no_primary",

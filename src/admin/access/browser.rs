@@ -22,14 +22,14 @@ pub(in crate::admin) enum Effect {
     Public,
     /// The request needs a credential and changes nothing.
     Reads,
-    /// The request changes something.
+    /// The request changes the state of the node: a drain, a title, a token.
     Changes,
 }
 
 /// One request, reduced to what the rules read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
-    /// Effect of the request.
+    /// Effect of the request, by its path and method.
     pub effect: Effect,
     /// True for `Authorization: Bearer`, which no browser sends by itself.
     pub bearer: bool,
@@ -66,7 +66,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Label `reason` of `relayctl_refusals_total`.
+    /// Value of the label `reason` that `relayctl_refusals_total` counts this refusal under.
     pub fn reason(self) -> &'static str {
         match self {
             Self::OtherSite => "foreign_site",

@@ -113,7 +113,7 @@ struct BarredNode {
     id: String,
     /// Its name.
     name: String,
-    /// Time of the last removal, in unix milliseconds.
+    /// Time of the last removal, as RFC 3339 writes it.
     since: String,
 }
 

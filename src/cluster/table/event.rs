@@ -99,7 +99,7 @@ pub enum Effect {
     },
     /// Listeners by https are sent to this URL from now on, or no more. For the log.
     Secure {
-        /// Name of the node.
+        /// Name under which tables and logs show the node.
         name: NodeName,
         /// The URL.
         url: String,

@@ -27,7 +27,7 @@ pub(super) struct Job {
     attempt: u64,
 }
 
-/// State of the writer.
+/// The next thing that the thread which writes has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Write(Job),

@@ -116,7 +116,7 @@ struct Row<T> {
 pub struct Evicted<T> {
     /// Handle that the table was given with the connection.
     pub handle: T,
-    /// Label `reason` of `relayctl_refusals_total`.
+    /// Value of the label `reason` that `relayctl_refusals_total` counts this eviction under.
     pub reason: &'static str,
 }
 
