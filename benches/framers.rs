@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use relayctl::engine::format::{Framer, Piece, for_content_type};
+use relayctl::engine::format::{Detector, Framer, LARGEST_HEADER, Piece};
 
 /// Bytes of one push.
 const BLOCK: usize = 16 * 1024;
@@ -18,7 +18,7 @@ fn long(file: &[u8]) -> Vec<u8> {
 }
 
 /// Pushes everything through a new framer; returns the bytes and pieces that came out.
-fn run(mut framer: Box<dyn Framer>, input: &[u8], block: usize) -> (usize, usize) {
+fn run(mut framer: Detector, input: &[u8], block: usize) -> (usize, usize) {
     let (mut bytes_out, mut pieces) = (0, 0);
     for part in input.chunks(block) {
         framer.push(part, &mut |piece| {
@@ -71,7 +71,7 @@ fn framers(criterion: &mut Criterion) {
         for block in [1_400, BLOCK] {
             group.bench_with_input(BenchmarkId::new(name, block), &input, |bencher, input| {
                 bencher.iter(|| {
-                    let Some(framer) = for_content_type(content_type) else {
+                    let Some(framer) = Detector::new(content_type, LARGEST_HEADER) else {
                         unreachable!("{content_type} has a framer");
                     };
                     let (bytes, pieces) = run(framer, input, block);
@@ -97,7 +97,10 @@ fn framers(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(noise.len() as u64));
     for (name, content_type) in [("mp3 junk", "audio/mpeg"), ("ogg junk", "audio/ogg")] {
         group.bench_with_input(BenchmarkId::new(name, BLOCK), &noise, |bencher, input| {
-            bencher.iter(|| for_content_type(content_type).map(|framer| run(framer, input, BLOCK)));
+            bencher.iter(|| {
+                let framer = Detector::new(content_type, LARGEST_HEADER);
+                framer.map(|framer| run(framer, input, BLOCK))
+            });
         });
     }
     group.finish();

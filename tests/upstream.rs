@@ -215,6 +215,7 @@ async fn icecast2_is_relayed_byte_for_byte() {
             on_demand: false,
             login: None,
             metadata: true,
+            charset: None,
         },
         pace: Pace::default(),
     };
@@ -229,7 +230,10 @@ async fn icecast2_is_relayed_byte_for_byte() {
     get(port, set, Some("source:source")).await.unwrap();
     source.write_all(&first[100 * FRAME..]).await.unwrap();
     until("the title", &server, async || {
-        (mount.title().as_deref() == Some("Artist - Title")).then_some(())
+        mount
+            .title()
+            .filter(|title| title.text == "Artist - Title")
+            .map(drop)
     })
     .await;
     // Icecast passes on whole blocks of 1400 bytes, and the framer holds one frame back until it sees the next.

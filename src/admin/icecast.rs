@@ -19,7 +19,8 @@ use super::xml::{Xml, answer};
 use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::unix_millis;
 use crate::control::Control;
-use crate::wire::icy;
+use crate::wire::charset::Charset;
+use crate::wire::title::Title;
 
 /// Commands of Icecast and icecast-kh that this server does not have.
 const NOT_HERE: [&str; 20] = [
@@ -209,33 +210,47 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     if query.text("mode").as_deref() != Some("updinfo") {
         return said(StatusCode::OK, "No such action", false);
     }
-    let Some(title) = title_of(&query) else {
-        return bad("Missing parameter: song=TEXT, or title=TEXT with artist=TEXT");
+    let title = match title_of(&query, control.engine.charset(&mount)) {
+        Ok(title) => title,
+        Err(why) => return bad(&why),
     };
-    match titles::set(&control, &mount, &title, &caller, None).await {
+    let text = title.text.clone();
+    match titles::set(&control, &mount, title, &caller, None).await {
         Ok(()) => {}
         Err(titles::NotSet::NoSource) => return bad("Source does not exist"),
         Err(titles::NotSet::Denied(denied)) => return caller.denied("/admin/metadata", denied),
         Err(titles::NotSet::Engine(status, text)) => return said(status, &text, false),
     }
-    tracing::debug!(%mount, title, "title");
+    tracing::debug!(%mount, title = text, "title");
     said(StatusCode::OK, "Metadata update successful", true)
 }
 
-/// `song`, else `artist` and `title`, in `charset`; cleaned. An empty one clears the title.
-pub(super) fn title_of(query: &Query) -> Option<String> {
-    let charset = query.text("charset");
-    let value = |key: &str| {
-        let raw = query.bytes(key)?;
-        Some(icy::decode_title_bytes(&raw, charset.as_deref()))
+/// The title of `song`, else of `artist` and `title`, with `url`, in `charset` or else in `usual`. An empty one clears the
+/// title.
+///
+/// # Errors
+/// What is missing, or is no character set, in words.
+pub(super) fn title_of(query: &Query, usual: Charset) -> Result<Title, String> {
+    let charset = match query
+        .text("charset")
+        .filter(|label| !label.trim().is_empty())
+    {
+        None => usual,
+        Some(label) => Charset::of(&label).ok_or_else(|| {
+            format!("Unknown charset `{label}`: give a WHATWG label such as UTF-8 or windows-1251")
+        })?,
     };
-    let text = match (value("song"), value("artist"), value("title")) {
-        (Some(song), ..) => song,
-        (None, Some(artist), Some(title)) if artist.is_empty() => title,
-        (None, Some(artist), Some(title)) => format!("{artist} - {title}"),
-        (None, artist, title) => title.or(artist)?,
+    let value = |key: &str| Some(charset.decode(&query.bytes(key)?));
+    let title = match (value("song"), value("artist"), value("title")) {
+        (Some(song), ..) => Title::of(&song),
+        (None, None, None) => {
+            return Err("Missing parameter: song=TEXT, or title=TEXT with artist=TEXT".to_owned());
+        }
+        (None, artist, title) => {
+            Title::of_parts(artist.as_deref(), title.as_deref()).unwrap_or_default()
+        }
     };
-    Some(icy::clean_title(&text))
+    Ok(title.with_url(value("url").as_deref()))
 }
 
 async fn other(_: Admin, Path(command): Path<String>) -> Response {

@@ -78,7 +78,7 @@ impl Stream {
         self.name = word("name");
         self.title = mount
             .title()
-            .map(|title| title.to_string())
+            .map(|title| title.text.clone())
             .unwrap_or_default();
         self.hits = mount.counters.sessions();
         self.live = mount.state() == MountState::Live;
@@ -188,10 +188,12 @@ pub(super) async fn admin_cgi(
             "relayctl has only `mode=updinfo` here: see `/api/v1/openapi.json` for the rest\n";
         return (StatusCode::NOT_IMPLEMENTED, text).into_response();
     }
-    let Some(title) = title_of(&query) else {
-        return (StatusCode::BAD_REQUEST, "missing parameter: song=TEXT\n").into_response();
+    let title = match title_of(&query, control.engine.charset(&mount)) {
+        Ok(title) => title,
+        Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     };
-    match titles::set(&control, &mount, &title, &caller, Some(password)).await {
+    let text = title.text.clone();
+    match titles::set(&control, &mount, title, &caller, Some(password)).await {
         Ok(()) => {}
         Err(titles::NotSet::NoSource) => {
             let text = format!("no source feeds `{mount}` now: connect it first\n");
@@ -202,7 +204,7 @@ pub(super) async fn admin_cgi(
             return (status, format!("{text}\n")).into_response();
         }
     }
-    tracing::debug!(%mount, title, "title");
+    tracing::debug!(%mount, title = text, "title");
     answer(StatusCode::OK, "text/html; charset=utf-8", String::new())
 }
 
@@ -249,13 +251,10 @@ fn titled(control: &Control, query: &Query, in_pass: Option<&str>) -> Option<Mou
     if let Some(named) = query.mount() {
         return named.ok();
     }
-    let mounts = present(control);
-    let fed = mounts.iter().find(|mount| {
-        let feeder = mount.feeder();
-        feeder.is_some_and(|feeder| feeder.agent == SHOUTCAST_AGENT)
-    });
+    let sources = control.engine.sources().into_iter();
+    let mut fed = sources.filter(|(_, feeder)| feeder.agent == SHOUTCAST_AGENT);
     let default = || control.config().default_mount.clone();
-    Some(fed.map_or_else(default, |mount| mount.id.clone()))
+    Some(fed.next().map_or_else(default, |(mount, _)| mount))
 }
 
 #[cfg(test)]

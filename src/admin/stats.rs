@@ -120,7 +120,7 @@ impl Source {
             listener_peak: counters.peak(),
             listenurl: listen_url(base, &mount.id),
             since_unix_millis: feeder.as_ref().map_or(0, |f| f.since_unix_millis),
-            title: mount.title().map(|title| title.to_string()),
+            title: mount.title().map(|title| title.text.clone()),
             connected: mount.state() == MountState::Live,
             slow_listeners: counters.slow_jumps() + counters.slow_closes(),
             source_ip: feeder

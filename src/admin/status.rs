@@ -48,7 +48,7 @@ impl Row {
             url: listen_url("", &mount.id),
             title: mount
                 .title()
-                .map(|title| replaced(&title).into_owned())
+                .map(|title| replaced(&title.text).into_owned())
                 .unwrap_or_default(),
             listeners: mount.counters.listeners(),
             kilobits: mount.bitrate() / 1000,

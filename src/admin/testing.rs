@@ -235,7 +235,7 @@ impl Scene {
             .open_source(&mount(path), offer)
             .unwrap();
         self.push(&mut intake);
-        intake.title(title);
+        intake.title(crate::wire::title::Title::of(title));
         intake
     }
 

@@ -7,6 +7,7 @@ use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::control::{Control, Denied};
 use crate::wire::basic::Basic;
+use crate::wire::title::Title;
 
 /// Why a title was not set.
 pub(super) enum NotSet {
@@ -33,7 +34,7 @@ pub(super) fn is_judged_there(control: &Control) -> bool {
 pub(super) async fn set(
     control: &Control,
     mount: &MountId,
-    title: &str,
+    title: Title,
     caller: &Caller,
     password: Option<&str>,
 ) -> Result<(), NotSet> {
@@ -49,7 +50,7 @@ pub(super) async fn set(
     } else {
         None
     };
-    let set = outside.set_title(mount, title, login.as_deref(), password);
+    let set = outside.set_title(mount, &title.text, login.as_deref(), password);
     let set = set.await;
     match (&set, permit) {
         (Ok(()), Some(permit)) => permit.right(),

@@ -91,6 +91,7 @@ fn preset(mount: &Mount) -> engine::Preset {
         content_type: mount.content_type.clone(),
         headers: headers.into_iter().filter_map(own).collect(),
         burst: mount.burst.map(|burst| burst.0),
+        charset: mount.charset,
         fallback: mount.fallback.clone().map(|to| engine::Fallback {
             mount: to,
             returns: mount.fallback_override,

@@ -73,6 +73,7 @@ impl ForeignPulls {
             on_demand: relay.on_demand,
             login: relay.login.clone(),
             metadata: relay.metadata,
+            charset: relay.charset,
         };
         let wanted = watch::Sender::new(!relay.on_demand);
         let pull = Foreign {

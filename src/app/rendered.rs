@@ -181,6 +181,7 @@ fn mount(mount: &Mount) -> RenderMount {
         fallback_override: mount.fallback_override,
         intro: mount.intro.clone(),
         burst: mount.burst.map(|burst| burst.0),
+        charset: mount.charset.map(|charset| charset.name().to_owned()),
         name: mount.name.clone(),
         description: mount.description.clone(),
         genre: mount.genre.clone(),

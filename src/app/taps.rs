@@ -36,8 +36,6 @@ struct Taps {
     open: HashMap<MountId, Tap>,
     /// Mounts that the engine had, and since when it has them no more.
     gone: HashMap<MountId, Instant>,
-    /// Titles that were told.
-    titles: HashMap<MountId, String>,
 }
 
 /// Keeps a tap on each mount that the engine has.
@@ -65,7 +63,6 @@ pub(super) async fn keep(
                 {
                     taps.open.insert(own.mount.clone(), tap);
                 }
-                tell_title(&control, own, &mut taps.titles);
             }
             taps.forget(&control);
             if outside.is_attached() {
@@ -113,12 +110,10 @@ impl Taps {
 
     /// Ends the mounts that an engine which answers has not had for a while.
     fn forget(&mut self, control: &Control) {
-        let titles = &mut self.titles;
         self.gone.retain(|mount, since| {
             let stays = since.elapsed() < FORGET;
             if !stays {
                 control.engine.end(mount);
-                titles.remove(mount);
             }
             stays
         });
@@ -157,6 +152,7 @@ fn start(
             on_demand: false,
             login: None,
             metadata: true,
+            charset: None,
         },
         pace: Pace {
             ceiling: Duration::from_secs(2),
@@ -172,28 +168,4 @@ fn start(
             let _ = guarded("pull", pull.run(wanted.subscribe(), cancel)).await;
         }),
     })
-}
-
-/// Titles mostly come with the audio; those of Ogg, and of a server that sends none inside, by the statistics.
-fn tell_title(control: &Control, own: &MountStatistics, said: &mut HashMap<MountId, String>) {
-    let Some(title) = &own.title else { return };
-    if said.get(&own.mount) == Some(title) {
-        return;
-    }
-    let Some(mount) = control
-        .engine
-        .mount(&own.mount)
-        .filter(|mount| mount.is_playable())
-    else {
-        return;
-    };
-    let inside = own
-        .content_type
-        .as_deref()
-        .is_none_or(|kind| !kind.contains("ogg"));
-    let same = mount.title().is_some_and(|known| *known == **title);
-    if !same && !inside {
-        control.engine.set_title(&own.mount, title);
-    }
-    said.insert(own.mount.clone(), title.clone());
 }

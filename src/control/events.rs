@@ -208,6 +208,10 @@ impl Control {
                 self.happened(what);
             }
         }
+        for trouble in self.engine.troubles() {
+            let (mount, why) = (trouble.mount, trouble.why.to_string());
+            self.happened(Happening::SourceUnplayable { mount, why });
+        }
         if !every_second {
             return;
         }

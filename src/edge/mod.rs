@@ -20,6 +20,7 @@ mod line;
 mod login;
 mod paced;
 mod playback;
+mod pump;
 mod route;
 mod serve;
 mod shoutcast;

@@ -2,85 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
 use super::Edge;
 use super::connection::{Conn, plain};
 use super::described::{carried_headers, content_type};
+use super::pump::SourceEnd;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::{Denied, Permit, Role};
-use crate::engine::{Intake, Offer, OpenError, PushError};
+use crate::engine::{Intake, Offer, OpenError};
 use crate::outside::{self, Outside};
 use crate::telemetry::{log_limit, refuse};
 use crate::throttle::Door;
 use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Method, Request, Version};
-use crate::wire::icy;
 use crate::wire::response::Answer;
-
-/// A source that was accepted and then sends nothing for this long sits behind a proxy that drops bodies.
-pub(super) const SILENT_START: Duration = Duration::from_secs(5);
-
-/// Read at once from a source.
-const READ: usize = 16 * 1024;
-
-/// How a source's body ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SourceEnd {
-    Done,
-    Silent,
-    Stalled,
-    Evicted,
-    Garbage,
-    Malformed,
-    /// An engine that is not ours closed it.
-    Engine,
-    Shutdown,
-}
-
-impl SourceEnd {
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Silent => "silent",
-            Self::Stalled => "stalled",
-            Self::Evicted => "evicted",
-            Self::Garbage => "garbage",
-            Self::Malformed => "malformed",
-            Self::Engine => "engine",
-            Self::Shutdown => "shutdown",
-        }
-    }
-
-    /// The final answer where one is still due.
-    fn answer(self) -> (u16, &'static str) {
-        match self {
-            Self::Done => (200, "the source has ended"),
-            Self::Silent => (
-                408,
-                "no byte came after the source was accepted; an HTTP proxy in front drops bodies without \
-                 a length: send a chunked PUT, or use the TCP source port",
-            ),
-            Self::Stalled => (
-                408,
-                "no byte came within the source timeout (`source.timeout`): connect again",
-            ),
-            Self::Evicted => (409, "another source took this mount over"),
-            Self::Garbage => (
-                415,
-                "64 KiB came without a frame of the declared content type: set the encoder's Content-Type to what \
-                 it sends",
-            ),
-            Self::Malformed => (400, "the body's chunks are malformed"),
-            Self::Engine => (503, "the audio engine ended this source: connect again"),
-            Self::Shutdown => (503, "the node goes down: connect again"),
-        }
-    }
-}
 
 impl Edge {
     /// Takes a source; the connection comes back where the client may ask again.
@@ -191,7 +129,7 @@ impl Edge {
         let end = self.give(outside, &mut conn, decoder, taken).await;
         if framed || end != SourceEnd::Done {
             let (status, text) = end.answer();
-            conn.answer(&plain(request.version, status, text)).await;
+            conn.answer(&plain(request.version, status, &text)).await;
         }
         None
     }
@@ -230,67 +168,7 @@ impl Edge {
             let (status, text) = end.answer();
             // Without framing the answer was given at the start; what is said now is for the log of an
             // encoder that still reads.
-            conn.answer(&plain(request.version, status, text)).await;
-        }
-    }
-
-    /// Body to engine until it ends. Dropping the intake holds the mount's listeners.
-    pub(super) async fn pump(
-        &self,
-        conn: &mut Conn,
-        mut decoder: BodyDecoder,
-        metaint: Option<u32>,
-        mut intake: Intake,
-    ) -> SourceEnd {
-        let mount = intake.mount().id.clone();
-        tracing::info!(%mount, peer = %conn.client, "source connected");
-        let evicted = intake.evicted().clone();
-        let mut stripper = metaint.filter(|n| *n > 0).map(icy::Stripper::new);
-        let mut received = false;
-        let end = loop {
-            if !conn.buffer.is_empty() {
-                received = true;
-                match take_body(conn, &mut decoder, &mut stripper, &mut intake) {
-                    Ok(true) => break SourceEnd::Done,
-                    Ok(false) => {}
-                    Err(end) => break end,
-                }
-            }
-            match self.more(conn, intake.has_media(), &evicted).await {
-                Ok(true) => {}
-                Ok(false) => break SourceEnd::Done,
-                Err(end) => break end,
-            }
-        };
-        metrics::counter!("relayctl_source_ends_total", "reason" => end.reason()).increment(1);
-        tracing::info!(%mount, peer = %conn.client, reason = end.reason(), "source ended");
-        if !received && matches!(end, SourceEnd::Done | SourceEnd::Silent) {
-            tracing::warn!(%mount, peer = %conn.client, "the source sent no byte: {}", SourceEnd::Silent.answer().1);
-        }
-        end
-    }
-
-    /// Waits for more of the body; `Ok(false)` at its end.
-    async fn more(
-        &self,
-        conn: &mut Conn,
-        begun: bool,
-        evicted: &CancellationToken,
-    ) -> Result<bool, SourceEnd> {
-        let patience = self.config.load().source_timeout;
-        let patience = if begun {
-            patience
-        } else {
-            patience.min(SILENT_START)
-        };
-        conn.buffer.reserve(READ);
-        tokio::select! {
-            () = self.shutdown.cancelled() => Err(SourceEnd::Shutdown),
-            () = evicted.cancelled() => Err(SourceEnd::Evicted),
-            () = tokio::time::sleep(patience) => {
-                Err(if begun { SourceEnd::Stalled } else { SourceEnd::Silent })
-            }
-            more = conn.fill() => Ok(more.unwrap_or(false)),
+            conn.answer(&plain(request.version, status, &text)).await;
         }
     }
 }
@@ -299,60 +177,6 @@ impl Edge {
 fn metaint(request: &Request) -> Option<u32> {
     let text = request.headers.get("icy-metaint")?;
     text.trim().parse().ok()
-}
-
-/// Decodes what has been read; true at the end of the body.
-fn take_body(
-    conn: &mut Conn,
-    decoder: &mut BodyDecoder,
-    stripper: &mut Option<icy::Stripper>,
-    intake: &mut Intake,
-) -> Result<bool, SourceEnd> {
-    let mut body = Vec::with_capacity(conn.buffer.len());
-    let used = decoder
-        .push(&conn.buffer, &mut body)
-        .map_err(|_| SourceEnd::Malformed)?;
-    let _ = conn.buffer.split_to(used.min(conn.buffer.len()));
-    push(&body, stripper, intake).map_err(|error| match error {
-        PushError::Evicted => SourceEnd::Evicted,
-        PushError::Garbage => SourceEnd::Garbage,
-    })?;
-    Ok(decoder.is_done())
-}
-
-/// Into the engine, inline metadata taken out where the source sends it.
-fn push(
-    body: &[u8],
-    stripper: &mut Option<icy::Stripper>,
-    intake: &mut Intake,
-) -> Result<(), PushError> {
-    if body.is_empty() {
-        return Ok(());
-    }
-    let Some(stripper) = stripper else {
-        return intake.push(body, Instant::now(), unix_millis());
-    };
-    let (mut audio, mut titles) = (Vec::with_capacity(body.len()), Vec::new());
-    let before = stripper.audio_bytes();
-    stripper.push(body, &mut audio, &mut titles);
-    let mut done = 0;
-    for (at, title) in titles {
-        let upto = usize::try_from(at.saturating_sub(before))
-            .unwrap_or(usize::MAX)
-            .min(audio.len());
-        intake.push(
-            audio.get(done..upto).unwrap_or(&[]),
-            Instant::now(),
-            unix_millis(),
-        )?;
-        intake.title(&title);
-        done = upto;
-    }
-    intake.push(
-        audio.get(done..).unwrap_or(&[]),
-        Instant::now(),
-        unix_millis(),
-    )
 }
 
 /// The first answer: 100 where it was asked for; 200 at once where the body has no end of its own, as

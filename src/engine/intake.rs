@@ -1,4 +1,7 @@
 //! The way in at the origin: a source's bytes become whole frames with addresses.
+//!
+//! A source that is connected has a claim (`engine::claims`). It feeds its mount from the first frame on that a listener can
+//! play, and gives it back while nothing of what comes can be played: `hold` and the fallback begin then.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,13 +9,18 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::format::{self, Codec, Framer, Piece, Section};
+use super::Engine;
+use super::claims::Claim;
+use super::format::{self, Detector, Framer as _, Tally, Unplayable};
 use super::mount::{Content, Feeder, Mount};
-use super::ring::{TimeMark, Writer};
-use super::{Engine, EpochClock};
+use super::sink::Sink;
+use crate::base::ids::MountId;
+use crate::telemetry::MountCounters;
+use crate::wire::title::Title;
 
-/// Media between two marks of the time index, at most (where the format has edges that often).
-const MARK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of tags and headers without any media that are waited for: two of the largest, since a song may end with one and
+/// the next begin with another.
+const WITHOUT_MEDIA: u64 = 2 * format::LARGEST_HEADER as u64 + format::GARBAGE;
 
 /// What a source says before its first byte.
 #[derive(Debug, Clone)]
@@ -54,87 +62,71 @@ pub enum PushError {
     /// Another source took the mount over, or it was ended by an operator.
     #[error("replaced by another source")]
     Evicted,
-    /// No frame of the declared type in 64 KiB; see [`Framer::lost`].
-    #[error("no frame of the declared content type in 64 KiB")]
-    Garbage,
+    /// No frame of the declared type in 64 KiB; see [`Tally::lost`].
+    #[error("64 KiB came without a frame of the declared content type; they look like {0}")]
+    Garbage(&'static str),
+    /// Bytes of the format, and nothing of them can be played.
+    #[error("nothing can be played of what came: {0}")]
+    Unplayable(Unplayable),
+    /// Tags and headers without end.
+    #[error("nothing but tags and headers came, 32 MiB of them")]
+    NoMedia,
 }
 
 /// A source's hold on its mount; dropping it gives the mount back, and its listeners are held.
 pub struct Intake {
-    framer: Box<dyn Framer>,
-    announced: bool,
+    detector: Detector,
     sink: Sink,
     engine: Arc<Engine>,
-    generation: u64,
-    evicted: CancellationToken,
-}
-
-struct Sink {
-    mount: Arc<Mount>,
-    epochs: Arc<EpochClock>,
-    /// `None` until the first section says whether the ring so far can go on.
-    writer: Option<Writer>,
-    /// True until this source's first section.
-    first: bool,
-    codec: Codec,
-    same_type: bool,
-    content: Content,
-    marked: Option<u64>,
-    wall_millis: u64,
-    /// For formats without media time: what passed since the last push.
-    elapsed_micros: u64,
+    counters: Arc<MountCounters>,
+    /// Bytes since the last media.
+    since_media: u64,
+    media_at: Option<Instant>,
 }
 
 impl Intake {
-    pub(super) fn new(
-        engine: Arc<Engine>,
-        mount: Arc<Mount>,
-        offer: Offer,
-        taken: super::mount::Taken,
-    ) -> Result<Self, OpenError> {
-        let framer = format::for_content_type(&offer.content_type)
+    pub(super) fn new(engine: Arc<Engine>, claim: Claim, offer: Offer) -> Result<Self, OpenError> {
+        let limit = engine.header_limit();
+        let detector = Detector::new(&offer.content_type, limit)
             .ok_or_else(|| OpenError::Unsupported(offer.content_type.clone()))?;
         let content = Content {
             content_type: format::normalise_content_type(&offer.content_type),
             headers: offer.headers,
         };
-        let same_type = mount.content().content_type == content.content_type;
-        let epochs = Arc::clone(engine.epochs());
-        let sink = Sink {
-            mount,
-            epochs,
-            writer: taken.writer,
-            first: true,
-            codec: Codec::Opaque,
-            same_type,
-            content,
-            marked: None,
-            wall_millis: 0,
-            elapsed_micros: 0,
-        };
+        let counters = engine.telemetry.mount(claim.id());
         Ok(Self {
-            framer,
-            announced: false,
-            sink,
+            detector,
+            sink: Sink::new(Arc::clone(&engine), claim, content),
             engine,
-            generation: taken.generation,
-            evicted: taken.evicted,
+            counters,
+            since_media: 0,
+            media_at: None,
         })
     }
 
-    /// The mount.
-    pub fn mount(&self) -> &Arc<Mount> {
-        &self.sink.mount
+    /// Name of its mount.
+    pub fn id(&self) -> &MountId {
+        self.sink.claim().id()
+    }
+
+    /// The mount that it feeds; `None` while nothing of what comes can be played.
+    pub fn mount(&self) -> Option<&Arc<Mount>> {
+        self.sink.mount()
     }
 
     /// Cancelled when this source has lost its mount.
     pub fn evicted(&self) -> &CancellationToken {
-        &self.evicted
+        self.sink.claim().evicted()
     }
 
     /// True once a whole frame was found.
     pub fn has_media(&self) -> bool {
-        self.framer.found() > 0
+        self.media_at.is_some()
+    }
+
+    /// Time without a byte that belongs to the format: a frame, a page, a tag.
+    pub fn idle(&self, now: Instant) -> Duration {
+        self.sink.claim().idle(now)
     }
 
     /// Takes the next bytes.
@@ -142,119 +134,66 @@ impl Intake {
     /// # Errors
     /// See [`PushError`]; the source is to be ended then.
     pub fn push(&mut self, bytes: &[u8], now: Instant, wall_millis: u64) -> Result<(), PushError> {
-        if self.evicted.is_cancelled() {
+        if self.evicted().is_cancelled() {
             return Err(PushError::Evicted);
         }
-        let Self { framer, sink, .. } = self;
-        let elapsed = sink.mount.idle(now).as_micros();
-        sink.elapsed_micros = u64::try_from(elapsed).unwrap_or(0);
-        sink.wall_millis = wall_millis;
-        let skipped = framer.skipped();
-        framer.push(bytes, &mut |piece| sink.piece(piece));
-        let counters = &sink.mount.counters;
-        counters.add_received(bytes.len() as u64);
-        counters.add_skipped(framer.skipped() - skipped);
-        sink.mount.note_byte(now);
+        let Self { detector, sink, .. } = self;
+        sink.begin(now, wall_millis);
+        let before = detector.tally();
+        detector.push(bytes, &mut |piece| sink.piece(piece));
+        let after = detector.tally();
+        self.counters.add_received(bytes.len() as u64);
+        let skipped = after.skipped().saturating_sub(before.skipped());
+        self.counters.add_skipped(skipped);
+        if after.known() != before.known() {
+            sink.claim().progress(now);
+        }
         sink.apply_title();
-        if !self.announced && self.framer.found() > 0 {
+        if sink.has_changed() {
             // Those who wait for the mount to play look again.
-            self.announced = true;
             self.engine.announce();
         }
-        if self.framer.lost() >= format::GARBAGE {
-            return Err(PushError::Garbage);
+        if after.found > before.found {
+            self.since_media = 0;
+            self.media_at = Some(now);
+        } else {
+            self.since_media = self.since_media.saturating_add(bytes.len() as u64);
         }
-        Ok(())
+        self.judge(after, now)
+    }
+
+    /// Whether the source may go on.
+    fn judge(&self, tally: Tally, now: Instant) -> Result<(), PushError> {
+        if tally.lost >= format::GARBAGE {
+            return Err(PushError::Garbage(self.detector.looks_like()));
+        }
+        if self.since_media >= WITHOUT_MEDIA {
+            return Err(PushError::NoMedia);
+        }
+        let hold = self.engine.config.load().hold;
+        let given_up = self
+            .media_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= hold);
+        match self.sink.unplayable() {
+            // Listeners of a mount that played are held first, as if the source were gone.
+            Some(why) if given_up && tally.unheard >= format::GARBAGE => {
+                Err(PushError::Unplayable(why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets the title in effect from here on.
-    pub fn title(&mut self, title: &str) {
-        self.sink.mount.put_title(title.to_owned());
+    pub fn title(&mut self, title: Title) {
+        self.sink.claim().put_title(title);
         self.sink.apply_title();
     }
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.sink
-            .mount
-            .give_back(self.generation, self.sink.writer.take(), Instant::now());
+        self.sink.let_go();
         self.engine.announce();
-    }
-}
-
-impl Sink {
-    fn piece(&mut self, piece: Piece<'_>) {
-        match piece {
-            Piece::Section(section) => self.section(section),
-            Piece::Media {
-                bytes,
-                micros,
-                edge,
-            } => self.media(bytes, micros, edge),
-        }
-    }
-
-    /// The first section decides whether the epoch goes on; each Ogg chain begins a section of its own.
-    fn section(&mut self, section: Section) {
-        self.codec = section.params.codec;
-        if std::mem::take(&mut self.first) {
-            let goes_on = self.same_type
-                && self.codec != Codec::Opaque
-                && self.writer.as_ref().is_some_and(|writer| {
-                    writer
-                        .ring()
-                        .section()
-                        .is_some_and(|last| last.params == section.params)
-                });
-            // Before the epoch: whoever sees the new ring must see what it holds.
-            self.mount.set_content(self.content.clone());
-            if !goes_on {
-                self.writer = Some(self.mount.start_epoch(self.epochs.next(), 0));
-            }
-        }
-        if section.params.codec.is_ogg()
-            && let Some(title) = format::ogg::comment_title(&section.header)
-        {
-            self.mount.put_title(title);
-        }
-        if let Some(writer) = &mut self.writer {
-            self.mount.note_section(&section);
-            writer.section(section);
-        }
-        self.apply_title();
-    }
-
-    fn media(&mut self, bytes: &[u8], micros: u64, edge: bool) {
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        let micros = match self.codec {
-            Codec::Opaque => std::mem::take(&mut self.elapsed_micros),
-            _ => micros,
-        };
-        let media_micros = writer.ring().media_micros();
-        let due = |last: u64| media_micros.saturating_sub(last) >= MARK_EVERY.as_micros() as u64;
-        if edge && self.marked.is_none_or(due) {
-            self.marked = Some(media_micros);
-            let offset = writer.ring().end();
-            writer.time(TimeMark {
-                offset,
-                media_micros,
-                wall_millis: self.wall_millis,
-            });
-        }
-        writer.append(bytes, micros);
-    }
-
-    fn apply_title(&mut self) {
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        if let Some(title) = self.mount.take_title() {
-            let offset = writer.ring().end();
-            writer.title_at(offset, &title);
-        }
     }
 }
 

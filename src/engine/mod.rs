@@ -3,6 +3,7 @@
 //! Must never: parse a request, know a node or a balancer, or wait for anything but bytes. Above it `edge`
 //! brings sources and listeners, `upstream` brings replicas, `admin` looks and sets titles.
 
+mod claims;
 mod detours;
 pub mod fanout;
 pub mod format;
@@ -12,6 +13,9 @@ mod preset;
 mod replica;
 pub mod ring;
 mod silent;
+mod sink;
+mod titles;
+mod troubles;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,10 +24,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::ids::{Epoch, MountId};
 use crate::base::wall::unix_millis;
 use crate::telemetry::Telemetry;
+use crate::wire::charset::Charset;
+use crate::wire::title::Title;
+use claims::Claims;
 use detours::Detours;
 pub use detours::Fallback;
 pub use fanout::Listener;
@@ -33,6 +41,9 @@ pub use mount::{Content, Feeder, Mount, MountState};
 pub use preset::Preset;
 pub use replica::Replica;
 use ring::{Bounds, Burst};
+pub use titles::{Remembered, Titles};
+pub use troubles::Trouble;
+use troubles::Troubles;
 
 /// The engine's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +122,9 @@ pub struct Engine {
     telemetry: Arc<Telemetry>,
     shards: Shards,
     detours: Detours,
+    claims: Arc<Claims>,
+    titles: Titles,
+    troubles: Troubles,
     /// Moves when somebody's end was asked for.
     swept: watch::Sender<u64>,
 }
@@ -130,6 +144,9 @@ impl Engine {
             telemetry,
             shards,
             detours: Detours::default(),
+            claims: Arc::default(),
+            titles: Titles::default(),
+            troubles: Troubles::default(),
             swept: watch::Sender::new(0),
         }))
     }
@@ -187,95 +204,139 @@ impl Engine {
         id: &MountId,
         mut offer: Offer,
     ) -> Result<Intake, OpenError> {
-        if let Some(preset) = self.config.load().preset(id) {
+        let config = self.config.load();
+        if let Some(preset) = config.preset(id) {
             preset.describe(&mut offer);
         }
-        if format::for_content_type(&offer.content_type).is_none() {
+        if !format::is_taken(&offer.content_type) {
             return Err(OpenError::Unsupported(offer.content_type));
         }
-        let (mount, taken) = self.take(id, offer.feeder(), offer.stale, true)?;
-        let intake = Intake::new(Arc::clone(self), mount, offer, taken)?;
-        self.announce();
-        Ok(intake)
+        let now = Instant::now();
+        self.is_not_fed(id, offer.stale, now)?;
+        let (feeder, most) = (offer.feeder(), config.max_sources);
+        let claim = self.claims.take(id, feeder, offer.stale, most, now)?;
+        Intake::new(Arc::clone(self), claim, offer)
+    }
+
+    /// Refuses where a parent feeds the mount, and still sends.
+    fn is_not_fed(&self, id: &MountId, stale: Duration, now: Instant) -> Result<(), OpenError> {
+        let fed = self.claims.get(id).is_none();
+        let fed = self
+            .mount(id)
+            .filter(|mount| fed && mount.state() == MountState::Live);
+        match fed.map(|mount| mount.idle(now)) {
+            Some(idle) if idle < stale => Err(OpenError::InUse { idle }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How long listeners wait for a source that went.
+    pub fn hold(&self) -> Duration {
+        self.config.load().hold
+    }
+
+    /// True while nobody feeds `id`, or is about to.
+    pub fn is_free(&self, id: &MountId) -> bool {
+        let is_live = || {
+            self.mount(id)
+                .is_some_and(|mount| mount.state() == MountState::Live)
+        };
+        self.claims.get(id).is_none() && !is_live()
+    }
+
+    /// Character set of the titles of a mount that do not name one.
+    pub fn charset(&self, id: &MountId) -> Charset {
+        let config = self.config.load();
+        let own = config.preset(id).and_then(|preset| preset.charset);
+        own.unwrap_or(Charset::UTF_8)
+    }
+
+    /// Sources that are connected, whether or not they can be heard, by mount.
+    pub fn sources(&self) -> Vec<(MountId, Feeder)> {
+        self.claims.all()
     }
 
     /// Opens `id` for bytes that a parent has addressed. A replica that feeds it already is replaced.
-    ///
-    /// # Errors
-    /// Never for want of sources; see [`OpenError`].
-    pub fn open_replica(
-        self: &Arc<Self>,
-        id: &MountId,
-        parent: Feeder,
-    ) -> Result<Replica, OpenError> {
-        let (mount, taken) = self.take(id, parent, Duration::ZERO, false)?;
-        Ok(Replica::new(Arc::clone(self), mount, taken))
+    pub fn open_replica(self: &Arc<Self>, id: &MountId, parent: Feeder) -> Replica {
+        let evicted = CancellationToken::new();
+        let (mount, taken) = self.take(id, parent, evicted.clone());
+        Replica::new(Arc::clone(self), mount, taken, evicted)
+    }
+
+    /// Takes the mount for a source of which something can be played.
+    fn feed(&self, claim: &claims::Claim) -> (Arc<Mount>, mount::Taken) {
+        let feeder = claim.feeder().clone();
+        self.take(claim.id(), feeder, claim.evicted().clone())
     }
 
     fn take(
         &self,
         id: &MountId,
         feeder: Feeder,
-        stale: Duration,
-        counted: bool,
-    ) -> Result<(Arc<Mount>, mount::Taken), OpenError> {
-        let now = Instant::now();
+        evicted: CancellationToken,
+    ) -> (Arc<Mount>, mount::Taken) {
         let config = self.config.load();
         let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
-        let live = mounts
-            .values()
-            .filter(|m| m.id != *id && m.state() == MountState::Live)
-            .count();
-        if counted && live >= config.max_sources {
-            return Err(OpenError::TooMany(config.max_sources));
-        }
-        if mounts
-            .get(id)
-            .is_some_and(|mount| mount.state() == MountState::Ended)
-        {
+        loop {
+            let mount = mounts.entry(id.clone()).or_insert_with(|| {
+                let counters = self.telemetry.mount(id);
+                let now = Instant::now();
+                let content = Content::default();
+                Arc::new(Mount::new(id.clone(), counters, content, config.ring, now))
+            });
+            if let Some(taken) = mount.take(feeder.clone(), evicted.clone()) {
+                return (Arc::clone(mount), taken);
+            }
+            // It has ended: the next one is new.
             mounts.remove(id);
         }
-        let mount = mounts.entry(id.clone()).or_insert_with(|| {
-            let counters = self.telemetry.mount(id);
-            Arc::new(Mount::new(
-                id.clone(),
-                counters,
-                Content::default(),
-                config.ring,
-                now,
-            ))
-        });
-        let taken = mount
-            .take(feeder, stale, now)
-            .map_err(|error| match error {
-                mount::TakeError::InUse { idle } => OpenError::InUse { idle },
-                mount::TakeError::Ended => OpenError::InUse {
-                    idle: Duration::ZERO,
-                },
-            })?;
-        Ok((Arc::clone(mount), taken))
     }
 
-    /// Sets the title of a mount from its next byte on. False if there is no such mount.
-    pub fn set_title(&self, id: &MountId, title: &str) -> bool {
-        let Some(mount) = self.mount(id) else {
-            return false;
-        };
-        mount.put_title(title.to_owned());
-        true
+    /// Most bytes of headers that a section may have.
+    fn header_limit(&self) -> usize {
+        let most = usize::try_from(self.config.load().ring.max_bytes).unwrap_or(usize::MAX);
+        most.min(format::LARGEST_HEADER)
+    }
+
+    /// Titles and the encoders that set them.
+    pub fn titles(&self) -> &Titles {
+        &self.titles
+    }
+
+    /// What went wrong with sources since this was last asked.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.take()
+    }
+
+    fn say_unplayable(&self, id: &MountId, why: format::Unplayable) {
+        tracing::warn!(mount = %id, %why, "nothing can be played of what the source sends now: its listeners are held");
+        let mount = id.clone();
+        self.troubles.add(Trouble { mount, why });
+    }
+
+    /// Sets the title of a mount from its next byte on. False if it has no source.
+    pub fn set_title(&self, id: &MountId, title: Title) -> bool {
+        let claimed = self.claims.get(id);
+        claimed.is_some_and(|claimed| {
+            claimed.put_title(title);
+            true
+        })
     }
 
     /// Ends a mount at once: its source is closed, its listeners go to its fallback or get a clean end.
     pub fn end(&self, id: &MountId) -> bool {
+        let had_source = self.claims.evict(id);
+        self.titles.forget(id);
         let found = self
             .mounts
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(id);
-        let Some(mount) = found else { return false };
-        self.part(&mount);
+        if let Some(mount) = &found {
+            self.part(mount);
+        }
         self.announce();
-        true
+        had_source || found.is_some()
     }
 
     /// Ends the mounts whose hold is over. To be called a few times a second.
@@ -295,6 +356,7 @@ impl Engine {
             return;
         }
         for mount in &over {
+            self.titles.forget(&mount.id);
             self.part(mount);
         }
         self.announce();

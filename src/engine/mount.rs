@@ -1,7 +1,7 @@
 //! A mount: its ring now, what it says of itself, and whether anybody feeds it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::format::Section;
 use super::ring::{Bounds, Closed, Ring, Writer};
 use crate::base::ids::{Epoch, MountId};
 use crate::telemetry::MountCounters;
+use crate::wire::title::Title;
 
 /// What a mount says of itself; carried from the source to every listener and every relay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,9 +47,9 @@ pub struct Feeder {
 /// Where a mount stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountState {
-    /// Bytes come.
+    /// Bytes come that listeners can play.
     Live,
-    /// Its feeder went; listeners are held until the hold is over.
+    /// None come; listeners are held until the hold is over.
     Held,
     /// It is over.
     Ended,
@@ -84,6 +85,8 @@ pub struct Mount {
     started: Instant,
     /// Milliseconds after `started` at which the last byte came.
     last_byte: AtomicU64,
+    /// True once a byte of the feeder has come.
+    flows: AtomicBool,
     slot: Mutex<Slot>,
 }
 
@@ -93,8 +96,6 @@ struct Slot {
     /// Grows with every feeder, so that one that was replaced cannot end its successor.
     generation: u64,
     feeder: Option<Feeder>,
-    /// A title that came before the first byte.
-    pending_title: Option<String>,
 }
 
 #[derive(Debug)]
@@ -112,17 +113,8 @@ enum Feed {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub generation: u64,
-    /// Cancelled when another feeder takes over.
-    pub evicted: CancellationToken,
     /// The writer of the ring so far, if its last feeder gave it back.
     pub writer: Option<Writer>,
-}
-
-/// Why a mount cannot be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TakeError {
-    InUse { idle: Duration },
-    Ended,
 }
 
 impl Mount {
@@ -146,6 +138,7 @@ impl Mount {
             silence: AtomicU8::new(0),
             started: now,
             last_byte: AtomicU64::new(0),
+            flows: AtomicBool::new(false),
             slot: Mutex::new(Slot {
                 feed: Feed::Held {
                     writer: None,
@@ -153,7 +146,6 @@ impl Mount {
                 },
                 generation: 0,
                 feeder: None,
-                pending_title: None,
             }),
         }
     }
@@ -171,8 +163,9 @@ impl Mount {
     /// Where it stands.
     pub fn state(&self) -> MountState {
         match self.slot().feed {
-            Feed::Fed(_) => MountState::Live,
-            Feed::Held { .. } => MountState::Held,
+            // A feeder of which no byte has come yet changes nothing for the listeners.
+            Feed::Fed(_) if self.flows.load(Ordering::Relaxed) => MountState::Live,
+            Feed::Fed(_) | Feed::Held { .. } => MountState::Held,
             Feed::Ended => MountState::Ended,
         }
     }
@@ -202,17 +195,17 @@ impl Mount {
         self.slot().feeder.clone()
     }
 
-    /// How long no byte has come.
+    /// How long no byte has come that listeners can play.
     pub fn idle(&self, now: Instant) -> Duration {
         let last = Duration::from_millis(self.last_byte.load(Ordering::Relaxed));
         now.saturating_duration_since(self.started + last)
     }
 
     /// The title in effect at the live edge.
-    pub fn title(&self) -> Option<Arc<str>> {
+    pub fn title(&self) -> Option<Arc<Title>> {
         self.ring
             .load()
-            .with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.text)))
+            .with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.title)))
     }
 
     /// Bits a second as the source declared or the framer found, 0 where unknown. Every visit of the fan-out asks.
@@ -233,36 +226,27 @@ impl Mount {
         let millis = now.saturating_duration_since(self.started).as_millis();
         self.last_byte
             .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.flows.store(true, Ordering::Relaxed);
     }
 
-    /// Takes the mount for a feeder. One that had it is evicted if it has been silent for `stale`.
-    pub(super) fn take(
-        &self,
-        feeder: Feeder,
-        stale: Duration,
-        now: Instant,
-    ) -> Result<Taken, TakeError> {
+    /// Takes the mount for a feeder, whose token is cancelled when another one takes over; the one that had it is evicted.
+    /// `None` where it has ended.
+    pub(super) fn take(&self, feeder: Feeder, evicted: CancellationToken) -> Option<Taken> {
         let mut slot = self.slot();
         let writer = match &mut slot.feed {
-            Feed::Ended => return Err(TakeError::Ended),
-            Feed::Fed(evicted) => {
-                let idle = self.idle(now);
-                if idle < stale {
-                    return Err(TakeError::InUse { idle });
-                }
-                evicted.cancel();
+            Feed::Ended => return None,
+            Feed::Fed(other) => {
+                other.cancel();
                 None
             }
             Feed::Held { writer, .. } => writer.take(),
         };
-        let evicted = CancellationToken::new();
-        slot.feed = Feed::Fed(evicted.clone());
+        slot.feed = Feed::Fed(evicted);
+        self.flows.store(false, Ordering::Relaxed);
         slot.generation += 1;
         slot.feeder = Some(feeder);
-        self.note_byte(now);
-        Ok(Taken {
+        Some(Taken {
             generation: slot.generation,
-            evicted,
             writer,
         })
     }
@@ -319,14 +303,6 @@ impl Mount {
         self.declared
             .store(declared_bits(&content), Ordering::Relaxed);
         self.content.store(Arc::new(content));
-    }
-
-    pub(super) fn put_title(&self, title: String) {
-        self.slot().pending_title = Some(title);
-    }
-
-    pub(super) fn take_title(&self) -> Option<String> {
-        self.slot().pending_title.take()
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {

@@ -3,6 +3,7 @@
 use super::Offer;
 use super::detours::Fallback;
 use super::ring::Burst;
+use crate::wire::charset::Charset;
 
 /// Settings of one mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +14,8 @@ pub struct Preset {
     pub headers: Vec<(String, String)>,
     /// Bytes that a newcomer is given at once at most; never less audio than [`Burst::shortest`].
     pub burst: Option<u64>,
+    /// Character set of titles that do not name one.
+    pub charset: Option<Charset>,
     /// Where its listeners go when its source is gone.
     pub fallback: Option<Fallback>,
 }

@@ -13,6 +13,7 @@ use super::format::{Codec, Section, whole};
 use super::mount::{Content, Mount};
 use super::ring::{Ring, TimeMark, Writer};
 use crate::base::ids::{Epoch, Position};
+use crate::wire::title::Title;
 
 /// A relay's hold on a mount that it carries; dropping it gives the mount back, and its listeners are held.
 pub struct Replica {
@@ -33,13 +34,18 @@ pub struct Replica {
 const LOOKED_THROUGH: u64 = 1024 * 1024;
 
 impl Replica {
-    pub(super) fn new(engine: Arc<Engine>, mount: Arc<Mount>, taken: super::mount::Taken) -> Self {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        mount: Arc<Mount>,
+        taken: super::mount::Taken,
+        evicted: CancellationToken,
+    ) -> Self {
         Self {
             mount,
             engine,
             writer: taken.writer,
             generation: taken.generation,
-            evicted: taken.evicted,
+            evicted,
             lost: None,
             at_edge: false,
             begun: Vec::new(),
@@ -107,17 +113,17 @@ impl Replica {
     }
 
     /// A title is in effect from `offset`. At one offset the last one holds.
-    pub fn title(&mut self, offset: u64, text: &str) {
+    pub fn title(&mut self, offset: u64, title: Title) {
         let Some(writer) = &mut self.writer else {
             return;
         };
         let known = writer.ring().with_indexes(|i| {
             i.titles.back().is_some_and(|last| {
-                last.offset > offset || (last.offset == offset && *last.text == *text)
+                last.offset > offset || (last.offset == offset && *last.title == title)
             })
         });
         if !known {
-            writer.title_at(offset, text);
+            writer.title_at(offset, title);
         }
     }
 

@@ -214,7 +214,7 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     let (engine, _) = engine_with(config());
     let mut intake = engine.open_source(&live(), offer()).unwrap();
     push(&mut intake, &frames(0, 5));
-    intake.title("one");
+    intake.title(Title::of("one"));
     let mut client = listen(&engine, &live(), b"", 1000);
     // It must be there before more than a burst has come.
     let mut raw = read(&mut client, 100);
@@ -222,7 +222,7 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
     for (number, title) in [(5, "two"), (105, "it's; '; three é"), (205, "four")] {
         push(&mut intake, &frames(number, 100));
         sent.extend(frames(number, 100));
-        intake.title(title);
+        intake.title(Title::of(title));
     }
     push(&mut intake, &frames(305, 100));
     sent.extend(frames(305, 100));
@@ -237,7 +237,10 @@ fn metadata_is_exact_to_the_byte_and_titles_are_in_order() {
         audio.len(),
         sent.len()
     );
-    let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
+    let texts: Vec<&str> = titles
+        .iter()
+        .map(|(_, title)| title.text.as_str())
+        .collect();
     assert_eq!(texts.len(), 4, "{texts:?}");
     assert_eq!((texts[0], texts[1], texts[3]), ("one", "two", "four"));
     engine.stop();
@@ -297,7 +300,7 @@ fn a_mount_in_use_is_refused_and_a_stale_source_is_taken_over() {
     push(&mut first, &frames(0, 10));
     let refused = engine.open_source(&live(), offer()).err().unwrap();
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
-    let second = engine
+    let mut second = engine
         .open_source(
             &live(),
             Offer {
@@ -309,6 +312,9 @@ fn a_mount_in_use_is_refused_and_a_stale_source_is_taken_over() {
     assert!(first.evicted().is_cancelled());
     assert_eq!(first.push(b"x", Instant::now(), 0), Err(PushError::Evicted));
     drop(first);
+    // It has the place, and is heard from its first frame on.
+    assert_eq!(engine.mount(&live()).unwrap().state(), MountState::Held);
+    push(&mut second, &frames(0, 3));
     assert_eq!(engine.mount(&live()).unwrap().state(), MountState::Live);
     drop(second);
     assert_eq!(engine.mount(&live()).unwrap().state(), MountState::Held);
@@ -339,7 +345,7 @@ fn limits_and_garbage_have_their_errors() {
     push(&mut garbage, &junk);
     assert_eq!(
         garbage.push(&junk, Instant::now(), 0),
-        Err(PushError::Garbage)
+        Err(PushError::Garbage("text"))
     );
     engine.stop();
 }
@@ -373,7 +379,7 @@ fn a_replica_keeps_addresses_counts_gaps_and_serves() {
         agent: "primary".into(),
         since_unix_millis: 0,
     };
-    let mut replica = engine.open_replica(&live(), parent).unwrap();
+    let mut replica = engine.open_replica(&live(), parent);
     assert_eq!(replica.position(), None);
     let content = Content {
         content_type: "audio/mpeg".into(),
@@ -438,6 +444,7 @@ fn a_mount_with_settings_of_its_own() {
             ("icy-br".into(), "96".into()),
         ],
         burst: Some(40_000),
+        charset: None,
         fallback: None,
     };
     let (engine, _) = engine_with(Config {
@@ -456,11 +463,11 @@ fn a_mount_with_settings_of_its_own() {
     for intake in [&mut first, &mut second] {
         push(intake, &frames(0, 600));
     }
-    let content = first.mount().content();
+    let content = first.mount().unwrap().content();
     assert_eq!(content.content_type, "audio/mpeg");
     assert_eq!(content.header("icy-name"), Some("Ours"));
     assert_eq!(content.header("icy-br"), Some("96"));
-    assert_eq!(second.mount().content().header("icy-name"), None);
+    assert_eq!(second.mount().unwrap().content().header("icy-name"), None);
     for (id, most) in [(live(), 40_000), (other, 64 * 1024)] {
         let mut client = listen(&engine, &id, b"HEAD", 0);
         assert_eq!(read(&mut client, 4), b"HEAD");

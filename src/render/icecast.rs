@@ -30,6 +30,8 @@ struct Context {
     paths: Paths,
     run_as: Option<super::RunAs>,
     is_child: bool,
+    /// Character set of the titles of mounts that are not named.
+    charset: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +67,7 @@ struct Mount {
     /// A text, since a template takes the number 0 for nothing.
     burst: Option<String>,
     content_type: Option<String>,
+    charset: Option<String>,
     name: Option<String>,
     description: Option<String>,
     genre: Option<String>,
@@ -139,6 +142,7 @@ pub(super) fn context(station: &Station) -> Result<Value, RenderError> {
         },
         run_as: station.run_as.clone(),
         is_child: station.is_child,
+        charset: charset(station, &super::RenderMount::default()),
     };
     serde_json::to_value(context).map_err(|error| RenderError::value("station", error.to_string()))
 }
@@ -199,6 +203,14 @@ fn relays(station: &Station) -> Result<Vec<Relay>, RenderError> {
     Ok(station.mounts.iter().map(relay).collect())
 }
 
+/// Titles come in UTF-8 from a relayctl node, whether it feeds this server or is its master.
+fn charset(station: &Station, mount: &super::RenderMount) -> Option<String> {
+    if station.is_child || station.role == Role::Relay {
+        return Some("UTF-8".to_owned());
+    }
+    check::set(mount.charset.as_ref())
+}
+
 fn mounts(station: &Station) -> Result<Vec<Mount>, RenderError> {
     let mut all = Vec::with_capacity(station.mounts.len());
     for (index, mount) in station.mounts.iter().enumerate() {
@@ -220,6 +232,7 @@ fn mounts(station: &Station) -> Result<Vec<Mount>, RenderError> {
             intro: check::set(mount.intro.as_ref()),
             burst: mount.burst.map(|bytes| bytes.to_string()),
             content_type: check::set(mount.content_type.as_ref()),
+            charset: charset(station, mount),
             name: check::set(mount.name.as_ref()),
             description: check::set(mount.description.as_ref()),
             genre: check::set(mount.genre.as_ref()),

@@ -215,6 +215,8 @@ pub struct RenderMount {
     pub intro: Option<String>,
     /// Sent at once to a newcomer, in bytes.
     pub burst: Option<u64>,
+    /// Character set of titles that do not name one.
+    pub charset: Option<String>,
     /// Name of the stream.
     pub name: Option<String>,
     /// Description of the stream.

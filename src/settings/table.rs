@@ -234,6 +234,7 @@ pub const MOUNT: &[Field] = fields! {
     "intro", Text, "File that is played before the stream (rendered files).";
     "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
     "metaint", Integer { min: 256, max: 1_048_576 }, "Bytes between two titles, instead of `metaint`.";
+    "charset", Text, "Character set of titles that do not name one, by its WHATWG label (`windows-1251`); default UTF-8, and Latin-1 where that does not fit.";
     "public", Bool, "Announce the mount in directories; default what the source says.";
     "hidden", Bool, "Leave the mount out of public lists; default `false`.";
     "name", Text, "`icy-name`, instead of the source's.";
@@ -251,6 +252,7 @@ pub const RELAY: &[Field] = fields! {
     "username", Text, "User; default `relay` where a password is given.";
     "password", Secret, "Password.";
     "metadata", Bool, "Ask for titles; default `true`.";
+    "charset", Text, "Character set of the foreign server's titles, by its WHATWG label; default UTF-8, and Latin-1 where that does not fit.";
 };
 
 macro_rules! old {

@@ -16,6 +16,7 @@ use super::yaml;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::base::units::Size;
+use crate::wire::charset::Charset;
 
 /// Entries of one list at most.
 const MAX_ENTRIES: usize = 10_000;
@@ -43,6 +44,8 @@ pub struct Mount {
     pub burst: Option<Size>,
     /// Instead of the general one.
     pub metaint: Option<u32>,
+    /// Of titles that do not name one.
+    pub charset: Option<Charset>,
     /// In directories; none is what the source says.
     pub public: Option<bool>,
     /// Not in public lists.
@@ -70,6 +73,8 @@ pub struct ForeignRelay {
     pub login: Option<(String, Secret)>,
     /// Ask for titles.
     pub metadata: bool,
+    /// Character set of its titles.
+    pub charset: Option<Charset>,
 }
 
 /// Reads `mounts`.
@@ -123,6 +128,7 @@ fn mount(entry: &mut Entry) -> Option<Mount> {
         intro: entry.text("intro"),
         burst: entry.get("burst", values::size),
         metaint: entry.number("metaint"),
+        charset: entry.get("charset", charset),
         public: entry.get("public", values::boolean),
         hidden: entry.get("hidden", values::boolean).unwrap_or(false),
         name: entry.text("name"),
@@ -196,12 +202,20 @@ fn relay(entry: &mut Entry) -> Option<ForeignRelay> {
         on_demand: entry.get("on_demand", values::boolean).unwrap_or(false),
         login: password.map(|password| (username.unwrap_or_else(|| "relay".into()), password)),
         metadata: entry.get("metadata", values::boolean).unwrap_or(true),
+        charset: entry.get("charset", charset),
     })
 }
 
 pub(super) fn mount_id(value: &Value) -> Read<MountId> {
     let text = values::text(value)?;
     text.parse().map_err(|error| format!("`{text}`: {error}"))
+}
+
+fn charset(value: &Value) -> Read<Charset> {
+    let text = values::text(value)?;
+    Charset::of(&text).ok_or_else(|| {
+        format!("`{text}` is no character set that is known: give a WHATWG label such as `windows-1251`, `koi8-r`, `iso-8859-2` or `shift_jis`")
+    })
 }
 
 /// One mapping of a list.

@@ -208,9 +208,9 @@ impl<'a> Playing<'a> {
                     memory.standing.reached(at, self.depth);
                 }
             }
-            Frame::Title { offset, text } => {
+            Frame::Title { offset, title } => {
                 if let Some(replica) = self.at(offset) {
-                    replica.title(offset, &text);
+                    replica.title(offset, title);
                 }
             }
             Frame::Section { offset, section } => {
@@ -329,7 +329,6 @@ impl<'a> Playing<'a> {
                     since_unix_millis: unix_millis(),
                 };
                 let opened = self.pull.engine.open_replica(&self.pull.mount, feeder);
-                let opened = opened.map_err(|error| self.parent.failed(error.to_string()))?;
                 self.replica.insert(opened)
             }
         };

@@ -19,6 +19,7 @@ use crate::engine::Mount;
 use crate::engine::format::{Codec, Section};
 use crate::engine::ring::{Closed, Indexes, Ring, TitleMark};
 use crate::wire::frame::{EndReason, Frame, Head, PROTOCOL, SectionFrame, encode};
+use crate::wire::title::Title;
 
 /// How often a parent says where it is.
 pub const POSITION_EVERY: Duration = Duration::from_millis(500);
@@ -215,7 +216,7 @@ impl Serving {
         let new = indexes.titles.iter().rev().take_while(|mark| {
             let sent = last.as_ref();
             !sent.is_some_and(|sent| {
-                Arc::ptr_eq(&sent.text, &mark.text) || mark.offset < sent.offset
+                Arc::ptr_eq(&sent.title, &mark.title) || mark.offset < sent.offset
             })
         });
         for mark in new.filter(|mark| mark.offset <= to) {
@@ -319,7 +320,7 @@ fn oldest(ring: &Ring) -> u64 {
 }
 
 fn put(out: &mut BytesMut, frame: &Frame) {
-    // Only a section's header pages could be too long, and the framer bounds those far below.
+    // Only a section's headers could be too long, and the framer bounds those below.
     if let Err(error) = encode(frame, out) {
         tracing::error!(%error, "a frame could not be written");
     }
@@ -335,7 +336,7 @@ fn put_audio(out: &mut BytesMut, offset: u64, part: &[u8]) {
 fn title_frame(mark: &TitleMark) -> Frame {
     Frame::Title {
         offset: mark.offset,
-        text: mark.text.to_string(),
+        title: Title::clone(&mark.title),
     }
 }
 

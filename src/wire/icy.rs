@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::charset::Charset;
+use super::title::Title;
+
 /// Longest text of a block in bytes: 255 times 16.
 pub const MAX_BLOCK: usize = 4080;
 
@@ -88,20 +91,6 @@ fn cut(text: &str, limit: usize) -> &str {
     text.get(..end).unwrap_or_default().trim_end()
 }
 
-/// The text of a title's bytes: in `charset` where it is known and fits (`utf-8`, `latin1`, `iso-8859-1`,
-/// `iso-8859-15`, `windows-1252` and their usual spellings), else UTF-8 where valid, else Latin-1.
-pub fn decode_title_bytes(raw: &[u8], charset: Option<&str>) -> String {
-    let label = charset.unwrap_or_default().trim().to_ascii_lowercase();
-    match label.as_str() {
-        "latin1" | "latin-1" | "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "us-ascii" | "ascii"
-        | "windows-1252" | "cp1252" | "cp-1252" => latin1(raw),
-        "iso-8859-15" | "iso8859-15" | "latin9" | "latin-9" => {
-            raw.iter().map(|&b| latin9(b)).collect()
-        }
-        _ => super::headers::field_text(raw),
-    }
-}
-
 /// Latin-1 as the web reads it: 0x80 to 0x9f, control characters in the letter of the standard, are what
 /// windows-1252 has there.
 pub(super) fn latin1(raw: &[u8]) -> String {
@@ -121,25 +110,11 @@ pub(super) fn latin1(raw: &[u8]) -> String {
         .collect()
 }
 
-fn latin9(byte: u8) -> char {
-    match byte {
-        0xa4 => '€',
-        0xa6 => 'Š',
-        0xa8 => 'š',
-        0xb4 => 'Ž',
-        0xb8 => 'ž',
-        0xbc => 'Œ',
-        0xbd => 'œ',
-        0xbe => 'Ÿ',
-        other => char::from(other),
-    }
-}
-
 /// Takes the metadata out of a stream that carries it every `metaint` bytes.
 #[derive(Debug, Clone)]
 pub struct Stripper {
     metaint: u64,
-    charset: Option<String>,
+    charset: Charset,
     /// Audio bytes until the next length byte.
     until_block: u64,
     /// Bytes of the current block that are still to come.
@@ -153,7 +128,7 @@ impl Stripper {
     pub fn new(metaint: u32) -> Self {
         Self {
             metaint: metaint.into(),
-            charset: None,
+            charset: Charset::UTF_8,
             until_block: metaint.into(),
             missing: 0,
             block: Vec::new(),
@@ -161,10 +136,10 @@ impl Stripper {
         }
     }
 
-    /// Reads titles in that character set, see [`decode_title_bytes`].
+    /// Reads titles in that character set.
     #[must_use]
-    pub fn with_charset(mut self, charset: &str) -> Self {
-        self.charset = Some(charset.to_owned());
+    pub fn with_charset(mut self, charset: Charset) -> Self {
+        self.charset = charset;
         self
     }
 
@@ -175,7 +150,7 @@ impl Stripper {
 
     /// Takes the next bytes, in any split. Appends the audio, and each title with the audio bytes given
     /// out before it since the beginning. A block without `StreamTitle=` says nothing.
-    pub fn push(&mut self, mut input: &[u8], audio: &mut Vec<u8>, titles: &mut Vec<(u64, String)>) {
+    pub fn push(&mut self, mut input: &[u8], audio: &mut Vec<u8>, titles: &mut Vec<(u64, Title)>) {
         if self.metaint == 0 {
             self.take_audio(input, audio);
             return;
@@ -209,12 +184,10 @@ impl Stripper {
         self.audio += part.len() as u64;
     }
 
-    fn title(&self) -> Option<String> {
-        let raw = title_bytes(&self.block)?;
-        Some(clean_title(&decode_title_bytes(
-            raw,
-            self.charset.as_deref(),
-        )))
+    fn title(&self) -> Option<Title> {
+        let title = self.charset.decode(value(&self.block, b"streamtitle=")?);
+        let url = value(&self.block, b"streamurl=").map(|raw| self.charset.decode(raw));
+        Some(Title::of(&title).with_url(url.as_deref()))
     }
 }
 
@@ -222,17 +195,20 @@ fn split_at_most(input: &[u8], limit: usize) -> (&[u8], &[u8]) {
     input.split_at_checked(limit).unwrap_or((input, b""))
 }
 
-/// The title in a block's text: between `StreamTitle='` and the first `';` after which the text ends or
-/// another `Key=` begins, since many servers send titles with `';` in them as they are. A missing end or
-/// missing quotes are forgiven.
-fn title_bytes(block: &[u8]) -> Option<&[u8]> {
-    const KEY: &[u8] = b"streamtitle=";
+/// The value of `key` in a block's text: between quotes, up to the first `';` after which the text ends or another key
+/// begins, since many servers send titles with `';` in them as they are. A missing end or missing quotes are forgiven.
+fn value<'a>(block: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let filled = block.iter().rev().take_while(|&&b| b == 0).count();
     let text = block.get(..block.len() - filled)?;
-    let at = text
-        .windows(KEY.len())
-        .position(|w| w.eq_ignore_ascii_case(KEY))?;
-    let value = text.get(at + KEY.len()..)?;
+    let is_key = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        let here = text.get(*at..*at + key.len());
+        // Not within a value.
+        here.is_some_and(|here| here.eq_ignore_ascii_case(key))
+            && before.is_none_or(|byte| matches!(byte, b';' | b' ' | b'\n' | b'\r'))
+    };
+    let at = (0..text.len()).find(is_key)?;
+    let value = text.get(at + key.len()..)?;
     let Some(quoted) = value.strip_prefix(b"'") else {
         let end = value.iter().position(|&b| b == b';').unwrap_or(value.len());
         return value.get(..end);
@@ -249,17 +225,18 @@ fn title_bytes(block: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// True where the text ends, or a key of any name follows: `adw_ad='true'`.
 fn ends_here(rest: &[u8]) -> bool {
     let rest = rest.trim_ascii_start();
-    let key = rest
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric())
-        .count();
-    rest.is_empty() || (key > 0 && rest.get(key..).is_some_and(|r| r.starts_with(b"='")))
+    let is_in_key = |b: &&u8| b.is_ascii_graphic() && !matches!(b, b'=' | b'\'' | b'"' | b';');
+    let key = rest.iter().take_while(is_in_key).count();
+    let after = rest.get(key..).unwrap_or_default();
+    rest.is_empty() || (key > 0 && (after.starts_with(b"='") || after.starts_with(b"=\"")))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers::field_text;
     use super::*;
     use proptest::prelude::*;
 
@@ -302,21 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn character_sets() {
-        for (raw, charset, text) in [
-            (&b"Mot\xc3\xb6rhead"[..], None, "Motörhead"),
-            (b"Mot\xf6rhead", None, "Motörhead"),
-            (b"Mot\xf6rhead", Some("UTF-8"), "Motörhead"),
-            (b"\xc3\xb6", Some("ISO-8859-1"), "Ã¶"),
-            (b"\x93\x80\x94", Some("windows-1252"), "“€”"),
-            (b"\xa4", Some("iso-8859-15"), "€"),
-            (b"\xc3\xb6", Some("klingon"), "ö"),
-        ] {
-            assert_eq!(decode_title_bytes(raw, charset), text);
-        }
-    }
-
-    #[test]
     fn titles_of_foreign_servers() {
         for (text, title) in [
             (&b"StreamTitle='A - B';"[..], Some("A - B")),
@@ -338,11 +300,35 @@ mod tests {
             (b"StreamTitle='';", Some("")),
             (b"StreamTitle='caf\xe9';", Some("café")),
             (b"StreamUrl='u';", None),
+            (b"MyStreamTitle='no';", None),
             (b"", None),
+            // Keys of advertisements, of any kind.
+            (
+                b"StreamTitle='';adw_ad='true';durationMilliseconds='30000';",
+                Some(""),
+            ),
+            (b"StreamTitle='Three';adw_ad='true';", Some("Three")),
+            (b"StreamTitle='Four';ad-id=\"4\";", Some("Four")),
+            (b"StreamTitle='Five'; x.y:z='1'", Some("Five")),
+            (b"adw_ad='true';StreamTitle='Six';", Some("Six")),
         ] {
-            let found = title_bytes(text).map(|raw| clean_title(&decode_title_bytes(raw, None)));
+            let found = value(text, b"streamtitle=").map(|raw| clean_title(&field_text(raw)));
             assert_eq!(found.as_deref(), title, "{}", text.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_blocks_url_stays_with_its_title() {
+        let title = Title::of("A").with_url(Some("https://x/art.jpg"));
+        let block = encode_title(&title.text, title.url.as_deref());
+        let (mut audio, mut titles) = (Vec::new(), Vec::new());
+        let stream = [b"a", &block[..]].concat();
+        Stripper::new(1).push(&stream, &mut audio, &mut titles);
+        assert_eq!(titles, [(1, title)]);
+        let russian = Charset::of("windows-1251").unwrap();
+        let mut stripper = Stripper::new(1).with_charset(russian);
+        stripper.push(b"a\x01StreamTitle='\xcf\xf0';", &mut audio, &mut titles);
+        assert_eq!(titles[1].1, Title::of("Пр"));
     }
 
     #[test]
@@ -373,7 +359,7 @@ mod tests {
         out
     }
 
-    fn strip(stream: &[u8], metaint: usize, cuts: &[usize]) -> (Vec<u8>, Vec<(u64, String)>) {
+    fn strip(stream: &[u8], metaint: usize, cuts: &[usize]) -> (Vec<u8>, Vec<(u64, Title)>) {
         let mut stripper = Stripper::new(u32::try_from(metaint).unwrap());
         let (mut audio, mut titles) = (Vec::new(), Vec::new());
         let mut rest = stream;
@@ -401,10 +387,10 @@ mod tests {
             let stream = insert(&audio, metaint, &titles);
             let (stripped, seen) = strip(&stream, metaint, &cuts);
             prop_assert_eq!(&stripped, &audio);
-            let expected: Vec<(u64, String)> = titles.iter()
-                .map(|(at, text)| (at.div_ceil(metaint) * metaint, clean_title(text)))
+            let expected: Vec<(u64, Title)> = titles.iter()
+                .map(|(at, text)| (at.div_ceil(metaint) * metaint, Title::of(text)))
                 .filter(|(slot, _)| *slot <= audio.len())
-                .map(|(slot, text)| (slot as u64, text)).collect();
+                .map(|(slot, title)| (slot as u64, title)).collect();
             prop_assert_eq!(seen, expected);
         }
 
@@ -424,7 +410,7 @@ mod tests {
             prop_assert!(!clean.contains("';") && clean.len() <= MAX_TITLE);
             let block = encode_title(&title, None);
             prop_assert_eq!(block.len(), 1 + usize::from(block[0]) * 16);
-            let text = title_bytes(&block[1..]).map(|raw| decode_title_bytes(raw, None));
+            let text = value(&block[1..], b"streamtitle=").map(field_text);
             prop_assert_eq!(text, Some(clean));
         }
     }

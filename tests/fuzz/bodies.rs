@@ -8,24 +8,26 @@ use std::io::Write as _;
 
 use bytes::BytesMut;
 use relayctl::base::ids::{Epoch, MountId};
-use relayctl::engine::format::{self, Framer, Piece};
+use relayctl::engine::format::{self, Detector, Framer, Piece};
 use relayctl::settings::{self, Sources};
 use relayctl::wire::basic::Credentials;
 use relayctl::wire::body::{BodyDecoder, Framing};
 use relayctl::wire::bounds::Clock;
+use relayctl::wire::charset::Charset;
 use relayctl::wire::frame::{self, Frame, FrameDecoder};
 use relayctl::wire::head::{self, Headers, parse_fields};
 use relayctl::wire::icy::{self, Stripper};
 use relayctl::wire::message::{Beat, BeatAnswer, FeedLine, JoinAnswer, JoinRequest};
 use relayctl::wire::response::parse_response;
 use relayctl::wire::sniff::{self, Sniff, sniff};
+use relayctl::wire::title::Title;
 use relayctl::wire::{forwarded, proxy_protocol};
 
 /// A target's name, which is also its corpus directory, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target. `tests/fuzz/main.rs` fails where one has no corpus or no file in `fuzz_targets`.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     ("heads", heads),
     ("responses", responses),
     ("first_bytes", first_bytes),
@@ -40,6 +42,8 @@ pub const TARGETS: [Target; 16] = [
     ("ogg", ogg),
     ("yaml", yaml),
     ("environment", environment),
+    ("containers", containers),
+    ("detector", detector),
     ("messages", messages),
     ("names", names),
 ];
@@ -194,14 +198,16 @@ pub fn icy_stream(data: &[u8]) {
 /// Titles: whatever comes in, a clean title has no control character, does not end the block early, and comes
 /// back out of the block that carries it.
 pub fn titles(data: &[u8]) {
-    for charset in [
-        None,
-        Some("utf-8"),
-        Some("latin1"),
-        Some("iso-8859-15"),
-        Some("no-such-set"),
+    for label in [
+        "utf-8",
+        "latin1",
+        "koi8-r",
+        "shift_jis",
+        "gb18030",
+        "utf-16",
     ] {
-        let text = icy::decode_title_bytes(data, charset);
+        let charset = Charset::of(label).expect("a label of the standard");
+        let text = charset.decode(data);
         let title = icy::clean_title(&text);
         assert!(title.len() <= icy::MAX_TITLE);
         assert!(!title.chars().any(char::is_control), "{title:?}");
@@ -209,10 +215,10 @@ pub fn titles(data: &[u8]) {
         let block = icy::encode_title(&title, None);
         assert!(block.len() <= 1 + icy::MAX_BLOCK);
         let (mut audio, mut read) = (Vec::new(), Vec::new());
-        let mut stripper = Stripper::new(1).with_charset("utf-8");
+        let mut stripper = Stripper::new(1).with_charset(Charset::UTF_8);
         stripper.push(&[0], &mut audio, &mut read);
         stripper.push(&block, &mut audio, &mut read);
-        assert_eq!(read, [(1, title)]);
+        assert_eq!(read, [(1, Title::of(&title))]);
     }
 }
 
@@ -258,11 +264,28 @@ pub fn adts(data: &[u8]) {
 
 /// Ogg pages, chained and multiplexed.
 pub fn ogg(data: &[u8]) {
-    framed(data, format::ogg::framer);
+    framed(data, || format::ogg::framer(HEADERS));
 }
 
+/// Containers, one after the other.
+pub fn containers(data: &[u8]) {
+    framed(data, || format::containers::ebml(HEADERS));
+    framed(data, || format::containers::flac(HEADERS));
+    framed(data, || format::containers::mp4(HEADERS));
+    framed(data, || format::containers::wav(HEADERS));
+}
+
+/// Bytes of any format under a content type that says another.
+pub fn detector(data: &[u8]) {
+    let detector = || Detector::new("application/octet-stream", HEADERS);
+    framed(data, || Box::new(detector().expect("a type that is taken")));
+}
+
+/// Most bytes of headers that a framer keeps here.
+const HEADERS: usize = 64 * 1024;
+
 /// A framer's output: the same media and sections in any split, counted exactly, and never more than came in.
-fn framed(data: &[u8], make: fn() -> Box<dyn Framer>) {
+fn framed(data: &[u8], make: impl Fn() -> Box<dyn Framer>) {
     let (length, data) = piece_length(data);
     let run = |length: usize| {
         let (mut framer, mut media, mut sections) = (make(), Vec::new(), 0_u32);
@@ -270,10 +293,12 @@ fn framed(data: &[u8], make: fn() -> Box<dyn Framer>) {
             framer.push(piece, &mut |piece| match piece {
                 Piece::Section(_) => sections += 1,
                 Piece::Media { bytes, .. } => media.extend_from_slice(bytes),
+                Piece::Type(_) | Piece::Unplayable(_) => {}
             });
         }
-        assert_eq!(framer.found(), media.len() as u64);
-        assert!(framer.found() + framer.skipped() <= data.len() as u64);
+        let tally = framer.tally();
+        assert_eq!(tally.found, media.len() as u64);
+        assert!(tally.found + tally.skipped() <= data.len() as u64);
         (media, sections)
     };
     assert_eq!(run(data.len().max(1)), run(length));

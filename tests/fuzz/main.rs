@@ -35,6 +35,8 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "mpeg" => &["mp3"],
         "adts" => &["aac"],
         "ogg" => &["ogg"],
+        "containers" => &["webm", "flac", "mp4"],
+        "detector" => &["mp3", "aac", "ogg", "webm", "flac", "mp4"],
         _ => &[],
     };
     let fixtures = fs::read_dir(folder().join("../fixtures")).unwrap();
@@ -95,7 +97,7 @@ macro_rules! targets {
 
 targets! {
     heads responses first_bytes proxy_protocol forwarded chunks icy_stream titles frames mpeg adts ogg yaml environment
-    messages names
+    containers detector messages names
 }
 
 #[test]

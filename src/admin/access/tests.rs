@@ -87,7 +87,7 @@ async fn every_route_that_changes_something_wants_a_page_of_ours() {
         .mount(&mount("/live.mp3"))
         .unwrap()
         .title();
-    assert_eq!(title.as_deref(), Some("old"));
+    assert_eq!(title.unwrap().text, "old");
     assert!(!scene.control.is_draining());
 }
 

@@ -134,7 +134,7 @@ fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
         listener_peak: counters.peak(),
         title: mount
             .title()
-            .map(|title| title.to_string())
+            .map(|title| title.text.clone())
             .unwrap_or_default(),
         epoch: ring.epoch().0,
         offset: ring.end(),

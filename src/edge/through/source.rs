@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::base::ids::MountId;
 use crate::edge::Edge;
 use crate::edge::connection::Conn;
-use crate::edge::source::{SILENT_START, SourceEnd};
+use crate::edge::pump::{SILENT_START, SourceEnd, no_byte_yet};
 use crate::outside::{Hold, Offer, Outside, Refused};
 use crate::telemetry::refuse;
 use crate::wire::body::BodyDecoder;
@@ -153,13 +153,14 @@ impl Edge {
         taken: &mut Taken<'_>,
     ) -> Result<bool, SourceEnd> {
         let patience = self.config.load().source_timeout;
-        let patience = if begun {
-            patience
-        } else {
-            patience.min(SILENT_START)
+        let patience = match begun {
+            true => patience,
+            false => patience.max(self.control.engine.hold()),
         };
         let evicted = taken.hold.evicted().clone();
-        let deadline = tokio::time::Instant::now() + patience;
+        let now = tokio::time::Instant::now();
+        let (deadline, hint) = (now + patience, now + SILENT_START);
+        let mut is_told = begun;
         let mut said = [0_u8; 256];
         loop {
             conn.buffer.reserve(READ);
@@ -168,6 +169,10 @@ impl Edge {
                 () = evicted.cancelled() => return Err(SourceEnd::Evicted),
                 () = tokio::time::sleep_until(deadline) => {
                     return Err(if begun { SourceEnd::Stalled } else { SourceEnd::Silent });
+                }
+                () = tokio::time::sleep_until(hint), if !is_told => {
+                    is_told = true;
+                    no_byte_yet(&taken.mount, conn);
                 }
                 more = conn.fill() => return Ok(more.unwrap_or(false)),
                 // The engine has nothing more to say to a source; when it closes, it is over.

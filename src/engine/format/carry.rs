@@ -10,6 +10,11 @@ pub struct Carry {
 }
 
 impl Carry {
+    /// Undecided bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// Appends `input` block by block. `scan` gets all undecided bytes each time and returns how many of them, from
     /// the start, it has dealt with.
     pub fn feed(&mut self, input: &[u8], mut scan: impl FnMut(&[u8]) -> usize) {

@@ -6,7 +6,7 @@
 
 use super::carry::Carry;
 use super::tags::{self, Reading, Tags};
-use super::{Codec, Framer, Params, Piece, Section};
+use super::{Codec, Framer, Params, Piece, Section, Tally};
 
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,28 @@ pub trait Header: Send {
     const LEN: usize;
     /// Reads the header at the start of `at`. `None` if there is none, or fewer than [`Self::LEN`] bytes.
     fn parse(at: &[u8]) -> Option<Frame>;
+    /// Reads a header that leaves the frame's length open. `None` for formats that have none.
+    fn parse_free(_: &[u8]) -> Option<FreeFrame> {
+        None
+    }
+}
+
+/// A frame in free format: all frames of the stream are as long as this one, padding apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeFrame {
+    /// The frame, with a length of 0.
+    pub frame: Frame,
+    /// Bytes of padding.
+    pub padding: usize,
+    /// The shortest and the longest frame without padding that there can be.
+    pub range: (usize, usize),
+}
+
+/// A header at a position.
+enum Parsed {
+    None,
+    Wait,
+    Frame(Frame),
 }
 
 /// What to do at a position.
@@ -58,10 +80,10 @@ pub struct FrameScanner<H> {
     locked: bool,
     tags: Tags,
     tag_left: u64,
+    /// Length of frames in free format without padding, and their family.
+    free: Option<(u32, usize)>,
     clock: SampleClock,
-    skipped: u64,
-    found: u64,
-    lost: u64,
+    tally: Tally,
     header: std::marker::PhantomData<fn() -> H>,
 }
 
@@ -74,10 +96,9 @@ impl<H: Header> FrameScanner<H> {
             locked: false,
             tags: Tags::default(),
             tag_left: 0,
+            free: None,
             clock: SampleClock::default(),
-            skipped: 0,
-            found: 0,
-            lost: 0,
+            tally: Tally::default(),
             header: std::marker::PhantomData,
         }
     }
@@ -92,7 +113,7 @@ impl<H: Header> FrameScanner<H> {
                     .len()
                     .min(usize::try_from(self.tag_left).unwrap_or(usize::MAX));
                 self.tag_left -= here as u64;
-                self.skipped += here as u64;
+                self.tally.tag(here);
                 position += here;
                 if self.tag_left > 0 {
                     return position;
@@ -103,8 +124,7 @@ impl<H: Header> FrameScanner<H> {
                 Step::Wait => return position,
                 Step::Junk(count) => {
                     self.locked = false;
-                    self.skipped += count as u64;
-                    self.lost += count as u64;
+                    self.tally.junk(count);
                     position += count;
                 }
                 Step::Tag(count) => self.tag_left = count,
@@ -128,8 +148,10 @@ impl<H: Header> FrameScanner<H> {
             Reading::More => return Step::Wait,
             Reading::None => {}
         }
-        let Some(frame) = H::parse(at) else {
-            return Step::Junk(to_next_candidate(at));
+        let frame = match self.parse(at) {
+            Parsed::Frame(frame) => frame,
+            Parsed::Wait => return Step::Wait,
+            Parsed::None => return Step::Junk(to_next_candidate(at)),
         };
         if self.locked && self.section == Some(params::<H>(&frame)) {
             if at.len() < frame.len {
@@ -140,10 +162,31 @@ impl<H: Header> FrameScanner<H> {
         if at.len() < frame.len + H::LEN {
             return Step::Wait;
         }
-        match at.get(frame.len..).and_then(H::parse) {
-            Some(next) if next.family == frame.family => Step::Frame(frame),
+        match at.get(frame.len..).and_then(family::<H>) {
+            Some(next) if next == frame.family => Step::Frame(frame),
             _ => Step::Junk(to_next_candidate(at)),
         }
+    }
+
+    fn parse(&mut self, at: &[u8]) -> Parsed {
+        if let Some(frame) = H::parse(at) {
+            return Parsed::Frame(frame);
+        }
+        let Some(FreeFrame {
+            mut frame, padding, ..
+        }) = H::parse_free(at)
+        else {
+            return Parsed::None;
+        };
+        let known = self.free.filter(|(family, _)| *family == frame.family);
+        if known.is_none() {
+            match free_length::<H>(at) {
+                Parsed::Frame(found) => self.free = Some((found.family, found.len)),
+                other => return other,
+            }
+        }
+        frame.len = self.free.map_or(0, |(_, len)| len) + padding;
+        Parsed::Frame(frame)
     }
 
     fn emit(&mut self, frame: Frame, bytes: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
@@ -166,8 +209,7 @@ impl<H: Header> FrameScanner<H> {
             edge: true,
         });
         self.locked = true;
-        self.found += frame.len as u64;
-        self.lost = 0;
+        self.tally.found(frame.len);
     }
 }
 
@@ -181,20 +223,44 @@ impl<H: Header> Framer for FrameScanner<H> {
     fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
         let mut carry = std::mem::take(&mut self.carry);
         carry.feed(input, |at| self.scan(at, out));
+        self.tally.waiting = carry.len();
         self.carry = carry;
     }
 
-    fn skipped(&self) -> u64 {
-        self.skipped
+    fn tally(&self) -> Tally {
+        self.tally
     }
+}
 
-    fn found(&self) -> u64 {
-        self.found
-    }
+/// The family of a header of either form at the start of `at`.
+fn family<H: Header>(at: &[u8]) -> Option<u32> {
+    let frame = H::parse(at).or_else(|| H::parse_free(at).map(|free| free.frame));
+    frame.map(|frame| frame.family)
+}
 
-    fn lost(&self) -> u64 {
-        self.lost
+/// The length without padding of a frame in free format at the start of `at`: two more headers of its kind follow it at
+/// that distance.
+fn free_length<H: Header>(at: &[u8]) -> Parsed {
+    let Some(first) = H::parse_free(at) else {
+        return Parsed::None;
+    };
+    let like_first = |place: usize| {
+        let next = at.get(place..place + H::LEN)?;
+        Some(H::parse_free(next).filter(|next| next.frame.family == first.frame.family))
+    };
+    for len in first.range.0..=first.range.1 {
+        let place = len + first.padding;
+        let Some(second) = like_first(place) else {
+            return Parsed::Wait;
+        };
+        let Some(second) = second else { continue };
+        match like_first(place + len + second.padding) {
+            None => return Parsed::Wait,
+            Some(Some(_)) => return Parsed::Frame(Frame { len, ..first.frame }),
+            Some(None) => {}
+        }
     }
+    Parsed::None
 }
 
 fn params<H: Header>(frame: &Frame) -> Params {
@@ -220,7 +286,7 @@ fn torn_by_tag<H: Header>(at: &[u8], frame: &Frame) -> Option<Step> {
     let Some(next) = at.get(frame.len..frame.len + H::LEN) else {
         return Some(Step::Wait);
     };
-    if H::parse(next).is_some_and(|next| next.family == frame.family) {
+    if family::<H>(next) == Some(frame.family) {
         return None;
     }
     Some(match found {

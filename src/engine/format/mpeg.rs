@@ -1,10 +1,10 @@
 //! MPEG audio, layers I to III, versions 1, 2 and 2.5 (ISO/IEC 11172-3 section 2.4.2.3, 13818-3).
 //!
 //! Every frame is an edge: a layer III frame may lean on bytes of the frames before it (the bit reservoir), and
-//! decoders bridge that at a start, as they do with every broadcast server. Free-format frames do not say how
-//! long they are and count as junk.
+//! decoders bridge that at a start, as they do with every broadcast server. The length of free-format frames is
+//! found out by the distance of their headers.
 
-use super::frames::{Frame, FrameScanner, Header};
+use super::frames::{Frame, FrameScanner, FreeFrame, Header};
 use super::{Codec, Framer};
 
 /// Kilobits a second by bit rate index; 0 is free format, and index 15 is forbidden.
@@ -39,6 +39,49 @@ impl Header for MpegHeader {
     const LEN: usize = 4;
 
     fn parse(at: &[u8]) -> Option<Frame> {
+        let header = Fields::of(at)?;
+        let rates = match (header.version == 1, header.layer) {
+            (true, 1) => &LAYER1_V1,
+            (true, 2) => &LAYER2_V1,
+            (true, _) => &LAYER3_V1,
+            (false, 1) => &LAYER1_V2,
+            (false, _) => &LAYER23_V2,
+        };
+        let bitrate = rates.get(header.rate_index)? * 1_000;
+        if bitrate == 0 {
+            return None;
+        }
+        let mut frame = header.frame();
+        frame.bitrate = bitrate;
+        frame.len = header.bytes_at(bitrate) + header.padding();
+        Some(frame)
+    }
+
+    fn parse_free(at: &[u8]) -> Option<FreeFrame> {
+        let header = Fields::of(at).filter(|header| header.rate_index == 0)?;
+        Some(FreeFrame {
+            frame: header.frame(),
+            padding: header.padding(),
+            range: (header.bytes_at(FREE.0), header.bytes_at(FREE.1)),
+        })
+    }
+}
+
+/// Rates of free format, in bits a second; LAME, for one, goes up to 640 kbit/s.
+const FREE: (u32, u32) = (8_000, 640_000);
+
+/// What a header says, in either form.
+struct Fields {
+    word: u32,
+    /// 1, 2, or 5 for 2.5.
+    version: u8,
+    layer: u8,
+    rate_index: usize,
+    sample_rate: u32,
+}
+
+impl Fields {
+    fn of(at: &[u8]) -> Option<Self> {
         let word = u32::from_be_bytes(*at.first_chunk::<4>()?);
         if word >> 21 != 0x7FF {
             return None;
@@ -56,38 +99,48 @@ impl Header for MpegHeader {
             3 => 1,
             _ => return None,
         };
-        let first = version == 1;
-        let rates = match (first, layer) {
-            (true, 1) => &LAYER1_V1,
-            (true, 2) => &LAYER2_V1,
-            (true, _) => &LAYER3_V1,
-            (false, 1) => &LAYER1_V2,
-            (false, _) => &LAYER23_V2,
-        };
-        let bitrate = rates.get(((word >> 12) & 15) as usize)? * 1_000;
         let sample_rate = [44_100u32, 48_000, 32_000].get(((word >> 10) & 3) as usize)? >> halvings;
-        if bitrate == 0 {
-            return None;
-        }
-        let padding = (word >> 9) & 1;
-        let samples = match (first, layer) {
-            (_, 1) => 384,
-            (false, 3) => 576,
-            _ => 1_152,
-        };
-        let len = match layer {
-            1 => (12 * bitrate / sample_rate + padding) * 4,
-            _ => samples / 8 * bitrate / sample_rate + padding,
-        };
-        Some(Frame {
-            len: len as usize,
-            samples,
+        Some(Self {
+            word,
+            version,
+            layer,
+            rate_index: ((word >> 12) & 15) as usize,
             sample_rate,
-            channels: if (word >> 6) & 3 == 3 { 1 } else { 2 },
-            profile: (version << 4) | layer,
-            bitrate,
-            family: word & FAMILY,
         })
+    }
+
+    fn samples(&self) -> u32 {
+        match (self.version, self.layer) {
+            (_, 1) => 384,
+            (2 | 5, 3) => 576,
+            _ => 1_152,
+        }
+    }
+
+    fn padding(&self) -> usize {
+        let slot = if self.layer == 1 { 4 } else { 1 };
+        ((self.word >> 9) & 1) as usize * slot
+    }
+
+    /// Bytes of a frame without padding.
+    fn bytes_at(&self, bitrate: u32) -> usize {
+        let bytes = match self.layer {
+            1 => 12 * bitrate / self.sample_rate * 4,
+            _ => self.samples() / 8 * bitrate / self.sample_rate,
+        };
+        bytes as usize
+    }
+
+    fn frame(&self) -> Frame {
+        Frame {
+            len: 0,
+            samples: self.samples(),
+            sample_rate: self.sample_rate,
+            channels: if (self.word >> 6) & 3 == 3 { 1 } else { 2 },
+            profile: (self.version << 4) | self.layer,
+            bitrate: 0,
+            family: self.word & FAMILY,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Formats that are not looked into: every byte is media, and a listener may start anywhere.
+//! Formats that are not looked into: every byte is media, and a listener starts anywhere, for better or worse.
 
-use super::{Codec, Framer, Params, Piece, Section};
+use super::{Codec, Framer, Params, Piece, Section, Tally};
 
 /// The longest piece, so that a place to start is never far.
 const PIECE: usize = 16 * 1024;
@@ -8,7 +8,7 @@ const PIECE: usize = 16 * 1024;
 /// Passes everything on.
 #[derive(Debug, Default)]
 pub struct Opaque {
-    found: u64,
+    tally: Tally,
 }
 
 /// A framer that takes everything as it is.
@@ -16,23 +16,33 @@ pub fn framer() -> Box<dyn Framer> {
     Box::new(Opaque::default())
 }
 
+/// A framer that finds nothing, for a stream whose format is to be found out.
+pub(super) fn nothing() -> Box<dyn Framer> {
+    Box::new(Nothing::default())
+}
+
+/// A section of a format that is not looked into, or not as one that could go on in another one.
+pub(super) fn section(header: bytes::Bytes) -> Section {
+    let params = Params {
+        codec: Codec::Opaque,
+        sample_rate: 0,
+        channels: 0,
+        profile: 0,
+    };
+    Section {
+        params,
+        bitrate: 0,
+        header,
+    }
+}
+
 impl Framer for Opaque {
     fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
         for bytes in input.chunks(PIECE) {
-            if self.found == 0 {
-                let params = Params {
-                    codec: Codec::Opaque,
-                    sample_rate: 0,
-                    channels: 0,
-                    profile: 0,
-                };
-                out(Piece::Section(Section {
-                    params,
-                    bitrate: 0,
-                    header: bytes::Bytes::new(),
-                }));
+            if self.tally.found == 0 {
+                out(Piece::Section(section(bytes::Bytes::new())));
             }
-            self.found += bytes.len() as u64;
+            self.tally.found(bytes.len());
             out(Piece::Media {
                 bytes,
                 micros: 0,
@@ -41,16 +51,21 @@ impl Framer for Opaque {
         }
     }
 
-    fn skipped(&self) -> u64 {
-        0
+    fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+#[derive(Debug, Default)]
+struct Nothing(Tally);
+
+impl Framer for Nothing {
+    fn push(&mut self, input: &[u8], _: &mut dyn FnMut(Piece<'_>)) {
+        self.0.held += input.len() as u64;
     }
 
-    fn found(&self) -> u64 {
-        self.found
-    }
-
-    fn lost(&self) -> u64 {
-        0
+    fn tally(&self) -> Tally {
+        self.0
     }
 }
 

@@ -5,7 +5,7 @@
 //! APEv2: wiki.hydrogenaud.io, APE Tags Header. Lyrics3 v1 and v2: id3.org, Lyrics3. None begins like a frame.
 
 /// A longer tag is taken for junk: a wrong size must not swallow a stream for hours.
-const LIMIT: u64 = 16 * 1024 * 1024;
+const LIMIT: u64 = super::LARGEST_HEADER as u64;
 
 /// First bytes of every tag.
 const MARKS: [&[u8]; 4] = [ID3V2, ID3V1, APE, LYRICS];

@@ -1,6 +1,6 @@
 //! For the tests of the framers: what came out, and the laws that hold for every one of them.
 
-use super::{Framer, Piece, Section};
+use super::{Framer, Piece, Section, Unplayable};
 use proptest::prelude::*;
 
 /// The bytes of a file in `tests/fixtures`.
@@ -28,6 +28,10 @@ pub struct Seen {
     pub skipped: u64,
     pub found: u64,
     pub lost: u64,
+    /// Offsets in `media` after which nothing could be heard.
+    pub unplayable: Vec<(usize, Unplayable)>,
+    /// Content types that were found in place of the declared one.
+    pub types: Vec<&'static str>,
     /// Bytes that went in and neither came out nor were skipped.
     pub carried: usize,
 }
@@ -53,10 +57,13 @@ impl Seen {
                     seen.micros += micros;
                     seen.pieces += 1;
                 }
+                Piece::Type(found) => seen.types.push(found),
+                Piece::Unplayable(why) => seen.unplayable.push((seen.media.len(), why)),
             });
         }
         let pushed: usize = parts.iter().map(|part| part.len()).sum();
-        (seen.skipped, seen.found, seen.lost) = (framer.skipped(), framer.found(), framer.lost());
+        let tally = framer.tally();
+        (seen.skipped, seen.found, seen.lost) = (tally.skipped(), tally.found, tally.lost);
         let gone = seen.skipped as usize + seen.media.len();
         seen.carried = pushed
             .checked_sub(gone)
@@ -107,6 +114,17 @@ pub fn check_sums<F: Framer>(
         whole.len() as u64
     );
     prop_assert!(at_once.carried <= 256 * 1024 + 65_536);
+    let of = |seen: &Seen| {
+        (
+            seen.pieces,
+            seen.micros,
+            seen.skipped,
+            seen.found,
+            seen.lost,
+            seen.carried,
+        )
+    };
+    prop_assert_eq!(of(&at_once), of(&split));
     prop_assert!(at_once == split);
     Ok(())
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::engine::format::Section;
 use crate::wire::icy;
+use crate::wire::title::Title;
 
 /// A section begins at an offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,8 @@ pub struct SectionMark {
 pub struct TitleMark {
     /// From here.
     pub offset: u64,
-    /// The text, cleaned.
-    pub text: Arc<str>,
+    /// The title, cleaned.
+    pub title: Arc<Title>,
     /// The same as an ICY metadata block, encoded once for all listeners.
     pub block: Bytes,
 }
@@ -59,7 +60,7 @@ const MAX_TITLES: usize = 1024;
 /// Most sections that one ring remembers, and most bytes of their header pages: a source's chains are in the ring's own
 /// bound, what a parent says of them beside the audio is not.
 const MAX_SECTIONS: usize = 4096;
-/// See [`MAX_SECTIONS`]; a section of a source has at most 256 KiB of them.
+/// See [`MAX_SECTIONS`]; a section of a source has at most 16 MiB of them.
 const MAX_HEADERS: usize = 32 << 20;
 
 /// Most edges that one ring remembers: 18 hours of one every 250 ms.
@@ -67,12 +68,11 @@ const MAX_TIMES: usize = 1 << 18;
 
 impl Indexes {
     /// Adds a title.
-    pub fn add_title(&mut self, offset: u64, text: &str) {
-        let text: Arc<str> = icy::clean_title(text).into();
-        let block = icy::encode_title(&text, None);
+    pub fn add_title(&mut self, offset: u64, title: Title) {
+        let block = icy::encode_title(&title.text, title.url.as_deref());
         self.titles.push_back(TitleMark {
             offset,
-            text,
+            title: Arc::new(title),
             block,
         });
         if self.titles.len() > MAX_TITLES {

@@ -19,6 +19,7 @@ pub use segment::{SEGMENT, Segment};
 
 use super::format::Section;
 use crate::base::ids::Epoch;
+use crate::wire::title::Title;
 
 /// How much a ring keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,8 +318,8 @@ impl Writer {
     }
 
     /// Sets the title in effect from `offset`.
-    pub fn title_at(&mut self, offset: u64, text: &str) {
-        self.indexes(|i| i.add_title(offset, text));
+    pub fn title_at(&mut self, offset: u64, title: Title) {
+        self.indexes(|i| i.add_title(offset, title));
         let seen = offset.saturating_add(1);
         self.ring.newest_title.store(seen, Ordering::Release);
         self.ring.appended.notify_waiters();
@@ -512,15 +513,18 @@ mod tests {
     #[test]
     fn indexes_keep_what_is_still_in_effect() {
         let mut writer = Ring::begin(Epoch(1), 0, BOUNDS);
-        writer.title_at(0, "one");
+        writer.title_at(0, Title::of("one"));
         fill(&mut writer, 5);
-        writer.title_at(5, "two");
+        writer.title_at(5, Title::of("two"));
         fill(&mut writer, 20 * SEGMENT as u64);
-        writer.title_at(writer.ring().end(), "three");
+        writer.title_at(writer.ring().end(), Title::of("three"));
         let start = writer.ring().start();
-        let texts = writer
-            .ring()
-            .with_indexes(|i| (i.title_at(start).unwrap().text.to_string(), i.titles.len()));
+        let texts = writer.ring().with_indexes(|i| {
+            (
+                i.title_at(start).unwrap().title.text.clone(),
+                i.titles.len(),
+            )
+        });
         assert_eq!(texts, ("two".to_string(), 2));
     }
 

@@ -80,8 +80,8 @@ fn listeners_go_to_the_fallback_and_come_back_at_frame_edges() {
     let (engine, ends) = engine_of(vec![to("/live.mp3", "/b", true)]);
     let mut own = engine.open_source(&live(), offer()).unwrap();
     let mut other = engine.open_source(&id("/b"), offer()).unwrap();
-    own.title("ours");
-    other.title("theirs");
+    own.title(Title::of("ours"));
+    other.title(Title::of("theirs"));
     push(&mut own, &tone(OURS, 0, 40));
     push(&mut other, &tone(THEIRS, 0, 90));
     let mut plain = listen(&engine, &live(), b"", 0);
@@ -94,7 +94,7 @@ fn listeners_go_to_the_fallback_and_come_back_at_frame_edges() {
     assert_eq!(engine.telemetry.mount(&live()).listeners(), 2);
     assert_eq!(engine.telemetry.mount(&id("/b")).listeners(), 0);
     let mut own = engine.open_source(&live(), offer()).unwrap();
-    own.title("again");
+    own.title(Title::of("again"));
     assert!(all_at(&engine, "/b"), "no byte has come yet");
     push(&mut own, &tone(AGAIN, 0, 10));
     let mut next = 90;
@@ -123,7 +123,10 @@ fn listeners_go_to_the_fallback_and_come_back_at_frame_edges() {
     assert_eq!(heard[0], (OURS, 0, 40));
     assert_eq!((heard[1].0, heard[1].1), (THEIRS, 88));
     assert_eq!(heard[2], (AGAIN, 0, 40));
-    let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
+    let texts: Vec<&str> = titles
+        .iter()
+        .map(|(_, title)| title.text.as_str())
+        .collect();
     assert_eq!(texts, ["ours", "theirs", "again"]);
     eventually("both sessions close", || ends.lock().unwrap().len() == 2);
     assert_eq!(*ends.lock().unwrap(), [EndReason::Ended; 2]);
@@ -134,7 +137,7 @@ fn without_override_they_stay_until_the_fallback_ends() {
     let (engine, _) = engine_of(vec![to("/live.mp3", "/b", false)]);
     let mut own = engine.open_source(&live(), offer()).unwrap();
     let mut other = engine.open_source(&id("/b"), offer()).unwrap();
-    own.title("ours");
+    own.title(Title::of("ours"));
     push(&mut own, &tone(OURS, 0, 10));
     push(&mut other, &tone(THEIRS, 0, 10));
     let mut client = listen(&engine, &live(), b"", 1000);
@@ -160,7 +163,10 @@ fn without_override_they_stay_until_the_fallback_ends() {
         [(OURS, 0, 10), (THEIRS, 0, 60), (AGAIN, 0, 10)]
     );
     // The others have no titles: the old one does not stay on the display.
-    let texts: Vec<&str> = titles.iter().map(|(_, text)| text.as_str()).collect();
+    let texts: Vec<&str> = titles
+        .iter()
+        .map(|(_, title)| title.text.as_str())
+        .collect();
     assert_eq!(texts, ["ours", "", ""]);
     engine.stop();
 }
@@ -292,7 +298,7 @@ fn replica_of(engine: &Arc<Engine>) -> Replica {
         agent: "primary".into(),
         since_unix_millis: 0,
     };
-    let mut replica = engine.open_replica(&live(), parent).unwrap();
+    let mut replica = engine.open_replica(&live(), parent);
     let content = Content {
         content_type: "audio/mpeg".into(),
         headers: Vec::new(),

@@ -12,7 +12,9 @@ use crate::base::wall::unix_millis;
 use crate::engine::{Intake, Offer, OpenError, PushError};
 use crate::upstream::client::shown;
 use crate::upstream::report::Report;
+use crate::wire::charset::Charset;
 use crate::wire::icy::Stripper;
+use crate::wire::title::Title;
 
 /// A source that has the mount is never taken over by a relay, however silent it is.
 const NEVER_STALE: Duration = Duration::MAX;
@@ -37,8 +39,9 @@ impl Foreign {
         let evicted = intake.evicted().clone();
         let mut titled = Titled {
             intake,
-            stripper: Stripper::new(opened.metaint),
-            last: String::new(),
+            stripper: Stripper::new(opened.metaint)
+                .with_charset(self.config.charset.unwrap_or(Charset::UTF_8)),
+            last: Title::default(),
             audio: Vec::new(),
             titles: Vec::new(),
         };
@@ -59,7 +62,7 @@ impl Foreign {
             match titled.push(&bytes) {
                 Ok(()) => {}
                 Err(PushError::Evicted) => return Left::Evicted,
-                Err(error @ PushError::Garbage) => return Left::Failed(error.to_string()),
+                Err(error) => return Left::Failed(error.to_string()),
             }
             if audio_since.is_none() && titled.intake.has_media() {
                 *audio_since = Some(Instant::now());
@@ -84,9 +87,9 @@ fn offer(opened: &Opened) -> Offer {
 struct Titled {
     intake: Intake,
     stripper: Stripper,
-    last: String,
+    last: Title,
     audio: Vec<u8>,
-    titles: Vec<(u64, String)>,
+    titles: Vec<(u64, Title)>,
 }
 
 impl Titled {
@@ -106,7 +109,7 @@ impl Titled {
             rest = after;
             // Many servers say the same title again and again.
             if title != self.last {
-                self.intake.title(&title);
+                self.intake.title(title.clone());
                 self.last = title;
             }
         }

@@ -21,7 +21,8 @@ use crate::base::ids::MountId;
 use crate::base::retry::Backoff;
 use crate::base::secret::Secret;
 use crate::discovery::Connector;
-use crate::engine::{Engine, MountState};
+use crate::engine::Engine;
+use crate::wire::charset::Charset;
 
 /// One foreign stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct ForeignConfig {
     pub login: Option<(String, Secret)>,
     /// Ask for titles.
     pub metadata: bool,
+    /// Character set of its titles.
+    pub charset: Option<Charset>,
 }
 
 /// The times of a relay.
@@ -155,8 +158,7 @@ impl Foreign {
         let mut changed = self.engine.watch();
         loop {
             changed.borrow_and_update();
-            let mount = self.engine.mount(&self.config.mount);
-            if mount.is_none_or(|mount| mount.state() != MountState::Live) {
+            if self.engine.is_free(&self.config.mount) {
                 return;
             }
             let text = "another source has the mount: the upstream waits until it goes";

@@ -141,7 +141,7 @@ fn accept(reply: Reply) -> Result<Opened, String> {
         other => other,
     };
     let normal = format::normalise_content_type(content_type);
-    if is_playlist(&normal) || format::for_content_type(&normal).is_none() {
+    if is_playlist(format::without_parameters(&normal)) || !format::is_taken(&normal) {
         return Err(format!(
             "it answered with `{normal}`: give the stream's own URL (for Shoutcast `/;` or `/stream`)"
         ));

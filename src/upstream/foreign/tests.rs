@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::engine::Mount;
+use crate::engine::{Mount, MountState};
 use crate::upstream::testing::{
     FRAME, bytes_of, connector, engine, eventually, live, mp3, read_request, source,
 };
@@ -94,6 +94,7 @@ impl Relay {
                 on_demand: false,
                 login: None,
                 metadata: true,
+                charset: None,
             },
             pace: Pace {
                 stall: Duration::from_secs(2),
@@ -179,7 +180,7 @@ async fn a_shoutcast_server_with_titles() {
     assert_begins(&mount, &audio);
     let titles: Vec<(u64, String)> = mount.ring().with_indexes(|i| {
         let titles = i.titles.iter();
-        titles.map(|m| (m.offset, m.text.to_string())).collect()
+        titles.map(|m| (m.offset, m.title.text.clone())).collect()
     });
     assert_eq!(titles.len(), 2, "{titles:?}");
     for ((offset, text), (at, expected)) in titles
@@ -405,8 +406,8 @@ async fn another_source_goes_first() {
         stale: Duration::ZERO,
     };
     let encoder = engine.open_source(&live(), offer).unwrap();
-    let feeder = || engine.mount(&live()).unwrap().feeder().unwrap().agent;
-    assert_eq!(feeder(), "encoder");
+    let sources = engine.sources();
+    assert_eq!((sources.len(), sources[0].1.agent.as_str()), (1, "encoder"));
     drop(encoder);
     eventually("back again", || server.count() == 2).await;
 }

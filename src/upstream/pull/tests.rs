@@ -94,12 +94,12 @@ async fn a_parent_that_is_cut_and_comes_back_leaves_no_gap() {
     for round in 0..5 {
         peer.cut_all();
         push(&mut intake, &mp3(100 + round * 50, 50));
-        intake.title(&format!("Title {round}"));
+        intake.title(crate::wire::title::Title::of(&format!("Title {round}")));
         relay.has(&origin).await;
     }
     let mount = relay.engine.mount(&live()).unwrap();
     eventually("the title and a connection", || {
-        mount.title().as_deref() == Some("Title 4") && relay.parent().is_some()
+        mount.title().is_some_and(|title| title.text == "Title 4") && relay.parent().is_some()
     })
     .await;
     relay.assert_equal(&origin);
@@ -348,7 +348,8 @@ async fn one_who_takes_the_mount_over_ends_the_pull() {
     let peer = Peer::start("origin", &origin).await;
     let relay = Relay::start(&[&peer]);
     relay.has(&origin).await;
-    let _local = source(&relay.engine);
+    let mut local = source(&relay.engine);
+    push(&mut local, &mp3(0, 20));
     assert_eq!(relay.task.await.unwrap(), Finished::Evicted);
 }
 

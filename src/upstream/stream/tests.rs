@@ -51,7 +51,7 @@ fn word(frame: &Frame) -> String {
     match frame {
         Frame::Head(head) => format!("head {}", head.start),
         Frame::Data { offset, bytes } => format!("data {offset}+{}", bytes.len()),
-        Frame::Title { offset, text } => format!("title {offset} {text}"),
+        Frame::Title { offset, title } => format!("title {offset} {}", title.text),
         Frame::Section { offset, section } => format!("section {offset} {}", section.codec),
         Frame::Time { offset, .. } => format!("time {offset}"),
         Frame::Position { live_edge, .. } => format!("position {live_edge}"),
@@ -76,7 +76,7 @@ async fn in_order_from_the_beginning() {
     let mut intake = playing(&engine, 20);
     let end = engine.mount(&live()).unwrap().ring().end();
     assert!(end >= 19 * FRAME as u64, "{end}");
-    intake.title("One");
+    intake.title(Title::of("One"));
     let mut body = body(&engine, None);
     let first = ready(&mut body);
     let frames = read(&first);
@@ -101,7 +101,7 @@ async fn in_order_from_the_beginning() {
             format!("title {end} One"),
         ]
     );
-    intake.title("Two");
+    intake.title(Title::of("Two"));
     assert_eq!(words(&ready(&mut body)), [format!("title {end} Two")]);
     tokio::time::advance(POSITION_EVERY).await;
     assert_eq!(words(&ready(&mut body)), [format!("position {end}")]);
@@ -114,7 +114,7 @@ async fn in_order_from_the_beginning() {
 async fn from_a_position_with_what_is_in_effect() {
     let engine = engine();
     let mut intake = playing(&engine, 2);
-    intake.title("One");
+    intake.title(Title::of("One"));
     push(&mut intake, &mp3(2, 30));
     let ring = engine.mount(&live()).unwrap().ring();
     let (epoch, end) = (ring.epoch(), ring.end());
@@ -231,7 +231,7 @@ fn known(ring: &Ring) -> Known {
         let mut titles: Vec<(u64, String)> = Vec::new();
         for mark in &i.titles {
             titles.retain(|(offset, _)| *offset != mark.offset);
-            titles.push((mark.offset, mark.text.to_string()));
+            titles.push((mark.offset, mark.title.text.clone()));
         }
         (
             sections.map(|m| (m.offset, (*m.section).clone())).collect(),
@@ -324,7 +324,7 @@ proptest! {
                 let mut again = false;
                 match step {
                     Step::Push(count) => origin.push(count),
-                    Step::Title(title) => origin.intake.as_mut().unwrap().title(&title),
+                    Step::Title(title) => origin.intake.as_mut().unwrap().title(Title::of(&title)),
                     Step::Replace(other) => origin.replace(other),
                     Step::Cut => again = true,
                     Step::Deliver(count) => {
@@ -419,7 +419,7 @@ async fn heads_that_are_refused() {
         agent: String::new(),
         since_unix_millis: 0,
     };
-    let mut replica = engine.open_replica(&live(), feeder).unwrap();
+    let mut replica = engine.open_replica(&live(), feeder);
     replica.begin(Epoch(9), 0, Content::default());
     drop(replica);
     let good = Head {
@@ -469,7 +469,7 @@ async fn heads_that_are_refused() {
     let mut playing = Playing::new(&child.pull, &child.parent, None);
     let early = Frame::Title {
         offset: 0,
-        text: "x".into(),
+        title: Title::of("x"),
     };
     assert!(
         playing

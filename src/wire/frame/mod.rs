@@ -15,6 +15,8 @@ mod write;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::title::Title;
+
 pub use read::FrameDecoder;
 pub use write::encode;
 
@@ -27,8 +29,8 @@ pub const FRAME_HEADER: usize = 6;
 /// Longest payload of one frame.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
-/// Longest message over several frames; only header pages with cover art come near.
-pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Longest message over several frames; only the headers of a section come near.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024 + 1024;
 
 /// Flag: a reader that does not know the kind must give up.
 pub const MUST: u8 = 0x01;
@@ -43,6 +45,8 @@ const SECTION: u8 = 0x84;
 const TIME: u8 = 0x85;
 const POSITION: u8 = 0x86;
 const END: u8 = 0x87;
+/// What a title has beside its text, as JSON, before the title itself; readers of old skip it.
+const DETAILS: u8 = 0x88;
 
 /// How a stream begins. Travels as JSON; a field that a reader does not know is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -138,8 +142,8 @@ pub enum Frame {
     Title {
         /// In effect from the first metadata slot at or after it.
         offset: u64,
-        /// Clean, see [`clean_title`](crate::wire::icy::clean_title); read, it always is.
-        text: String,
+        /// Clean; read, it always is.
+        title: Title,
     },
     /// A new decoder setup.
     Section {
@@ -187,7 +191,7 @@ impl Frame {
                     + path.sum::<usize>()
             }
             Self::Data { bytes, .. } => bytes.len(),
-            Self::Title { text, .. } => text.len(),
+            Self::Title { title, .. } => title.weight(),
             Self::Section { section, .. } => section.header.len() + section.codec.len(),
             Self::Time { .. } | Self::Position { .. } | Self::End { .. } => 0,
         };
@@ -217,7 +221,6 @@ mod tests {
     use super::read::SHORT;
     use super::*;
     use crate::wire::bounds::{MAX_BYTES, MAX_MILLIS};
-    use crate::wire::icy::clean_title;
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -264,7 +267,7 @@ mod tests {
                 },
                 Frame::Title {
                     offset: 7,
-                    text: "T".into()
+                    title: Title::of("T")
                 },
                 Frame::Position {
                     epoch: 1,
@@ -361,7 +364,7 @@ mod tests {
             frames,
             [Frame::Title {
                 offset: 0,
-                text: "a' ;".into()
+                title: Title::of("a';")
             }]
         );
     }
@@ -407,7 +410,7 @@ mod tests {
         assert!(out.is_empty());
         let endless = [&b"\x84\x02\0\x04\0\0"[..], &[0; MAX_PAYLOAD]]
             .concat()
-            .repeat(17);
+            .repeat(MAX_MESSAGE / MAX_PAYLOAD + 1);
         assert_eq!(
             read_in(&endless, &[MAX_PAYLOAD]).1,
             Some(FrameError::TooLarge)
@@ -435,7 +438,7 @@ mod tests {
             (0..=MAX_BYTES, bytes()).prop_map(|(offset, bytes)| Frame::Data { offset, bytes }),
             (number(), text).prop_map(|(offset, t)| Frame::Title {
                 offset,
-                text: clean_title(&t)
+                title: Title::of(&t)
             }),
             (number(), any::<(u32, u8, u8, u32)>(), "[a-z]{0,9}", bytes()).prop_map(
                 |(offset, (sample_rate, channels, profile, bitrate), codec, header)| {

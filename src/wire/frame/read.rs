@@ -3,12 +3,12 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    DATA, END, EndReason, FRAME_HEADER, Frame, FrameError, HEAD, Head, MAX_MESSAGE, MAX_PAYLOAD,
-    MORE, MUST, POSITION, SECTION, SectionFrame, TIME, TITLE,
+    DATA, DETAILS, END, EndReason, FRAME_HEADER, Frame, FrameError, HEAD, Head, MAX_MESSAGE,
+    MAX_PAYLOAD, MORE, MUST, POSITION, SECTION, SectionFrame, TIME, TITLE,
 };
 use crate::wire::bounds::{MAX_BYTES, MAX_MILLIS};
 use crate::wire::headers::{Headers, MAX_FIELDS};
-use crate::wire::icy::clean_title;
+use crate::wire::title::Title;
 
 /// Reads frames from bytes in any split. Holds at most one frame beyond what was pushed, if every push is
 /// followed by [`FrameDecoder::next_frame`] until that says `None`.
@@ -19,6 +19,8 @@ pub struct FrameDecoder {
     skip: usize,
     /// A message's earlier frames, and their kind.
     parts: Option<(u8, BytesMut)>,
+    /// What was said of the title that follows.
+    details: Option<Title>,
     failed: Option<FrameError>,
 }
 
@@ -68,7 +70,7 @@ impl FrameDecoder {
             if length > MAX_PAYLOAD {
                 return Err(FrameError::TooLarge);
             }
-            if !(HEAD..=END).contains(&kind) {
+            if !(HEAD..=DETAILS).contains(&kind) {
                 if flags & MUST != 0 {
                     return Err(FrameError::Unsupported(kind));
                 }
@@ -81,9 +83,23 @@ impl FrameDecoder {
             self.buffer.advance(FRAME_HEADER);
             let payload = self.buffer.split_to(length).freeze();
             if let Some(payload) = self.assemble(kind, flags, payload)? {
-                return decode(kind, payload).map(Some);
+                if kind == DETAILS {
+                    self.details = details(&payload);
+                    continue;
+                }
+                return self.decode(kind, payload).map(Some);
             }
         }
+    }
+
+    fn decode(&mut self, kind: u8, payload: Bytes) -> Result<Frame, FrameError> {
+        let mut frame = decode(kind, payload)?;
+        if let Frame::Title { title, .. } = &mut frame
+            && let Some(details) = self.details.take().filter(|said| said.text == title.text)
+        {
+            *title = details;
+        }
+        Ok(frame)
     }
 
     /// Drops the frame at the front, what has come of it and what has not.
@@ -167,7 +183,7 @@ fn decode(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
                 .map_err(|_| FrameError::Malformed("a title is no UTF-8"))?;
             Ok(Frame::Title {
                 offset,
-                text: clean_title(text),
+                title: Title::of(text),
             })
         }
         SECTION => {
@@ -189,6 +205,12 @@ fn decode(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
         }),
         other => Err(FrameError::Unsupported(other)),
     }
+}
+
+/// Details that cannot be read are left out: the title itself follows.
+fn details(payload: &[u8]) -> Option<Title> {
+    let title: Title = serde_json::from_slice(payload).ok()?;
+    Some(title.cleaned())
 }
 
 fn head(payload: &[u8]) -> Result<Head, FrameError> {

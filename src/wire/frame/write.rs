@@ -3,8 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    DATA, END, FRAME_HEADER, Frame, FrameError, HEAD, MAX_MESSAGE, MAX_PAYLOAD, MORE, POSITION,
-    SECTION, SectionFrame, TIME, TITLE,
+    DATA, DETAILS, END, FRAME_HEADER, Frame, FrameError, HEAD, MAX_MESSAGE, MAX_PAYLOAD, MORE,
+    POSITION, SECTION, SectionFrame, TIME, TITLE,
 };
 use crate::wire::icy::clean_title;
 
@@ -20,8 +20,13 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) -> Result<(), FrameError> {
             message(out, HEAD, &json)?;
         }
         Frame::Data { offset, bytes } => data(out, *offset, bytes),
-        Frame::Title { offset, text } => {
-            let text = clean_title(text);
+        Frame::Title { offset, title } => {
+            if title.has_details() {
+                let json = serde_json::to_vec(title)
+                    .map_err(|_| FrameError::Malformed("a title cannot be written as JSON"))?;
+                message(out, DETAILS, &json)?;
+            }
+            let text = clean_title(&title.text);
             start(out, TITLE, 0, 8 + text.len());
             out.put_u64(*offset);
             out.put_slice(text.as_bytes());

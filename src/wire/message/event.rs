@@ -114,6 +114,13 @@ pub enum Happening {
         /// Which.
         mount: MountId,
     },
+    /// Nothing can be played of what a mount's source sends; its listeners are held.
+    SourceUnplayable {
+        /// Which.
+        mount: MountId,
+        /// What came.
+        why: String,
+    },
     /// A mount's source sends silence, or sound again.
     Silence {
         /// Which.
@@ -196,6 +203,7 @@ impl Happening {
             Self::DrainBegan { .. } => "relayctl_drains_total",
             Self::SourceUp { .. } => "relayctl_sources_total",
             Self::SourceLost { .. } => "relayctl_sources_lost_total",
+            Self::SourceUnplayable { .. } => "relayctl_sources_unplayable_total",
             Self::Silence { on: true, .. } => "relayctl_silences_total",
             Self::Bypassed { .. } => "relayctl_bypasses_total",
             Self::EpochChanged { .. } => "relayctl_epochs_total",
@@ -222,7 +230,9 @@ impl Happening {
                 at_most("events.lost_bytes", *lost_bytes, MAX_BYTES)?;
                 fits("events", why.len(), MAX_TEXT)
             }
-            Self::Panicked { why } => fits("events", why.len(), MAX_TEXT),
+            Self::Panicked { why } | Self::SourceUnplayable { why, .. } => {
+                fits("events", why.len(), MAX_TEXT)
+            }
             Self::Reflected { count, reason } => {
                 at_most("events.count", *count, MAX_BYTES)?;
                 fits("events", reason.len(), MAX_TEXT)
@@ -258,6 +268,7 @@ impl Happening {
             }
             | Self::Failover { why: text, .. }
             | Self::Panicked { why: text }
+            | Self::SourceUnplayable { why: text, .. }
             | Self::Reflected { reason: text, .. }
             | Self::Overload { reason: text, .. }
             | Self::Guessing { door: text, .. }

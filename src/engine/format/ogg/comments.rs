@@ -1,6 +1,7 @@
 //! Titles from the comment packets of Vorbis, Opus and FLAC (the Vorbis comment specification; RFC 7845 5.2).
 
 use super::page::{Found, Page};
+use crate::wire::title::Title;
 
 /// What is being read of one logical stream.
 struct Assembly {
@@ -9,10 +10,8 @@ struct Assembly {
     packet: Vec<u8>,
 }
 
-/// Artist and title from a section's header pages, as `artist - title`, or the one of them that is there. Several
-/// artists are joined with `, `. `None` if there is neither. The text is as the source wrote it: line breaks and
-/// length are the caller's affair.
-pub fn comment_title(header: &[u8]) -> Option<String> {
+/// Artist and title from a section's header pages. Several artists are joined with `, `. `None` if there is neither.
+pub fn comment_title(header: &[u8]) -> Option<Title> {
     let mut streams: Vec<Assembly> = Vec::new();
     let mut rest = header;
     while let Found::Page(page) = Page::at(rest) {
@@ -24,7 +23,7 @@ pub fn comment_title(header: &[u8]) -> Option<String> {
     None
 }
 
-fn read_page(page: &Page<'_>, streams: &mut Vec<Assembly>) -> Option<String> {
+fn read_page(page: &Page<'_>, streams: &mut Vec<Assembly>) -> Option<Title> {
     if page.is_first() {
         streams.push(Assembly {
             serial: page.serial,
@@ -64,7 +63,7 @@ fn comments(packet: &[u8], is_flac: bool) -> Option<&[u8]> {
         .or_else(|| packet.strip_prefix(b"OpusTags"))
 }
 
-fn title(block: &[u8]) -> Option<String> {
+fn title(block: &[u8]) -> Option<Title> {
     let (_vendor, block) = counted(block)?;
     let (count, mut rest) = number(block)?;
     let (mut artists, mut title) = (Vec::new(), None);
@@ -88,10 +87,7 @@ fn title(block: &[u8]) -> Option<String> {
         }
     }
     let artist = (!artists.is_empty()).then(|| artists.join(", "));
-    match (artist, title) {
-        (Some(artist), Some(title)) => Some(format!("{artist} - {title}")),
-        (artist, title) => artist.or(title),
-    }
+    Title::of_parts(artist.as_deref(), title.as_deref())
 }
 
 /// A length and so many bytes, and what follows.
@@ -114,7 +110,7 @@ mod tests {
 
     #[test]
     fn from_files() {
-        let title = |file: &[u8]| comment_title(file);
+        let title = |file: &[u8]| comment_title(file).map(|title| title.text);
         assert_eq!(
             title(fixture!("vorbis.ogg")).as_deref(),
             Some("Fixture - Vorbis")
@@ -140,7 +136,7 @@ mod tests {
     fn keys_in_any_case_and_parts_missing() {
         let title = |comments: &[&str]| {
             let tags = opus_tags(comments);
-            comment_title(&pages(7, &[(&opus_head(), 0), (&tags, 0)]))
+            comment_title(&pages(7, &[(&opus_head(), 0), (&tags, 0)])).map(|title| title.text)
         };
         assert_eq!(title(&["Artist=A", "TITLE=B"]).as_deref(), Some("A - B"));
         assert_eq!(title(&["title=B=C"]).as_deref(), Some("B=C"));

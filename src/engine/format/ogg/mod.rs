@@ -2,10 +2,13 @@
 //!
 //! A section is what decoders call a link of a chain: all logical streams that begin together. Its header pages are
 //! held back until its first data page, so that the section is complete when it is announced; data pages leave as
-//! soon as they are whole. A section whose headers are incomplete, or larger than 256 KiB, is skipped up to the next
-//! first page. The neighbours in here: `page` (one page), `logical` (one stream), `comments` (titles).
+//! soon as they are whole. A section whose headers are incomplete, or beyond the bound even without their pictures, is
+//! given up: skipped up to the next first page. The neighbours in here: `page` (one page), `logical` (one stream),
+//! `headers` and `cut` (header pages, pictures), `comments` (titles).
 
 mod comments;
+mod cut;
+mod headers;
 mod logical;
 mod page;
 #[cfg(test)]
@@ -14,13 +17,11 @@ mod testing;
 pub use comments::comment_title;
 
 use super::carry::Carry;
-use super::{Codec, Framer, Params, Piece, Section};
-use bytes::Bytes;
+use super::{Codec, Framer, Params, Piece, Section, Tally, Unplayable};
+use headers::Headers;
 use logical::Logical;
 pub(super) use page::{Found, Page};
 
-/// The most that the header pages of a section may take.
-const HEADER_LIMIT: usize = 256 * 1024;
 /// The most logical streams at once.
 const STREAM_LIMIT: usize = 16;
 
@@ -43,31 +44,30 @@ pub struct OggFramer {
     phase: Phase,
     streams: Vec<Logical>,
     /// The header pages of a section that is not announced yet.
-    header: Vec<u8>,
-    /// Where each of these pages ends.
-    page_ends: Vec<usize>,
-    skipped: u64,
-    found: u64,
-    lost: u64,
+    headers: Headers,
+    /// Most bytes of header packets that are kept.
+    limit: usize,
+    /// True from where a section was given up, or could not begin, to the next one.
+    is_unplayable: bool,
+    tally: Tally,
 }
 
-/// A framer for Ogg.
-pub fn framer() -> Box<dyn Framer> {
-    Box::new(OggFramer::new())
+/// A framer for Ogg whose sections have at most `limit` bytes of headers, pictures apart.
+pub fn framer(limit: usize) -> Box<dyn Framer> {
+    Box::new(OggFramer::new(limit))
 }
 
 impl OggFramer {
-    /// A framer at the start of a stream.
-    pub fn new() -> Self {
+    /// A framer at the start of a stream; see [`framer`].
+    pub fn new(limit: usize) -> Self {
         Self {
             carry: Carry::default(),
             phase: Phase::Outside,
             streams: Vec::new(),
-            header: Vec::new(),
-            page_ends: Vec::new(),
-            skipped: 0,
-            found: 0,
-            lost: 0,
+            headers: Headers::default(),
+            limit,
+            is_unplayable: false,
+            tally: Tally::default(),
         }
     }
 
@@ -77,12 +77,11 @@ impl OggFramer {
             match Page::at(at) {
                 Found::Wait => break,
                 Found::Junk(count) => {
-                    self.skip(count);
-                    self.lost += count as u64;
+                    self.tally.junk(count);
                     position += count;
                 }
                 Found::Page(page) => {
-                    self.lost = 0;
+                    self.tally.lost = 0;
                     self.take(&page, out);
                     position += page.bytes.len();
                 }
@@ -100,10 +99,10 @@ impl OggFramer {
             .iter()
             .position(|stream| stream.serial == page.serial)
         else {
-            return self.skip(page.bytes.len());
+            return self.skip(page, out);
         };
         match self.phase {
-            Phase::Outside => self.skip(page.bytes.len()),
+            Phase::Outside => self.skip(page, out),
             Phase::Data => self.emit_data(index, page, out),
             Phase::FirstPages | Phase::Headers => {
                 let Some(stream) = self.streams.get_mut(index) else {
@@ -112,12 +111,12 @@ impl OggFramer {
                 if !stream.is_data(page) {
                     stream.add_header(page);
                     self.phase = Phase::Headers;
-                    self.hold(page);
+                    self.hold(page, out);
                 } else if self.announce(out) {
                     self.phase = Phase::Data;
                     self.emit_data(index, page, out);
                 } else {
-                    self.skip(page.bytes.len());
+                    self.skip(page, out);
                 }
             }
         }
@@ -136,40 +135,46 @@ impl OggFramer {
             self.phase = Phase::FirstPages;
         }
         self.streams.push(Logical::new(page));
-        self.hold(page);
+        self.hold(page, out);
         if self.streams.len() > STREAM_LIMIT {
-            self.give_up();
+            self.give_up(Unplayable::Streams, out);
         }
     }
 
     /// Keeps a header page until the section is announced.
-    fn hold(&mut self, page: &Page<'_>) {
-        self.header.extend_from_slice(page.bytes);
-        self.page_ends.push(self.header.len());
-        if self.header.len() > HEADER_LIMIT {
-            self.give_up();
+    fn hold(&mut self, page: &Page<'_>, out: &mut dyn FnMut(Piece<'_>)) {
+        self.tally.held += page.bytes.len() as u64;
+        if self.headers.add(page, self.limit).is_err() {
+            self.give_up(Unplayable::Headers, out);
         }
     }
 
     /// Skips the section: what is held, and all pages until the next first one.
-    fn give_up(&mut self) {
-        self.skip(self.header.len());
-        self.header = Vec::new();
-        self.page_ends.clear();
+    fn give_up(&mut self, why: Unplayable, out: &mut dyn FnMut(Piece<'_>)) {
+        self.tally.give_up_held();
+        self.headers = Headers::default();
         self.streams.clear();
         self.phase = Phase::Outside;
+        self.say(why, out);
     }
 
     /// Emits the section and its header pages. False if a decoder could not start with them: then they are skipped.
     fn announce(&mut self, out: &mut dyn FnMut(Piece<'_>)) -> bool {
-        if self.header.is_empty() {
+        let taken = self.headers.taken();
+        if taken == 0 {
             return false;
         }
-        if !self.streams.iter().all(Logical::is_ready) {
-            self.give_up();
+        let is_ready = self.streams.iter().all(Logical::is_ready);
+        let finished = if is_ready {
+            self.headers.finish()
+        } else {
+            None
+        };
+        let Some((header, ends)) = finished else {
+            self.give_up(Unplayable::Headless, out);
             return false;
-        }
-        let header = Bytes::from(std::mem::take(&mut self.header));
+        };
+        self.is_unplayable = false;
         let (params, bitrate) = self.setup();
         out(Piece::Section(Section {
             params,
@@ -177,7 +182,7 @@ impl OggFramer {
             header: header.clone(),
         }));
         let mut start = 0;
-        for end in self.page_ends.drain(..) {
+        for end in ends {
             out(Piece::Media {
                 bytes: header.get(start..end).unwrap_or_default(),
                 micros: 0,
@@ -185,7 +190,7 @@ impl OggFramer {
             });
             start = end;
         }
-        self.found += header.len() as u64;
+        self.tally.emit_held(header.len());
         true
     }
 
@@ -200,7 +205,7 @@ impl OggFramer {
             micros: if timing == Some(index) { micros } else { 0 },
             edge: !page.continues(),
         });
-        self.found += page.bytes.len() as u64;
+        self.tally.found(page.bytes.len());
         if self.streams.iter().all(|stream| stream.ended) {
             self.streams.clear();
             self.phase = Phase::Outside;
@@ -226,15 +231,17 @@ impl OggFramer {
         (params, stream.bitrate)
     }
 
-    /// Skips whole pages: of no use, but no garbage either.
-    fn skip(&mut self, count: usize) {
-        self.skipped += count as u64;
+    /// Skips a page that nobody can use: a stranger between others, or one of a section that did not begin.
+    fn skip(&mut self, page: &Page<'_>, out: &mut dyn FnMut(Piece<'_>)) {
+        self.tally.unheard(page.bytes.len());
+        if self.phase == Phase::Outside && !self.is_unplayable {
+            self.say(Unplayable::Headless, out);
+        }
     }
-}
 
-impl Default for OggFramer {
-    fn default() -> Self {
-        Self::new()
+    fn say(&mut self, why: Unplayable, out: &mut dyn FnMut(Piece<'_>)) {
+        self.is_unplayable = true;
+        out(Piece::Unplayable(why));
     }
 }
 
@@ -242,19 +249,12 @@ impl Framer for OggFramer {
     fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
         let mut carry = std::mem::take(&mut self.carry);
         carry.feed(input, |at| self.scan(at, out));
+        self.tally.waiting = carry.len();
         self.carry = carry;
     }
 
-    fn skipped(&self) -> u64 {
-        self.skipped
-    }
-
-    fn found(&self) -> u64 {
-        self.found
-    }
-
-    fn lost(&self) -> u64 {
-        self.lost
+    fn tally(&self) -> Tally {
+        self.tally
     }
 }
 

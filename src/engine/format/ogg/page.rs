@@ -102,6 +102,17 @@ impl<'a> Page<'a> {
         })
     }
 
+    /// The whole pages at the start of `bytes`, one after the other.
+    pub fn all(mut bytes: &'a [u8]) -> impl Iterator<Item = Page<'a>> {
+        std::iter::from_fn(move || {
+            let Found::Page(page) = Self::at(bytes) else {
+                return None;
+            };
+            bytes = bytes.get(page.bytes.len()..).unwrap_or_default();
+            Some(page)
+        })
+    }
+
     /// True if it begins with the rest of a packet.
     pub fn continues(&self) -> bool {
         self.flags & 1 != 0
@@ -137,6 +148,75 @@ impl<'a> Page<'a> {
             (lacing, body, starts) = (rest, after, true);
             Some(part)
         })
+    }
+}
+
+/// Writes the header packets of one logical stream as pages: granule 0, as full as they can be.
+#[derive(Debug)]
+pub struct Segments {
+    serial: u32,
+    sequence: u32,
+    lacing: Vec<u8>,
+    body: Vec<u8>,
+    /// True if the page begins with the rest of a packet.
+    continues: bool,
+    /// True if a packet ends on the page.
+    ends_one: bool,
+}
+
+impl Segments {
+    /// Pages of the stream `serial`, the first one marked as such.
+    pub fn new(serial: u32) -> Self {
+        Self {
+            serial,
+            sequence: 0,
+            lacing: Vec::new(),
+            body: Vec::new(),
+            continues: false,
+            ends_one: false,
+        }
+    }
+
+    /// Adds a packet; a page that is full goes to `out`, and its end to `ends`.
+    pub fn packet(&mut self, packet: &[u8], out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let (whole, last) = packet.as_chunks::<255>();
+        let segments = whole.iter().map(|segment| &segment[..]).chain([last]);
+        for (number, segment) in segments.enumerate() {
+            if self.lacing.len() == 255 {
+                self.end_page(out, ends);
+                self.continues = number > 0;
+            }
+            self.lacing
+                .push(u8::try_from(segment.len()).unwrap_or(u8::MAX));
+            self.body.extend_from_slice(segment);
+        }
+        self.ends_one = true;
+    }
+
+    /// Ends the page, if there is one.
+    pub fn end_page(&mut self, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        if self.lacing.is_empty() {
+            return;
+        }
+        let granule: i64 = if self.ends_one { 0 } else { -1 };
+        let first = if self.sequence == 0 { 2 } else { 0 };
+        let from = out.len();
+        out.extend_from_slice(MARK);
+        out.extend_from_slice(&[0, u8::from(self.continues) | first]);
+        out.extend_from_slice(&granule.to_le_bytes());
+        out.extend_from_slice(&self.serial.to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.push(u8::try_from(self.lacing.len()).unwrap_or(u8::MAX));
+        out.append(&mut self.lacing);
+        out.append(&mut self.body);
+        let sum = checksum(out.get(from..).unwrap_or_default());
+        if let Some(place) = out.get_mut(from + 22..from + 26) {
+            place.copy_from_slice(&sum.to_le_bytes());
+        }
+        ends.push(out.len());
+        self.sequence += 1;
+        (self.continues, self.ends_one) = (false, false);
     }
 }
 

@@ -8,8 +8,15 @@ const OPUS: &[u8] = fixture!("opus.ogg");
 const FLAC: &[u8] = fixture!("flac.ogg");
 const CHAINED: &[u8] = fixture!("chained.ogg");
 
+/// Most bytes of headers in these tests.
+const LIMIT: usize = 1024 * 1024;
+
+fn framer() -> OggFramer {
+    OggFramer::new(LIMIT)
+}
+
 fn seen(parts: &[&[u8]]) -> Seen {
-    Seen::of(OggFramer::new(), parts)
+    Seen::of(framer(), parts)
 }
 
 fn params(codec: Codec, sample_rate: u32, channels: u8, profile: u8) -> Params {
@@ -154,28 +161,169 @@ fn a_section_without_data_is_passed_on() {
     );
 }
 
+/// The comments of a section's headers, and all packets behind them, as another reader has them.
+fn comments_and_rest(bytes: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut reader = ::ogg::PacketReader::new(std::io::Cursor::new(bytes));
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.read_packet().expect("a packet") {
+        packets.push(packet.data);
+    }
+    let rest = packets.split_off(2);
+    (packets.pop().expect("comments"), rest)
+}
+
 #[test]
-fn headers_beyond_the_limit_are_skipped() {
-    let picture = format!("METADATA_BLOCK_PICTURE={}", "A".repeat(300_000));
+fn a_picture_is_cut_out_and_not_the_track() {
+    let picture = |key: &str, len: usize| format!("{key}={}", "A".repeat(len));
+    for (name, pictures) in [
+        ("one", vec![picture("METADATA_BLOCK_PICTURE", 300_000)]),
+        (
+            "two",
+            vec![
+                picture("metadata_block_picture", 700_000),
+                picture("METADATA_BLOCK_PICTURE", 600_000),
+            ],
+        ),
+        (
+            "beyond any bound",
+            vec![picture("METADATA_BLOCK_PICTURE", 3 * LIMIT)],
+        ),
+        ("the old form", vec![picture("COVERART", 400_000)]),
+    ] {
+        for first in [false, true] {
+            let text = ["ARTIST=A".to_owned(), "".to_owned(), "TITLE=B".to_owned()];
+            let mut comments: Vec<&str> = text.iter().map(String::as_str).collect();
+            let at = if first { 0 } else { 3 };
+            comments.splice(at..at, pictures.iter().map(String::as_str));
+            let tags = opus_tags(&comments);
+            let packets = [
+                (&opus_head()[..], 0),
+                (&tags, 0),
+                (&[0x98, 7], 960),
+                (&[0x98, 8], 1_920),
+            ];
+            let whole = pages(5, &packets);
+            let got = seen(&[&whole, OPUS]);
+            let (kept, rest) = comments_and_rest(&got.media[..got.sections[1].0]);
+            assert!(kept == opus_tags(&["ARTIST=A", "", "TITLE=B"]), "{name}");
+            assert_eq!(rest, [[0x98, 7], [0x98, 8]], "{name}");
+            let header = &got.sections[0].1.header;
+            assert_eq!(comment_title(header).unwrap().text, "A - B", "{name}");
+            assert!(header.len() < 1_000 && got.media.ends_with(OPUS), "{name}");
+            assert_eq!(
+                (got.unplayable.len(), got.micros),
+                (0, 40_000 + 3_006_500),
+                "{name}"
+            );
+            // Wherever the input is cut.
+            let cut = Seen::of(
+                framer(),
+                &super::super::testing::split(&[&whole, OPUS].concat(), &[1_000, 7, 65_000]),
+            );
+            assert!(cut == got, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_picture_below_the_bound_is_passed_on_as_it_is() {
+    let picture = format!("METADATA_BLOCK_PICTURE={}", "A".repeat(250_000));
     let tags = opus_tags(&[&picture]);
-    let large = pages(
-        5,
-        &[
-            (&opus_head(), 0),
-            (&tags, 0),
-            (&[0x98], 960),
-            (&[0x98], 1_920),
-        ],
-    );
-    let got = seen(&[&large, OPUS]);
-    assert!(got.media == OPUS, "bytes differ");
-    assert_eq!(got.skipped as usize, large.len());
-    // Just below it they are kept.
-    let tags = opus_tags(&[&picture[..250_000]]);
     let fits = pages(5, &[(&opus_head(), 0), (&tags, 0), (&[0x98], 960)]);
     let got = seen(&[&fits]);
     assert!(got.media == fits, "bytes differ");
     assert!(got.sections[0].1.header.len() > 250_000);
+}
+
+#[test]
+fn the_setup_behind_a_picture_is_kept() {
+    // Identification, comments with a picture, setup, and all audio of a Vorbis file.
+    let mut reader = ::ogg::PacketReader::new(std::io::Cursor::new(VORBIS));
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.read_packet().expect("a packet") {
+        packets.push((packet.data.clone(), packet.absgp_page()));
+    }
+    let mut comments = b"\x03vorbis\x02\0\0\0vv\x02\0\0\0".to_vec();
+    let picture = format!("METADATA_BLOCK_PICTURE={}", "A".repeat(400_000));
+    for comment in [picture.as_str(), "TITLE=x"] {
+        comments.extend((comment.len() as u32).to_le_bytes());
+        comments.extend(comment.as_bytes());
+    }
+    comments.push(1);
+    let setup = packets[2].0.clone();
+    packets[1].0 = comments;
+    let whole: Vec<(&[u8], u64)> = packets
+        .iter()
+        .map(|(bytes, granule)| (&bytes[..], *granule))
+        .collect();
+    let got = seen(&[&pages(6, &whole)]);
+    let (kept, rest) = comments_and_rest(&got.media);
+    assert!(
+        kept == b"\x03vorbis\x02\0\0\0vv\x01\0\0\0\x07\0\0\0TITLE=x\x01",
+        "{kept:?}"
+    );
+    assert!(rest[0] == setup && rest.len() == packets.len() - 2);
+    assert_eq!(
+        got.sections[0].1.params,
+        params(Codec::Vorbis, 44_100, 2, 0)
+    );
+}
+
+#[test]
+fn flac_loses_its_picture_blocks_and_counts_the_rest() {
+    let block = |kind: u8, len: usize| {
+        let size = u32::try_from(len).expect("a length").to_be_bytes();
+        [&[kind], &size[1..], &vec![7; len]].concat()
+    };
+    let mut head = FLAC[28..79].to_vec();
+    head[7..9].copy_from_slice(&[0, 4]);
+    let comments = [b"\x04\0\0\x09", &b"\x01\0\0\0v\0\0\0\0"[..]].concat();
+    let application = block(2, 300);
+    let frame: &[u8] = &[0xFF, 0xF8, 1, 2];
+    let whole = [
+        (&head[..], 0),
+        (&comments, 0),
+        (&application, 0),
+        (&block(6, 3 * LIMIT), 0),
+        (&block(0x86, 500_000), 0),
+        (frame, 4_608),
+        (frame, 9_216),
+    ];
+    let got = seen(&[&pages(4, &whole)]);
+    let mut reader = ::ogg::PacketReader::new(std::io::Cursor::new(&got.media));
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.read_packet().expect("a packet") {
+        packets.push(packet.data);
+    }
+    assert_eq!(packets[0][7..9], [0, 2]);
+    assert!(packets[1] == comments);
+    assert!(packets[2][0] == 0x82 && packets[2][1..] == application[1..]);
+    assert_eq!(packets[3..], [frame, frame]);
+    assert_eq!(got.micros, 9_216 * 1_000_000 / 44_100);
+}
+
+#[test]
+fn headers_beyond_the_bound_are_given_up_and_said() {
+    // No picture, so that nothing can be cut.
+    let tags = opus_tags(&[&format!("LYRICS={}", "la".repeat(LIMIT / 2))]);
+    let packets = [
+        (&opus_head()[..], 0),
+        (&tags, 0),
+        (&[0x98], 960),
+        (&[0x98], 1_920),
+    ];
+    let large = pages(5, &packets);
+    let got = seen(&[VORBIS, &large, OPUS]);
+    assert!(got.media == [VORBIS, OPUS].concat(), "bytes differ");
+    assert_eq!(got.skipped as usize, large.len());
+    assert_eq!(got.unplayable, [(VORBIS.len(), Unplayable::Headers)]);
+    // Just below it they are kept.
+    let tags = opus_tags(&[&format!("LYRICS={}", "la".repeat(LIMIT / 2 - 100))]);
+    let packets = [(&opus_head()[..], 0), (&tags, 0), (&[0x98], 960)];
+    let got = seen(&[&pages(5, &packets)]);
+    assert_eq!((got.sections.len(), got.unplayable.len()), (1, 0));
+    let (kept, _) = comments_and_rest(&got.media);
+    assert!(kept == tags, "comments differ");
 }
 
 #[test]
@@ -305,13 +453,14 @@ fn garbage_is_told_from_a_pause() {
         (got.found, got.skipped as usize, got.lost),
         (0, 500 + 3 * (OPUS.len() - 160), 0)
     );
+    assert_eq!(got.unplayable, [(0, Unplayable::Headless)]);
 }
 
 proptest! {
     #[test]
     fn any_split_gives_the_same(cuts in proptest::collection::vec(1usize..9_000, 1..30)) {
         let whole = [&junk(700), CHAINED, b"OggS\0\x01", FLAC, &OPUS[500..], VORBIS].concat();
-        check_splits(OggFramer::new, &whole, &cuts)?;
+        check_splits(framer, &whole, &cuts)?;
     }
 
     #[test]
@@ -323,7 +472,7 @@ proptest! {
         for (place, byte) in places {
             whole[place] = byte;
         }
-        check_sums(OggFramer::new, &whole, &cuts)?;
+        check_sums(framer, &whole, &cuts)?;
     }
 
     #[test]
@@ -341,6 +490,6 @@ proptest! {
         cuts in proptest::collection::vec(1usize..500, 1..20),
     ) {
         let borrowed: Vec<_> = packets.iter().map(|(serial, bytes, granule, last)| (*serial, &bytes[..], *granule, *last)).collect();
-        check_sums(OggFramer::new, &multiplexed(&borrowed), &cuts)?;
+        check_sums(framer, &multiplexed(&borrowed), &cuts)?;
     }
 }

@@ -1,0 +1,71 @@
+//! Containers: what a late listener needs first, and where one may start.
+//!
+//! Each framer gives the beginning of its stream as the section's header, and marks the places at which a decoder that has
+//! it can start. A section of a container never goes on in another one: decoders take one beginning a connection.
+
+mod ebml;
+mod elements;
+mod flac;
+mod mp4;
+mod pcm;
+#[cfg(test)]
+mod tests;
+mod tracks;
+mod wav;
+
+pub use pcm::Pcm;
+
+use super::{Framer, Section, Tally, opaque};
+
+/// The longest piece of audio, so that a place to start is never far.
+const PIECE: usize = 8 * 1024;
+
+/// A framer for Matroska and WebM.
+pub fn ebml(limit: usize) -> Box<dyn Framer> {
+    Box::new(ebml::EbmlFramer::new(limit))
+}
+
+/// A framer for FLAC that is not in Ogg.
+pub fn flac(limit: usize) -> Box<dyn Framer> {
+    Box::new(flac::FlacFramer::new(limit))
+}
+
+/// A framer for fragmented MP4.
+pub fn mp4(limit: usize) -> Box<dyn Framer> {
+    Box::new(mp4::Mp4Framer::new(limit))
+}
+
+/// A framer for WAV.
+pub fn wav(limit: usize) -> Box<dyn Framer> {
+    Box::new(wav::WavFramer::new(limit))
+}
+
+/// A framer for samples without a header.
+pub fn pcm(pcm: Pcm) -> Box<dyn Framer> {
+    Box::new(pcm::PcmFramer::new(pcm))
+}
+
+/// Kind of a stream of which nothing more will be played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Another format, or none.
+    Other,
+    /// The format, in a form that a live stream cannot have.
+    Unplayable,
+}
+
+impl Over {
+    /// Counts `len` bytes of such a stream, and returns that many.
+    fn count(self, len: usize, tally: &mut Tally) -> usize {
+        match self {
+            Self::Other => tally.junk(len),
+            Self::Unplayable => tally.unheard(len),
+        }
+        len
+    }
+}
+
+/// A section with this header.
+fn section(header: Vec<u8>) -> Section {
+    opaque::section(header.into())
+}
