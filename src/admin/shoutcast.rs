@@ -84,7 +84,7 @@ impl Stream {
         self.live = mount.state() == MountState::Live;
         self.path = mount.id.path().to_owned();
         self.uptime = uptime(mount, unix_millis());
-        self.kilobits = mount.bitrate() / 1000;
+        self.kilobits = mount.kilobits();
         self.sample_rate = mount.ring().section().map_or(0, |s| s.params.sample_rate);
         self.content.clone_from(&content.content_type);
     }

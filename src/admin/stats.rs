@@ -94,7 +94,7 @@ impl Source {
         let counters = &mount.counters;
         let feeder = mount.feeder();
         let params = mount.ring().section().map(|section| section.params.clone());
-        let kilobits = mount.bitrate() / 1000;
+        let kilobits = mount.kilobits();
         let or = |name: &str, default: &str| said(&content, name).unwrap_or_else(|| default.into());
         Self {
             mount: mount.id.clone(),

@@ -51,7 +51,7 @@ impl Row {
                 .map(|title| replaced(&title.text).into_owned())
                 .unwrap_or_default(),
             listeners: mount.counters.listeners(),
-            kilobits: mount.bitrate() / 1000,
+            kilobits: mount.kilobits(),
             content_type: content.content_type.clone(),
             live: mount.state() == MountState::Live,
             silent: mount.is_silent() == Some(true),

@@ -6,6 +6,7 @@ use super::access::Caller;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::control::{Control, Denied};
+use crate::engine::TitleError;
 use crate::wire::basic::Basic;
 use crate::wire::title::Title;
 
@@ -40,7 +41,10 @@ pub(super) async fn set(
 ) -> Result<(), NotSet> {
     let Some(outside) = &control.outside else {
         let set = control.engine.set_title(mount, title);
-        return set.then_some(()).ok_or(NotSet::NoSource);
+        return set.map_err(|error| match error {
+            TitleError::NoSource => NotSet::NoSource,
+            TitleError::Closed => NotSet::Engine(StatusCode::BAD_REQUEST, error.to_string()),
+        });
     };
     let by_password = || password.map(|text| Basic::new("source", Secret::new(text)).encode());
     let login = caller.login().or_else(by_password);

@@ -175,6 +175,8 @@ pub struct Remembered {
     pub members: Registry,
     /// On a relay, its own credential; empty where it has none.
     pub credential: Secret,
+    /// Titles of the sources.
+    pub titles: super::KeptTitles,
 }
 
 impl Remembered {
@@ -189,6 +191,7 @@ impl Remembered {
             orders: parse(ORDERS_FILE, &load, &set_aside),
             members: parse(MEMBERS_FILE, &load, &set_aside),
             credential: parse::<KeptCredential, E>(CREDENTIAL_FILE, &load, &set_aside).secret(),
+            titles: parse(super::titles::TITLES_FILE, &load, &set_aside),
         }
     }
 }

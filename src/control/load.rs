@@ -160,7 +160,7 @@ fn mount_beat(mount: &Mount, pull: Option<PullState>) -> MountBeat {
         sent_bytes: mount.counters.sent_bytes(),
         epoch: ring.epoch(),
         offset: ring.end(),
-        bitrate: mount.bitrate(),
+        bitrate: mount.committed_rate(),
         content_type: mount.content().content_type.clone(),
         state: state_of(mount),
         parent: pull.parent.parse().ok(),

@@ -265,7 +265,7 @@ impl Control {
             content_type: content.content_type.clone(),
             state: mount.map_or(MountState::Idle, |mount| super::load::state_of(mount)),
             epoch: mount.map(|mount| mount.ring().epoch()).unwrap_or_default(),
-            bitrate: mount.map_or(0, |mount| mount.bitrate()),
+            bitrate: mount.map_or(0, |mount| mount.committed_rate()),
             headers: content.headers.clone(),
             fallback_override: fallback.as_ref().is_none_or(|fallback| fallback.returns),
             fallback: fallback.map(|fallback| fallback.mount),

@@ -27,6 +27,7 @@ mod processors;
 mod questions;
 mod registry;
 mod removal;
+mod titles;
 mod tree;
 mod web;
 
@@ -43,6 +44,7 @@ use url::Url;
 use crate::balancer::{self, Balancer, Strategy};
 use crate::base::ids::{MountId, NodeId};
 use crate::base::secret::Secret;
+use crate::base::wall::unix_millis;
 use crate::cluster::access::TokenStore;
 use crate::cluster::copy::TableCopy;
 use crate::cluster::keys::{ClusterSecrets, KeyRing};
@@ -68,6 +70,7 @@ pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
 pub use placing::{ADDRESS_FULL, Place, Verdict, Visitor};
 pub use removal::RemoveError;
+pub use titles::KeptTitles;
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};
 
@@ -141,6 +144,7 @@ pub struct Control {
     published: watch::Sender<u64>,
     disk: disk::Disk,
     epochs: epochs::Ceiling,
+    titles_written: titles::Written,
     /// The primary's table; on a relay an empty one.
     table: Mutex<Table>,
     /// A relay's copy of it.
@@ -219,6 +223,8 @@ impl Control {
     /// A node at its start, and the probes that it will want.
     pub fn new(parts: Parts) -> (Self, mpsc::Receiver<ProbeOrder>) {
         let (probe_orders, orders) = mpsc::channel(PROBES);
+        let kept = parts.remembered.titles.fresh(unix_millis());
+        parts.engine.titles().restore(kept);
         let mut tokens = parts.remembered.tokens;
         for token in parts.join_tokens {
             tokens.give(crate::cluster::access::Scope::Join, token);
@@ -244,6 +250,7 @@ impl Control {
             published: watch::Sender::new(0),
             disk: disk::Disk::new(parts.store),
             epochs: epochs::Ceiling::default(),
+            titles_written: titles::Written::default(),
             table: Mutex::new(Table::new(parts.table, drained)),
             copy: Mutex::default(),
             tokens: Mutex::new(tokens),
@@ -310,6 +317,7 @@ impl Control {
         let every_second = look.is_multiple_of(4);
         if every_second {
             self.judge_load(now);
+            self.keep_titles();
             self.keep_members();
         }
         self.watch_what_happens(every_second);

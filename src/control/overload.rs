@@ -206,7 +206,10 @@ impl Control {
         // Their listeners hear a fallback and are counted on the mount that they asked for.
         mounts.extend(self.engine.missed());
         mounts.iter().fold(0_u64, |sum, mount| {
-            let bits = mount.counters.listeners().saturating_mul(mount.bitrate());
+            let bits = mount
+                .counters
+                .listeners()
+                .saturating_mul(mount.committed_rate());
             sum.saturating_add(bits)
         })
     }
@@ -214,7 +217,9 @@ impl Control {
     /// Bits a second of the leanest mount here.
     fn leanest_bits(&self) -> u64 {
         let rates = self.engine.mounts().into_iter();
-        let known = rates.map(|mount| mount.bitrate()).filter(|bits| *bits > 0);
+        let known = rates
+            .map(|mount| mount.committed_rate())
+            .filter(|bits| *bits > 0);
         known.min().unwrap_or(0)
     }
 

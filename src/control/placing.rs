@@ -162,7 +162,7 @@ impl Control {
         if !can_serve && !elsewhere() {
             return Place::Now(Verdict::NoMount);
         }
-        let bitrate = here.map_or(0, |mount| mount.bitrate());
+        let bitrate = here.map_or(0, |mount| mount.committed_rate());
         let ask = balancer::Ask {
             mount,
             bitrate,
@@ -267,7 +267,7 @@ impl Control {
         if most_of_mount.is_some_and(|most| listeners() >= most) {
             return Err("mount-full");
         }
-        if is_listener && self.exceeds_bandwidth(mount.bitrate()) {
+        if is_listener && self.exceeds_bandwidth(mount.committed_rate()) {
             return Err(Limit::Bandwidth.as_str());
         }
         let most = Most {

@@ -41,7 +41,7 @@ pub use mount::{Content, Feeder, Mount, MountState};
 pub use preset::Preset;
 pub use replica::Replica;
 use ring::{Bounds, Burst};
-pub use titles::{Remembered, Titles};
+pub use titles::{RememberedTitle, Titles};
 pub use troubles::Trouble;
 use troubles::Troubles;
 
@@ -112,6 +112,17 @@ impl EpochClock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the fan-out is busy")]
 pub struct Busy;
+
+/// A title was not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TitleError {
+    /// Nobody feeds the mount.
+    #[error("no source feeds the mount")]
+    NoSource,
+    /// An Ogg stream of several logical streams, or of a codec whose comments are not known here.
+    #[error("the titles of this Ogg stream are its encoder's: they are set there")]
+    Closed,
+}
 
 /// See the module.
 pub struct Engine {
@@ -314,13 +325,21 @@ impl Engine {
         self.troubles.add(Trouble { mount, why });
     }
 
-    /// Sets the title of a mount from its next byte on. False if it has no source.
-    pub fn set_title(&self, id: &MountId, title: Title) -> bool {
-        let claimed = self.claims.get(id);
-        claimed.is_some_and(|claimed| {
-            claimed.put_title(title);
-            true
-        })
+    /// Sets the title of a mount from its next byte on.
+    ///
+    /// # Errors
+    /// [`TitleError`] where it has no source, or one whose stream takes no title.
+    pub fn set_title(&self, id: &MountId, title: Title) -> Result<(), TitleError> {
+        let claimed = self.claims.get(id).ok_or(TitleError::NoSource)?;
+        let section = self.mount(id).and_then(|mount| mount.ring().section());
+        let is_closed = |section: &Arc<format::Section>| {
+            section.params.codec.is_ogg() && !format::ogg::can_retitle(&section.header)
+        };
+        if section.as_ref().is_some_and(is_closed) {
+            return Err(TitleError::Closed);
+        }
+        claimed.put_title(title);
+        Ok(())
     }
 
     /// Ends a mount at once: its source is closed, its listeners go to its fallback or get a clean end.
@@ -339,9 +358,12 @@ impl Engine {
         had_source || found.is_some()
     }
 
-    /// Ends the mounts whose hold is over. To be called a few times a second.
+    /// Measures rates, and ends the mounts whose hold is over. To be called a few times a second.
     pub fn tick(&self, now: Instant) {
         let hold = self.config.load().hold;
+        for mount in self.mounts() {
+            mount.measure();
+        }
         let over: Vec<Arc<Mount>> = {
             // Nobody takes a mount between the look and its end.
             let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,12 @@ use crate::base::ids::{Epoch, MountId};
 use crate::telemetry::MountCounters;
 use crate::wire::title::Title;
 
+/// Bits a second of a mount that has just begun, and whose headers do not say.
+const UNKNOWN: u64 = 128_000;
+
+/// Media over which the rate of a mount is measured.
+const MEASURED: Duration = Duration::from_secs(60);
+
 /// What a mount says of itself; carried from the source to every listener and every relay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Content {
@@ -77,14 +83,18 @@ pub struct Mount {
     content: ArcSwap<Content>,
     /// Bits a second that the source declared, 0 for none.
     declared: AtomicU64,
-    /// Bits a second that the framer found, 0 for none.
+    /// Bits a second that the first frame or the headers say, 0 for none.
     found: AtomicU64,
+    /// Bits a second of the last minute, 0 before there is enough to tell.
+    measured: AtomicU64,
     bounds: Bounds,
     /// Whether its source sends silence: see [`Mount::is_silent`].
     silence: AtomicU8,
     started: Instant,
     /// Milliseconds after `started` at which the last byte came.
     last_byte: AtomicU64,
+    /// A replica has what its parent had when it began once the ring ends here; 0 where nothing is waited for.
+    fill_to: AtomicU64,
     /// True once a byte of the feeder has come.
     flows: AtomicBool,
     slot: Mutex<Slot>,
@@ -133,11 +143,13 @@ impl Mount {
             ring: ArcSwap::new(Arc::clone(writer.ring())),
             declared: AtomicU64::new(declared_bits(&content)),
             found: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
             content: ArcSwap::from_pointee(content),
             bounds,
             silence: AtomicU8::new(0),
             started: now,
             last_byte: AtomicU64::new(0),
+            fill_to: AtomicU64::new(0),
             flows: AtomicBool::new(false),
             slot: Mutex::new(Slot {
                 feed: Feed::Held {
@@ -184,10 +196,20 @@ impl Mount {
         self.silence.store(1 + u8::from(silent), Ordering::Relaxed);
     }
 
-    /// True once a listener can be served: there are bytes and a decoder setup for them.
+    /// True once a listener can be served: there are bytes and a decoder setup for them, and a replica has caught up with
+    /// its parent. The burst of one who came before would be all that the ring still gets.
     pub fn is_playable(&self) -> bool {
         let ring = self.ring.load();
-        ring.closed() != Closed::Ended && ring.end() > ring.start() && ring.section().is_some()
+        let end = ring.end();
+        ring.closed() != Closed::Ended
+            && end > ring.start()
+            && end >= self.fill_to.load(Ordering::Relaxed)
+            && ring.section().is_some()
+    }
+
+    /// The ring is being filled up to `offset`.
+    pub(super) fn fill_to(&self, offset: u64) {
+        self.fill_to.store(offset, Ordering::Relaxed);
     }
 
     /// Who feeds it, or fed it last.
@@ -208,12 +230,40 @@ impl Mount {
             .with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.title)))
     }
 
-    /// Bits a second as the source declared or the framer found, 0 where unknown. Every visit of the fan-out asks.
+    /// Bits a second as the source declared them, else as they are measured, 0 where unknown. Every visit of the fan-out
+    /// asks.
     pub fn bitrate(&self) -> u64 {
         match self.declared.load(Ordering::Relaxed) {
-            0 => self.found.load(Ordering::Relaxed),
+            0 => self.sent_rate(),
             declared => declared,
         }
+    }
+
+    /// The same in kilobits, rounded.
+    pub fn kilobits(&self) -> u64 {
+        self.bitrate().saturating_add(500) / 1000
+    }
+
+    /// Bits a second that a listener must be expected to take: what was declared, or more where more is sent. Never 0.
+    pub fn committed_rate(&self) -> u64 {
+        match self.declared.load(Ordering::Relaxed).max(self.sent_rate()) {
+            0 => UNKNOWN,
+            known => known,
+        }
+    }
+
+    /// The mean of the last minute; before there is one, what the first frame or the headers say.
+    fn sent_rate(&self) -> u64 {
+        match self.measured.load(Ordering::Relaxed) {
+            0 => self.found.load(Ordering::Relaxed),
+            measured => measured,
+        }
+    }
+
+    /// Measures the rate anew. To be called about once a second.
+    pub(super) fn measure(&self) {
+        let rate = self.ring.load().rate(MEASURED);
+        self.measured.store(rate, Ordering::Relaxed);
     }
 
     /// A section has begun.
@@ -294,6 +344,7 @@ impl Mount {
     /// A ring for a new epoch; the old one ends as replaced.
     pub(super) fn start_epoch(&self, epoch: Epoch, start: u64) -> Writer {
         let writer = Ring::begin(epoch, start, self.bounds);
+        self.fill_to(0);
         let old = self.ring.swap(Arc::clone(writer.ring()));
         old.close(Closed::Replaced);
         writer

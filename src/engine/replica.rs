@@ -141,13 +141,21 @@ impl Replica {
         }
     }
 
+    /// The parent is at `live_edge`. Before the first byte it says how much of the past comes first.
+    pub fn parent_at(&mut self, live_edge: u64) {
+        let ring = self.mount.ring();
+        if self.writer.is_some() && ring.end() == ring.start() && live_edge > ring.end() {
+            self.mount.fill_to(live_edge);
+        }
+    }
+
     /// Bytes. What is there already is left out; what is missing before them is counted as a gap.
     pub fn data(&mut self, offset: u64, bytes: &[u8], now: Instant) {
         let Some(writer) = &mut self.writer else {
             return;
         };
         let stored = writer.ring().end();
-        let was_empty = stored == writer.ring().start();
+        let was_playable = self.mount.is_playable();
         let end = stored + self.begun.len() as u64;
         if offset > end {
             // What is kept back will never be whole.
@@ -167,7 +175,7 @@ impl Replica {
         let before = writer.ring().end();
         self.store(fresh);
         let came = self.mount.ring().end().saturating_sub(before);
-        if was_empty {
+        if !was_playable && self.mount.is_playable() {
             // Those who wait for the mount to play look again.
             self.engine.announce();
         }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::claims::Claim;
-use super::format::{self, Codec, Piece, Section, Unplayable};
+use super::format::ogg::{self, Retitled};
+use super::format::{Codec, Piece, Section, Unplayable};
 use super::mount::{Content, Mount, Taken};
 use super::ring::{TimeMark, Writer};
 use super::titles::Encoder;
@@ -23,6 +24,7 @@ pub(super) struct Sink {
     /// The mount, while what comes can be played.
     fed: Option<Fed>,
     codec: Codec,
+    link: Link,
     marked: Option<u64>,
     now: Instant,
     wall_millis: u64,
@@ -32,6 +34,18 @@ pub(super) struct Sink {
     unplayable: Option<Unplayable>,
     /// Something of the mount is new for those who wait for it.
     changed: bool,
+}
+
+/// Titles of an Ogg stream that are set from outside.
+#[derive(Default)]
+struct Link {
+    /// The title for which a link is to begin at the next page that may.
+    wanted: Option<Title>,
+    /// The last section of the source itself.
+    section: Option<Arc<Section>>,
+    /// The link that was begun for a title, and how many there were.
+    now: Option<Retitled>,
+    count: u32,
 }
 
 struct Fed {
@@ -50,6 +64,7 @@ impl Sink {
             encoder,
             fed: None,
             codec: Codec::Opaque,
+            link: Link::default(),
             marked: None,
             now: Instant::now(),
             wall_millis: 0,
@@ -83,6 +98,7 @@ impl Sink {
         self.elapsed_micros = u64::try_from(elapsed).unwrap_or(0);
         self.now = now;
         self.wall_millis = wall_millis;
+        self.apply_title();
     }
 
     pub fn piece(&mut self, piece: Piece<'_>) {
@@ -127,14 +143,18 @@ impl Sink {
             Some(fed) => fed,
             None => self.feed(&section),
         };
-        if section.params.codec.is_ogg()
-            && let Some(title) = format::ogg::comment_title(&section.header)
-        {
-            self.claim.put_title(title);
-        }
         fed.mount.note_section(&section);
-        fed.writer.section(section);
+        let section = Arc::new(section);
+        fed.writer
+            .section_at(fed.writer.ring().end(), Arc::clone(&section));
         self.fed = Some(fed);
+        if section.params.codec.is_ogg() {
+            if let Some(title) = ogg::comment_title(&section.header) {
+                self.set_title(title);
+            }
+            self.link.section = Some(section);
+            self.link.now = None;
+        }
         self.apply_title();
     }
 
@@ -182,6 +202,44 @@ impl Sink {
     }
 
     fn media(&mut self, bytes: &[u8], micros: u64, edge: bool) {
+        if edge
+            && micros > 0
+            && let Some(title) = self.link.wanted.take()
+        {
+            self.begin_link(title);
+        }
+        let rewritten = self.link.now.as_mut().map(|link| link.page(bytes));
+        self.append(rewritten.as_deref().unwrap_or(bytes), micros, edge);
+    }
+
+    /// A link of the chain for a title: the source's headers with other comments.
+    fn begin_link(&mut self, title: Title) {
+        let Some(own) = self.link.section.clone() else {
+            return;
+        };
+        self.link.count = self.link.count.wrapping_add(1);
+        let link = Retitled::begin(&own.header, &title, self.link.count);
+        let Some((link, (header, ends))) = link else {
+            return;
+        };
+        self.link.now = Some(link);
+        if let Some(fed) = &mut self.fed {
+            let header = header.clone();
+            fed.writer.section(Section {
+                header,
+                ..Section::clone(&own)
+            });
+        }
+        self.set_title(title);
+        let mut start = 0;
+        for end in ends {
+            let page = header.get(start..end).unwrap_or_default();
+            self.append(page, 0, start == 0);
+            start = end;
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8], micros: u64, edge: bool) {
         let Some(fed) = &mut self.fed else {
             return;
         };
@@ -207,14 +265,23 @@ impl Sink {
 
     /// Puts a title that was left for the source where the next byte will be.
     pub fn apply_title(&mut self) {
+        if self.fed.is_none() {
+            return;
+        }
+        match self.claim.take_title() {
+            Some(title) if self.codec.is_ogg() => self.link.wanted = Some(title),
+            Some(title) => self.set_title(title),
+            None => {}
+        }
+    }
+
+    fn set_title(&mut self, title: Title) {
         let Some(fed) = &mut self.fed else {
             return;
         };
-        if let Some(title) = self.claim.take_title() {
-            let id = self.claim.id();
-            self.engine.titles().remember(id, &self.encoder, &title);
-            let offset = fed.writer.ring().end();
-            fed.writer.title_at(offset, title);
-        }
+        let id = self.claim.id();
+        self.engine.titles().remember(id, &self.encoder, &title);
+        let offset = fed.writer.ring().end();
+        fed.writer.title_at(offset, title);
     }
 }

@@ -35,6 +35,7 @@ macro_rules! by_both {
 }
 
 mod fallback;
+mod playable;
 mod silent;
 
 by_both! {
@@ -49,6 +50,7 @@ by_both! {
     limits_and_garbage_have_their_errors,
     a_listener_that_never_reads_is_closed_and_disturbs_nobody,
     a_replica_keeps_addresses_counts_gaps_and_serves,
+    a_replica_plays_once_it_has_caught_up,
     a_kick_and_a_longest_duration_end_a_session,
 }
 
@@ -417,6 +419,62 @@ fn a_replica_keeps_addresses_counts_gaps_and_serves() {
     replica.data(1020, b"xyz", Instant::now());
     assert_eq!(replica.mount().counters.gap_bytes(), 7);
     assert!(engine.epochs().next() > Epoch(77));
+    engine.stop();
+}
+
+/// The burst is the burst, however the ring fills: nobody begins in a past that is still on its way here.
+fn a_replica_plays_once_it_has_caught_up() {
+    let (engine, _) = engine_with(config());
+    let parent = Feeder {
+        address: None,
+        agent: "primary".into(),
+        since_unix_millis: 0,
+    };
+    let mut replica = engine.open_replica(&live(), parent);
+    let content = Content {
+        content_type: "audio/mpeg".into(),
+        headers: Vec::new(),
+    };
+    let params = Params {
+        codec: Codec::Mp3,
+        sample_rate: 48_000,
+        channels: 2,
+        profile: 0x13,
+    };
+    let section = Section {
+        params,
+        bitrate: 128_000,
+        header: Bytes::new(),
+    };
+    replica.begin(Epoch(77), 0, content);
+    replica.section(0, section);
+    // A minute of audio is there at the parent.
+    let all = frames(0, 2_500);
+    replica.parent_at(all.len() as u64);
+    let mount = engine.mount(&live()).unwrap();
+    let mut watch = engine.watch();
+    for (number, part) in all.chunks(10 * FRAME).enumerate() {
+        assert!(!mount.is_playable(), "after {number} parts");
+        watch.borrow_and_update();
+        let offset = (number * 10 * FRAME) as u64;
+        replica.time(ring::TimeMark {
+            offset,
+            media_micros: number as u64 * 240_000,
+            wall_millis: 0,
+        });
+        replica.data(offset, part, Instant::now());
+    }
+    // Those who wait are told.
+    assert!(mount.is_playable() && watch.has_changed().unwrap());
+    let mut client = listen(&engine, &live(), b"HEAD", 0);
+    read(&mut client, 4);
+    engine.end(&live());
+    let burst = rest(&mut client);
+    assert!(
+        burst.len() <= 64 * 1024 && all.ends_with(&burst),
+        "{}",
+        burst.len()
+    );
     engine.stop();
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ impl Encoder {
 
 /// A title and its encoder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
+pub struct RememberedTitle {
     encoder: Encoder,
     title: Title,
 }
@@ -45,7 +46,8 @@ pub struct Remembered {
 /// Titles by mount.
 #[derive(Debug, Default)]
 pub struct Titles {
-    of: Mutex<HashMap<MountId, Remembered>>,
+    of: Mutex<HashMap<MountId, RememberedTitle>>,
+    changes: AtomicU64,
 }
 
 impl Titles {
@@ -59,25 +61,33 @@ impl Titles {
     pub(super) fn remember(&self, id: &MountId, encoder: &Encoder, title: &Title) {
         let mut of = self.lock();
         if of.len() < KEPT || of.contains_key(id) {
-            let remembered = Remembered {
+            let remembered = RememberedTitle {
                 encoder: encoder.clone(),
                 title: title.clone(),
             };
             of.insert(id.clone(), remembered);
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn forget(&self, id: &MountId) {
-        self.lock().remove(id);
+        if self.lock().remove(id).is_some() {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Count of changes so far.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// All that is remembered, to be kept over a restart.
-    pub fn all(&self) -> HashMap<MountId, Remembered> {
+    pub fn all(&self) -> HashMap<MountId, RememberedTitle> {
         self.lock().clone()
     }
 
     /// Takes what was kept over a restart; titles that were set since stay.
-    pub fn restore(&self, kept: HashMap<MountId, Remembered>) {
+    pub fn restore(&self, kept: HashMap<MountId, RememberedTitle>) {
         let mut of = self.lock();
         for (id, mut remembered) in kept.into_iter().take(KEPT) {
             remembered.title = remembered.title.cleaned();
@@ -85,7 +95,7 @@ impl Titles {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<MountId, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<MountId, RememberedTitle>> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -376,6 +376,9 @@ impl<'a> Playing<'a> {
                 entry.lag = lag;
             });
         }
+        if let Some(replica) = self.replica.as_mut().filter(|_| epoch == self.epoch) {
+            replica.parent_at(live_edge);
+        }
         self.note_behind(Position {
             epoch,
             offset: live_edge,

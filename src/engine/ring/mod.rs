@@ -247,6 +247,23 @@ impl Ring {
         })
     }
 
+    /// Mean bits a second of the last `window` of media; 0 where less than a second is there.
+    pub fn rate(&self, window: Duration) -> u64 {
+        const ENOUGH: u64 = 1_000_000;
+        let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        self.with_indexes(|i| {
+            let last = i.times.back()?;
+            let since = last.media_micros.saturating_sub(window);
+            let first = i.times.partition_point(|mark| mark.media_micros < since);
+            let first = i.times.get(first)?;
+            let micros = last.media_micros.checked_sub(first.media_micros)?;
+            let bits = u128::from(last.offset.saturating_sub(first.offset)) * 8;
+            let rate = (bits * 1_000_000).checked_div(micros.into())?;
+            (micros >= ENOUGH).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
+        })
+        .unwrap_or(0)
+    }
+
     /// Where a listener goes on who has heard another mount until now: at the first edge where all that is here
     /// plays for less than `fresh`, else at the newest one.
     pub fn entry_edge(&self, fresh: Duration) -> Option<u64> {
@@ -537,6 +554,26 @@ mod tests {
         assert_eq!(writer.ring().standing(500), Standing::Wait);
         fill(&mut writer, 10);
         assert_eq!(writer.ring().chain().slice_at(500).len(), 10);
+    }
+
+    #[test]
+    fn the_rate_is_the_mean_of_the_last_while() {
+        let mut writer = Ring::begin(Epoch(1), 0, BOUNDS);
+        let mut second = |number: u64, bytes: usize| {
+            let offset = writer.ring().end();
+            writer.time(TimeMark {
+                offset,
+                media_micros: number * 1_000_000,
+                wall_millis: 0,
+            });
+            writer.append(&vec![0; bytes], 1_000_000);
+            writer.ring().rate(Duration::from_secs(10))
+        };
+        assert_eq!((second(0, 1_000), second(1, 1_000)), (0, 8_000));
+        assert_eq!(second(2, 1_000), 8_000);
+        let rates: Vec<u64> = (3..20).map(|number| second(number, 3_000)).collect();
+        assert!(rates.is_sorted() && rates[2] < 24_000, "{rates:?}");
+        assert_eq!(rates[16], 24_000);
     }
 
     #[test]

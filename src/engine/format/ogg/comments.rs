@@ -63,6 +63,73 @@ fn comments(packet: &[u8], is_flac: bool) -> Option<&[u8]> {
         .or_else(|| packet.strip_prefix(b"OpusTags"))
 }
 
+/// Comments about one song, which another title makes wrong.
+const OF_SONG: [&str; 14] = [
+    "artist",
+    "title",
+    "album",
+    "albumartist",
+    "tracknumber",
+    "tracktotal",
+    "discnumber",
+    "date",
+    "performer",
+    "composer",
+    "genre",
+    "isrc",
+    "version",
+    "metadata_block_picture",
+];
+
+/// The comment packet with another title: what it says of one song goes, what it says of the stream (gains, the station)
+/// stays. `None` where it is no comment packet.
+pub fn with_title(packet: &[u8], title: &Title) -> Option<Vec<u8>> {
+    let is_flac = packet.first().is_some_and(|kind| kind & 0x7F == 4);
+    let block = comments(packet, is_flac)?;
+    let front = packet.get(..packet.len() - block.len())?;
+    let (vendor, block) = counted(block)?;
+    let (count, mut rest) = number(block)?;
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..count {
+        let (comment, after) = counted(rest)?;
+        rest = after;
+        let text = String::from_utf8_lossy(comment);
+        let key = text.split('=').next().unwrap_or_default();
+        if !OF_SONG.iter().any(|name| key.eq_ignore_ascii_case(name)) {
+            kept.push(comment.to_vec());
+        }
+    }
+    let own = [
+        ("ARTIST", title.artist.as_deref()),
+        (
+            "TITLE",
+            title
+                .name
+                .as_deref()
+                .or(Some(title.text.as_str()).filter(|_| title.artist.is_none())),
+        ),
+    ];
+    for (key, value) in own {
+        kept.extend(value.map(|value| format!("{key}={value}").into_bytes()));
+    }
+    let mut out = front.to_vec();
+    put_counted(&mut out, vendor);
+    out.extend(u32::try_from(kept.len()).ok()?.to_le_bytes());
+    kept.iter()
+        .for_each(|comment| put_counted(&mut out, comment));
+    out.extend_from_slice(rest);
+    if is_flac {
+        let [_, high, middle, low] = u32::try_from(out.len() - 4).ok()?.to_be_bytes();
+        out.get_mut(1..4)?.copy_from_slice(&[high, middle, low]);
+    }
+    Some(out)
+}
+
+fn put_counted(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
 fn title(block: &[u8]) -> Option<Title> {
     let (_vendor, block) = counted(block)?;
     let (count, mut rest) = number(block)?;

@@ -4,17 +4,19 @@
 //! held back until its first data page, so that the section is complete when it is announced; data pages leave as
 //! soon as they are whole. A section whose headers are incomplete, or beyond the bound even without their pictures, is
 //! given up: skipped up to the next first page. The neighbours in here: `page` (one page), `logical` (one stream),
-//! `headers` and `cut` (header pages, pictures), `comments` (titles).
+//! `headers` and `cut` (header pages, pictures), `comments` (titles), `retitle` (titles that are set).
 
 mod comments;
 mod cut;
 mod headers;
 mod logical;
 mod page;
+mod retitle;
 #[cfg(test)]
 mod testing;
 
 pub use comments::comment_title;
+pub use retitle::{Retitled, can_retitle};
 
 use super::carry::Carry;
 use super::{Codec, Framer, Params, Piece, Section, Tally, Unplayable};

@@ -210,13 +210,27 @@ impl Segments {
         out.push(u8::try_from(self.lacing.len()).unwrap_or(u8::MAX));
         out.append(&mut self.lacing);
         out.append(&mut self.body);
-        let sum = checksum(out.get(from..).unwrap_or_default());
-        if let Some(place) = out.get_mut(from + 22..from + 26) {
-            place.copy_from_slice(&sum.to_le_bytes());
-        }
+        seal(out.get_mut(from..).unwrap_or_default());
         ends.push(out.len());
         self.sequence += 1;
         (self.continues, self.ends_one) = (false, false);
+    }
+}
+
+/// Gives a page another serial and sequence number.
+pub fn renumber(page: &mut [u8], serial: u32, sequence: u32) {
+    if let Some(numbers) = page.get_mut(14..22) {
+        let both = u64::from(serial) | u64::from(sequence) << 32;
+        numbers.copy_from_slice(&both.to_le_bytes());
+    }
+    seal(page);
+}
+
+/// Writes the checksum of a page.
+fn seal(page: &mut [u8]) {
+    let sum = checksum(page);
+    if let Some(place) = page.get_mut(22..26) {
+        place.copy_from_slice(&sum.to_le_bytes());
     }
 }
 
