@@ -44,6 +44,7 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         .map(|(id, counters)| MountSample {
             mount: id.to_string(),
             listeners: counters.listeners(),
+            audience: control.telemetry.audience(&counters).share.listeners,
             totals: Totals::from(&*counters),
             replaced: replaced(control, &id),
             now: present.iter().find(|m| m.id == id).map(|m| now(m, base)),

@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod access;
+mod audience;
 mod carried;
 mod children;
 mod demand;
@@ -13,6 +14,7 @@ mod doors;
 mod drain;
 mod epochs;
 mod events;
+mod hidden;
 mod identity;
 mod load;
 mod marks;
@@ -27,6 +29,7 @@ mod processors;
 mod questions;
 mod registry;
 mod removal;
+mod series;
 mod tree;
 mod web;
 
@@ -88,6 +91,12 @@ pub struct Config {
     pub certificate: Option<Certificate>,
     /// The mount that `/;` and a v1 source without a mount mean.
     pub default_mount: MountId,
+    /// The mount of Shoutcast v1 sources, which Shoutcast's statistics are about.
+    pub shoutcast_mount: MountId,
+    /// What statistics and public lists are told of single mounts.
+    pub listed: Vec<(MountId, Listed)>,
+    /// Time after which the counters and series of a mount or node that is gone are let go.
+    pub forget: Duration,
     /// Most listeners here, always finite.
     pub max_listeners: u64,
     /// Bits a second that listeners may take here, 0 for no limit.
@@ -120,6 +129,23 @@ pub struct Config {
     pub metrics_open: MetricsOpen,
     /// Rules for pages and administration tools.
     pub web: Web,
+}
+
+/// How a mount is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listed {
+    /// Most listeners of this mount on one node; none sets no limit.
+    pub max_listeners: Option<u64>,
+    /// Left out of public lists; none is what the primary says.
+    pub hidden: Option<bool>,
+}
+
+impl Config {
+    /// How `mount` is shown.
+    pub fn listed(&self, mount: &MountId) -> Listed {
+        let found = self.listed.iter().find(|(id, _)| id == mount);
+        found.map(|(_, listed)| *listed).unwrap_or_default()
+    }
 }
 
 /// See the module.
@@ -180,6 +206,9 @@ pub struct Control {
     /// Held while a listener is let in under a limit of bandwidth.
     admission: Mutex<()>,
     tallies: placing::Tallies,
+    audience: audience::Audience,
+    hidden: hidden::Hidden,
+    series: series::Series,
     reports: AtomicU64,
     /// What the primary's clock is ahead of ours, in milliseconds.
     clock_ahead: AtomicI64,
@@ -273,6 +302,9 @@ impl Control {
             looks: AtomicU64::new(0),
             admission: Mutex::default(),
             tallies: placing::Tallies::default(),
+            audience: audience::Audience::default(),
+            hidden: hidden::Hidden::default(),
+            series: series::Series::default(),
             reports: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),
             stopping: parts.stopping,
@@ -317,6 +349,11 @@ impl Control {
             let own = self.own_beat(0, NodeState::Ready, Vec::new(), now);
             self.step(Event::Own(own));
             self.step(Event::Tick);
+        }
+        if every_second {
+            self.telemetry.count_addresses();
+            self.count_audience(now);
+            self.end_series(now);
         }
     }
 

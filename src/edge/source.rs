@@ -244,6 +244,7 @@ impl Edge {
     ) -> SourceEnd {
         let mount = intake.mount().id.clone();
         tracing::info!(%mount, peer = %conn.client, "source connected");
+        self.control.telemetry.connections.add_source();
         let evicted = intake.evicted().clone();
         let mut stripper = metaint.filter(|n| *n > 0).map(icy::Stripper::new);
         let mut received = false;

@@ -209,7 +209,13 @@ impl Engine {
         parent: Feeder,
     ) -> Result<Replica, OpenError> {
         let (mount, taken) = self.take(id, parent, Duration::ZERO, false)?;
+        self.count_pull();
         Ok(Replica::new(Arc::clone(self), mount, taken))
+    }
+
+    /// Counts a stream that begins to be pulled from elsewhere.
+    pub fn count_pull(&self) {
+        self.telemetry.connections.add_pull();
     }
 
     fn take(

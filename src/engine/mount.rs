@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio_util::sync::CancellationToken;
 
-use super::format::Section;
+use super::format::{Section, ogg};
 use super::ring::{Bounds, Closed, Ring, Writer};
 use crate::base::ids::{Epoch, MountId};
 use crate::telemetry::MountCounters;
@@ -78,6 +78,8 @@ pub struct Mount {
     declared: AtomicU64,
     /// Bits a second that the framer found, 0 for none.
     found: AtomicU64,
+    /// What the comments of its section say, in Ogg.
+    tags: ArcSwapOption<ogg::Tags>,
     bounds: Bounds,
     /// Whether its source sends silence: see [`Mount::is_silent`].
     silence: AtomicU8,
@@ -142,6 +144,7 @@ impl Mount {
             declared: AtomicU64::new(declared_bits(&content)),
             found: AtomicU64::new(0),
             content: ArcSwap::from_pointee(content),
+            tags: ArcSwapOption::empty(),
             bounds,
             silence: AtomicU8::new(0),
             started: now,
@@ -215,6 +218,11 @@ impl Mount {
             .with_indexes(|i| i.titles.back().map(|mark| Arc::clone(&mark.text)))
     }
 
+    /// Artist and title as the comments of its Ogg section have them; a title that was set since is not among them.
+    pub fn tags(&self) -> Option<Arc<ogg::Tags>> {
+        self.tags.load_full()
+    }
+
     /// Bits a second as the source declared or the framer found, 0 where unknown. Every visit of the fan-out asks.
     pub fn bitrate(&self) -> u64 {
         match self.declared.load(Ordering::Relaxed) {
@@ -227,6 +235,9 @@ impl Mount {
     pub(super) fn note_section(&self, section: &Section) {
         self.found
             .store(u64::from(section.bitrate), Ordering::Relaxed);
+        let is_ogg = section.params.codec.is_ogg();
+        let tags = is_ogg.then(|| ogg::comment_tags(&section.header)).flatten();
+        self.tags.store(tags.map(Arc::new));
     }
 
     pub(super) fn note_byte(&self, now: Instant) {

@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = keys! {
     "external_password", Secret, Unset("only what the server says to everybody"),
         "Password of the administration of the `external` server; the user is `admin`.";
     "forget", Duration, Is("10m"),
-        "Time after which a dead node leaves table, metrics and totals.";
+        "Time after which a dead node leaves table, metrics and totals, and a mount that has ended leaves the metrics.";
     "cluster.max_weight", Integer { min: 1, max: 1_000 }, Is("1000"),
         "On a primary: heaviest `weight` that a relay gets, whatever it says of itself.";
     "cluster.key_rotation", Duration, Is("24h"),
@@ -235,7 +235,7 @@ pub const MOUNT: &[Field] = fields! {
     "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
     "metaint", Integer { min: 256, max: 1_048_576 }, "Bytes between two titles, instead of `metaint`.";
     "public", Bool, "Announce the mount in directories; default what the source says.";
-    "hidden", Bool, "Leave the mount out of public lists; default `false`.";
+    "hidden", Bool, "Leave the mount out of public pages and lists; default `false`, on a relay what the primary says.";
     "name", Text, "`icy-name`, instead of the source's.";
     "description", Text, "`icy-description`, instead of the source's.";
     "genre", Text, "`icy-genre`, instead of the source's.";

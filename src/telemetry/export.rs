@@ -88,8 +88,10 @@ pub struct EngineSample {
 pub struct MountSample {
     /// Its name.
     pub mount: String,
-    /// Listeners now.
+    /// Listeners now on this node.
     pub listeners: u64,
+    /// Listeners now, on a primary at all nodes.
+    pub audience: u64,
     /// Since the process began.
     pub totals: Totals,
     /// Whether who asks for it hears its fallback now; none where it has none.
@@ -324,7 +326,7 @@ fn set_mount(sample: &MountSample) {
         ("listenurl", now.listen_url.clone()),
         ("server_type", now.server_type.clone()),
     ];
-    gauge!("icecast_listeners", &labels).set(float(sample.listeners));
+    gauge!("icecast_listeners", &labels).set(float(sample.audience));
     gauge!("icecast_stream_start", &labels).set(now.stream_start_unix_seconds);
 }
 

@@ -38,6 +38,7 @@ mod overload;
 mod pacing;
 mod parents;
 mod players;
+mod public_numbers;
 mod refusals;
 mod relays;
 mod replacing;

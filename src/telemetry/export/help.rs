@@ -366,7 +366,7 @@ pub(super) const GAUGES: [(&str, Unit, &str); 28] = [
     (
         "icecast_listeners",
         Unit::Count,
-        "Listeners on this node, as icecast_exporter says.",
+        "Listeners of the mount as the public is told: on a primary those of all nodes, so never to be summed over nodes.",
     ),
     (
         "icecast_stream_start",

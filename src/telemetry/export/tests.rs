@@ -37,6 +37,7 @@ fn sample() -> Scrape {
             MountSample {
                 mount: "/a \"quoted\" é".into(),
                 listeners: 3,
+                audience: 7,
                 totals: Totals {
                     sent_bytes: 10,
                     slow_jumps: 2,
@@ -115,7 +116,7 @@ fn the_page_holds_every_series_and_promtool_likes_it() {
         "relayctl_mounts 1",
         "relayctl_fallback_playing{mount=\"/a \\\"quoted\\\" é\"} 0",
         "icecast_up 1",
-        "icecast_listeners{listenurl=\"http://127.0.0.1:8000/a\",server_type=\"audio/mpeg\"} 3",
+        "icecast_listeners{listenurl=\"http://127.0.0.1:8000/a\",server_type=\"audio/mpeg\"} 7",
         "relayctl_bandwidth_limit_bytes 1000",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

@@ -13,18 +13,42 @@ struct Assembly {
 /// artists are joined with `, `. `None` if there is neither. The text is as the source wrote it: line breaks and
 /// length are the caller's affair.
 pub fn comment_title(header: &[u8]) -> Option<String> {
+    comment_tags(header)?.joined()
+}
+
+/// Artist and title of the first stream whose comments have any.
+pub fn comment_tags(header: &[u8]) -> Option<Tags> {
     let mut streams: Vec<Assembly> = Vec::new();
     let mut rest = header;
     while let Found::Page(page) = Page::at(rest) {
         rest = rest.get(page.bytes.len()..).unwrap_or_default();
-        if let Some(title) = read_page(&page, &mut streams) {
-            return Some(title);
+        if let Some(tags) = read_page(&page, &mut streams) {
+            return Some(tags);
         }
     }
     None
 }
 
-fn read_page(page: &Page<'_>, streams: &mut Vec<Assembly>) -> Option<String> {
+/// What a stream's comments say of the song.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tags {
+    /// All artists, separated by commas.
+    pub artist: Option<String>,
+    /// The first title.
+    pub title: Option<String>,
+}
+
+impl Tags {
+    /// Artist and title in one text, as players show them.
+    pub fn joined(&self) -> Option<String> {
+        match (&self.artist, &self.title) {
+            (Some(artist), Some(title)) => Some(format!("{artist} - {title}")),
+            (artist, title) => artist.as_ref().or(title.as_ref()).cloned(),
+        }
+    }
+}
+
+fn read_page(page: &Page<'_>, streams: &mut Vec<Assembly>) -> Option<Tags> {
     if page.is_first() {
         streams.push(Assembly {
             serial: page.serial,
@@ -45,9 +69,9 @@ fn read_page(page: &Page<'_>, streams: &mut Vec<Assembly>) -> Option<String> {
         }
         stream.packet.extend_from_slice(part.bytes);
         if part.ends
-            && let Some(title) = comments(&stream.packet, stream.is_flac).and_then(title)
+            && let Some(tags) = comments(&stream.packet, stream.is_flac).and_then(tags)
         {
-            return Some(title);
+            return Some(tags);
         }
     }
     None
@@ -64,7 +88,7 @@ fn comments(packet: &[u8], is_flac: bool) -> Option<&[u8]> {
         .or_else(|| packet.strip_prefix(b"OpusTags"))
 }
 
-fn title(block: &[u8]) -> Option<String> {
+fn tags(block: &[u8]) -> Option<Tags> {
     let (_vendor, block) = counted(block)?;
     let (count, mut rest) = number(block)?;
     let (mut artists, mut title) = (Vec::new(), None);
@@ -88,10 +112,8 @@ fn title(block: &[u8]) -> Option<String> {
         }
     }
     let artist = (!artists.is_empty()).then(|| artists.join(", "));
-    match (artist, title) {
-        (Some(artist), Some(title)) => Some(format!("{artist} - {title}")),
-        (artist, title) => artist.or(title),
-    }
+    let tags = Tags { artist, title };
+    tags.joined().is_some().then_some(tags)
 }
 
 /// A length and so many bytes, and what follows.
@@ -159,7 +181,7 @@ mod tests {
     proptest! {
         #[test]
         fn wrong_lengths_never_panic(mut block in proptest::collection::vec(0u8..8, 0..200)) {
-            let _ = title(&block);
+            let _ = tags(&block);
             block.splice(0..0, *b"OpusTags");
             let _ = comment_title(&pages(7, &[(&opus_head(), 0), (&block, 0)]));
         }

@@ -11,7 +11,7 @@ mod page;
 #[cfg(test)]
 mod testing;
 
-pub use comments::comment_title;
+pub use comments::{Tags, comment_tags, comment_title};
 
 use super::carry::Carry;
 use super::{Codec, Framer, Params, Piece, Section};
