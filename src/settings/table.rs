@@ -104,7 +104,7 @@ pub const KEYS: &[Key] = keys! {
     "fallback", Text, Unset("listeners get a clean end"),
         "Mount that listeners of every mount without a `fallback` of its own go to when its source is gone for longer than `hold`.";
     "relay", Tree(RELAY), Unset("no foreign upstream"),
-        "Icecast and Shoutcast servers that this node pulls from.";
+        "On a primary: Icecast and Shoutcast servers that it pulls from.";
     "pull.mounts", List, Is("*"),
         "Globs of the primary's mounts that a relay carries, such as `/talk/*`.";
     "pull.on_demand", Bool, Is("false"),
@@ -226,12 +226,12 @@ pub const KEYS: &[Key] = keys! {
 pub const MOUNT: &[Field] = fields! {
     "path", Text, "The mount, `/live.mp3`, or `service:/live.mp3`.";
     "content_type", Text, "Type that is announced whatever the source says.";
-    "password", Secret, "Source password of this mount alone.";
+    "password", Secret, "On a primary: source password of this mount alone.";
     "max_listeners", ANY, "Listeners at most; 0 sets no limit.";
     "max_listener_duration", Duration, "Time after which a listener is ended; 0 is never.";
     "fallback", Text, "Mount that listeners go to when the source is gone for longer than `hold`.";
     "fallback_override", Bool, "Take listeners back when the source returns; default `true`.";
-    "intro", Text, "File that is played before the stream (rendered files).";
+    "intro", Text, "File that is played before the stream, by an Icecast or Shoutcast server: `engine: embedded` refuses it.";
     "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
     "metaint", Integer { min: 256, max: 1_048_576 }, "Bytes between two titles, instead of `metaint`.";
     "public", Bool, "Announce the mount in directories; default what the source says.";

@@ -20,6 +20,7 @@ mod engine_children;
 mod events;
 mod failover;
 mod fallback;
+mod fields;
 mod foreign;
 mod fronts;
 mod haproxy;
