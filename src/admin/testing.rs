@@ -130,7 +130,7 @@ pub fn config() -> Config {
         certificate: None,
         default_mount: mount("/live.mp3"),
         shoutcast_mount: mount("/stream"),
-        listed: Vec::new(),
+        listed: Default::default(),
         forget: Duration::from_secs(600),
         max_listeners: 100,
         max_bandwidth: 0,

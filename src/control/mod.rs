@@ -94,7 +94,7 @@ pub struct Config {
     /// The mount of Shoutcast v1 sources, which Shoutcast's statistics are about.
     pub shoutcast_mount: MountId,
     /// What statistics and public lists are told of single mounts.
-    pub listed: Vec<(MountId, Listed)>,
+    pub listed: HashMap<MountId, Listed>,
     /// Time after which the counters and series of a mount or node that is gone are let go.
     pub forget: Duration,
     /// Most listeners here, always finite.
@@ -143,8 +143,7 @@ pub struct Listed {
 impl Config {
     /// How `mount` is shown.
     pub fn listed(&self, mount: &MountId) -> Listed {
-        let found = self.listed.iter().find(|(id, _)| id == mount);
-        found.map(|(_, listed)| *listed).unwrap_or_default()
+        self.listed.get(mount).copied().unwrap_or_default()
     }
 }
 

@@ -43,6 +43,7 @@ mod public_numbers;
 mod refusals;
 mod relays;
 mod replacing;
+mod series;
 mod shoutcast;
 mod silence;
 mod silence_acts;
