@@ -14,8 +14,8 @@ mod doors;
 mod drain;
 mod epochs;
 mod events;
-mod hidden;
 mod identity;
+mod listed;
 mod load;
 mod marks;
 mod members;
@@ -66,6 +66,7 @@ pub use drain::{By, Orders, Progress};
 pub use epochs::EPOCH_FILE;
 pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
+pub use listed::Listed;
 pub use marks::PROBE;
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
@@ -131,22 +132,6 @@ pub struct Config {
     pub web: Web,
 }
 
-/// How a mount is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Listed {
-    /// Most listeners of this mount on one node; none sets no limit.
-    pub max_listeners: Option<u64>,
-    /// Left out of public lists; none is what the primary says.
-    pub hidden: Option<bool>,
-}
-
-impl Config {
-    /// How `mount` is shown.
-    pub fn listed(&self, mount: &MountId) -> Listed {
-        self.listed.get(mount).copied().unwrap_or_default()
-    }
-}
-
 /// See the module.
 pub struct Control {
     /// Who this node is.
@@ -206,7 +191,7 @@ pub struct Control {
     admission: Mutex<()>,
     tallies: placing::Tallies,
     audience: audience::Audience,
-    hidden: hidden::Hidden,
+    hidden: listed::Hidden,
     series: series::Series,
     reports: AtomicU64,
     /// What the primary's clock is ahead of ours, in milliseconds.
@@ -302,7 +287,7 @@ impl Control {
             admission: Mutex::default(),
             tallies: placing::Tallies::default(),
             audience: audience::Audience::default(),
-            hidden: hidden::Hidden::default(),
+            hidden: listed::Hidden::default(),
             series: series::Series::default(),
             reports: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),

@@ -179,6 +179,14 @@ async fn a_primary_tells_of_listeners_everywhere() {
     guests[0].peer.ended().await;
     listeners(primary, 4).await;
 
+    // As `relayctl kick` names it, too.
+    let rows = api(primary, "listeners").await;
+    let (at, number) = (rows[0]["node"].as_str().unwrap(), &rows[0]["id"]);
+    let path = format!("/admin/killclient?mount={MOUNT}&id={at}/{number}");
+    let (_, killed) = admin(primary, &path).await;
+    assert!(killed.contains("<return>1</return>"), "{killed}");
+    listeners(primary, 3).await;
+
     // The peak of the sum stays, and the totals do.
     drop(guests);
     let source = listeners(primary, 0).await;
@@ -338,4 +346,56 @@ async fn a_relay_with_a_word_of_its_own_says_it() {
         !page.contains("/a.mp3") && page.contains("/b.mp3"),
         "{page}"
     );
+}
+
+/// The settings file is read again, and relays hear of it.
+#[tokio::test]
+async fn a_reload_hides_and_shows() {
+    let cluster = Cluster::start_with(1, "mounts: [/a.mp3]", "").await;
+    let (primary, relay) = (&cluster.primary, &cluster.relays[0]);
+    let _source = Source::start(primary, "/a.mp3").await;
+    cluster.on_air("/a.mp3").await;
+    for (hidden, named) in [(true, false), (false, true)] {
+        let yaml = format!("mounts:\n  - path: /a.mp3\n    hidden: {hidden}\n");
+        std::fs::write(primary.folder().join("relayctl.yaml"), yaml).unwrap();
+        primary.signal(Signal::HUP);
+        for node in [primary, relay] {
+            eventually(&format!("hidden is {hidden}"), async || {
+                (node.get("/").await.1.contains("/a.mp3") == named).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// A primary that serves, too: its own listeners and those of its relays are one audience.
+#[tokio::test]
+async fn own_listeners_and_those_elsewhere_are_one_audience() {
+    let cluster = Cluster::start_with(1, "serve: always", "").await;
+    let (primary, relay) = (&cluster.primary, &cluster.relays[0]);
+    let _source = Source::start(primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    let mut guests = Vec::new();
+    for (from, node) in (1..).zip([primary, primary, primary, relay, relay, relay]) {
+        guests.push(follow(address(from), node.port, MOUNT, "").await);
+    }
+    let own = guests.iter().filter(|guest| guest.port == primary.port);
+    let own = own.count();
+    assert!((1..6).contains(&own), "{own} of 6 are at the primary");
+    assert_eq!(listeners(primary, 6).await["listener_peak"], 6);
+    // A relay tells its own.
+    let there = guests.iter().filter(|guest| guest.port == relay.port);
+    let source = public(relay, MOUNT).await.unwrap();
+    assert_eq!(source["listeners"], there.count());
+    let (_, clients) = admin(primary, &format!("/admin/listclients?mount={MOUNT}")).await;
+    assert_eq!(texts(&clients, "ID").len(), 6, "{clients}");
+    for id in texts(&clients, "ID") {
+        let path = format!("/admin/killclient?mount={MOUNT}&id={id}");
+        let (_, killed) = admin(primary, &path).await;
+        assert!(killed.contains("<return>1</return>"), "{killed}");
+    }
+    for guest in &mut guests {
+        guest.peer.ended().await;
+    }
+    assert_eq!(listeners(primary, 0).await["listener_peak"], 6);
 }

@@ -1,11 +1,28 @@
-//! Mounts that are left out of public lists: as the settings of this node say, else as its primary says.
+//! How mounts are shown: their limits, and which of them public lists leave out, as the settings of this node say, else as
+//! its primary says.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::Control;
+use super::{Config, Control};
 use crate::base::ids::MountId;
 use crate::wire::message::MountInfo;
+
+/// How a mount is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listed {
+    /// Most listeners of this mount on one node; none sets no limit.
+    pub max_listeners: Option<u64>,
+    /// Left out of public lists; none is what the primary says.
+    pub hidden: Option<bool>,
+}
+
+impl Config {
+    /// How `mount` is shown.
+    pub fn listed(&self, mount: &MountId) -> Listed {
+        self.listed.get(mount).copied().unwrap_or_default()
+    }
+}
 
 /// On a relay: what its primary hides.
 #[derive(Default)]
