@@ -33,7 +33,7 @@ fn id_elsewhere(node: &NodeId, number: u64) -> u64 {
     (node_bits(node) << NUMBER_BITS) | (number & ((1 << NUMBER_BITS) - 1))
 }
 
-/// Never 0, which stands for this node.
+/// Upper bits of the ids of a node's listeners; never 0, which stands for this node.
 fn node_bits(node: &NodeId) -> u64 {
     let digest = Sha256::digest(node.as_str().as_bytes());
     let bits = digest
@@ -93,7 +93,7 @@ fn document(mount: &MountId, all: &Everybody, known: u64) -> String {
     })
 }
 
-/// What is not on the list, in words.
+/// Sentences about listeners that are not on the list.
 fn missing(all: &Everybody) -> Vec<String> {
     let silent = all.silent.iter();
     let mut texts: Vec<String> = silent
@@ -105,7 +105,7 @@ fn missing(all: &Everybody) -> Vec<String> {
     texts
 }
 
-/// Where a listener to be ended is.
+/// Node and number of a listener to be ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
     Here(u64),

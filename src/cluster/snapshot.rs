@@ -88,7 +88,7 @@ pub struct MountView {
     pub depth: u32,
     /// How late its bytes are there; only on the primary.
     pub lag_millis: u64,
-    /// What is counted besides; only on the primary.
+    /// Counters beside its load; only on the primary.
     pub counts: MountCounts,
 }
 

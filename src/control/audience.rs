@@ -63,7 +63,7 @@ impl Totals {
         }
     }
 
-    /// Adds what was counted after `before`. A counter that fell began anew at zero.
+    /// Adds the growth from `before` to `now`. A counter that fell began anew at zero.
     fn grow(&mut self, before: Self, now: Self) {
         let grown = |before: u64, now: u64| now.checked_sub(before).unwrap_or(now);
         let add = |sum: &mut u64, before, now| *sum = sum.saturating_add(grown(before, now));
@@ -164,7 +164,7 @@ fn vouches(node: &NodeView, later: &NodeView) -> bool {
     later.incarnation == node.incarnation && later.state != State::Dead && !(silent && lost)
 }
 
-/// What is true of `mount` at these nodes now.
+/// A mount's numbers at these nodes now, with the totals of all nodes that ever were.
 fn share_of(nodes: &[&Arc<NodeView>], mount: &MountId, totals: Totals) -> Share {
     let views = nodes.iter().filter_map(|node| node.mounts.get(mount));
     let now = views.map(|view| Share {

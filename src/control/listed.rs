@@ -35,7 +35,7 @@ impl Control {
         own.unwrap_or_else(|| self.lock_hidden().contains(mount))
     }
 
-    /// Takes the primary's list. What is on it no more stays hidden while it is held here.
+    /// Takes the primary's list. A hidden mount that it names no more stays hidden while it is held here.
     pub(super) fn tell_hidden(&self, mounts: &[MountInfo]) {
         let told: HashSet<&MountId> = mounts.iter().map(|info| &info.mount).collect();
         let mut hidden = self.lock_hidden();

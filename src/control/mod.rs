@@ -94,7 +94,7 @@ pub struct Config {
     pub default_mount: MountId,
     /// The mount of Shoutcast v1 sources, which Shoutcast's statistics are about.
     pub shoutcast_mount: MountId,
-    /// What statistics and public lists are told of single mounts.
+    /// How single mounts are shown in statistics and public lists.
     pub listed: HashMap<MountId, Listed>,
     /// Time after which the counters and series of a mount or node that is gone are let go.
     pub forget: Duration,

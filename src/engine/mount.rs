@@ -78,7 +78,7 @@ pub struct Mount {
     declared: AtomicU64,
     /// Bits a second that the framer found, 0 for none.
     found: AtomicU64,
-    /// What the comments of its section say, in Ogg.
+    /// Artist and title of its section's comments, in Ogg.
     tags: ArcSwapOption<ogg::Tags>,
     bounds: Bounds,
     /// Whether its source sends silence: see [`Mount::is_silent`].

@@ -27,7 +27,7 @@ impl Preset {
         self.put_headers(&mut offer.headers);
     }
 
-    /// What a parent says of a mount, as the operator of this node has it.
+    /// Puts the operator's words in the place of the parent's.
     pub(super) fn describe_replica(&self, content: &mut Content) {
         if let Some(own) = &self.content_type {
             content.content_type = normalise_content_type(own);

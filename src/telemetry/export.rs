@@ -310,7 +310,7 @@ fn set_mount(sample: &MountSample) {
     gauge!("icecast_stream_start", &labels).set(now.stream_start_unix_seconds);
 }
 
-/// What was counted.
+/// Sets the counters of one mount.
 fn set_totals(sample: &MountSample) {
     let mount = || sample.mount.clone();
     let totals = &sample.totals;

@@ -100,7 +100,7 @@ impl Sessions {
     }
 }
 
-/// What the counters of forgotten mounts held, so that sums over the node do not fall.
+/// Totals of the mounts that are forgotten, so that sums over the node do not fall.
 #[derive(Debug, Default)]
 struct Forgotten {
     sent_bytes: AtomicU64,
@@ -145,9 +145,9 @@ pub struct Telemetry {
     mounts: RwLock<HashMap<MountId, Arc<MountCounters>>>,
     sessions: Mutex<Sessions>,
     open_listeners: AtomicU64,
-    /// Listeners that ever came.
+    /// Listener sessions opened since the process began.
     listener_connections: AtomicU64,
-    /// What the counters of forgotten mounts held.
+    /// Totals of the mounts that are forgotten.
     forgotten: Forgotten,
     next_session: AtomicU64,
     texts: Texts,
@@ -232,7 +232,7 @@ impl Telemetry {
         counters.audience(self.uptime_millis())
     }
 
-    /// Listeners that ever came.
+    /// Listener sessions opened since the process began.
     pub fn listener_connections(&self) -> u64 {
         self.listener_connections.load(Ordering::Relaxed)
     }

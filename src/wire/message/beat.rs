@@ -76,7 +76,7 @@ pub struct MountBeat {
     /// Milliseconds that its newest bytes are late, against the quickest ones it had.
     #[serde(default)]
     pub lag_millis: u64,
-    /// What is counted besides.
+    /// Counters beside its load.
     #[serde(default)]
     pub counts: MountCounts,
 }

@@ -29,7 +29,7 @@ pub fn comment_tags(header: &[u8]) -> Option<Tags> {
     None
 }
 
-/// What a stream's comments say of the song.
+/// A song by its stream's comments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tags {
     /// All artists, separated by commas.
