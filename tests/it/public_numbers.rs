@@ -399,3 +399,54 @@ async fn own_listeners_and_those_elsewhere_are_one_audience() {
     }
     assert_eq!(listeners(primary, 0).await["listener_peak"], 6);
 }
+
+/// Who leaves a node that is emptied, or one that is stopped, is at another one before the numbers say so.
+#[tokio::test]
+async fn a_relay_that_is_emptied_makes_no_peak() {
+    let mut cluster = Cluster::start(2).await;
+    let _source = Source::start(&cluster.primary, MOUNT).await;
+    cluster.on_air(MOUNT).await;
+    let mut guests = Vec::new();
+    for from in 1..=4 {
+        guests.push(follow(address(from), cluster.relays[0].port, MOUNT, "").await);
+    }
+    listeners(&cluster.primary, 4).await;
+    let words = ["drain", "relay-0", "--spread", "1s"];
+    let draining = cluster.primary.asked(&words);
+    let leaving = move_on(guests, cluster.relays[1].port);
+    let (_, guests) = tokio::join!(draining, leaving);
+    eventually("all are at the other one", async || {
+        let there = public(&cluster.relays[1], MOUNT).await?;
+        (there["listeners"] == 4).then_some(())
+    })
+    .await;
+    settles_at(&cluster, 4).await;
+    cluster.primary.asked(&["resume", "relay-0"]).await;
+    cluster.ready().await;
+    cluster.relays.swap(0, 1);
+    let port = cluster.relays[1].port;
+    let stopping = cluster.relays[0].terminate();
+    // The listeners end within the time that the relay gives them.
+    let (status, _guests) = tokio::join!(stopping, move_on(guests, port));
+    assert!(status.success(), "{status}");
+    settles_at(&cluster, 4).await;
+}
+
+/// Waits until each listener's connection ends; then it comes back at `port`.
+async fn move_on(guests: Vec<Guest>, port: u16) -> Vec<Guest> {
+    let mut moved = Vec::new();
+    for (mut guest, from) in guests.into_iter().zip(1..) {
+        guest.peer.ended().await;
+        moved.push(follow(address(from), port, MOUNT, "").await);
+    }
+    moved
+}
+
+/// Waits until listeners and peak are both `count`.
+async fn settles_at(cluster: &Cluster, count: u64) {
+    eventually("the numbers settle", async || {
+        let source = public(&cluster.primary, MOUNT).await?;
+        (source["listeners"] == count && source["listener_peak"] == count).then_some(())
+    })
+    .await;
+}
