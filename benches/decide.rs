@@ -50,6 +50,7 @@ fn relay(name: &str, now: Instant) -> NodeView {
         parent: None,
         depth: 1,
         lag_millis: 0,
+        counts: Default::default(),
     };
     NodeView {
         id: id(name),
@@ -86,6 +87,7 @@ fn relay(name: &str, now: Instant) -> NodeView {
         peer_url: None,
         children: 0,
         region: String::new(),
+        counts: Default::default(),
     }
 }
 

@@ -11,12 +11,13 @@ use axum::routing::get;
 
 use super::Routes;
 use super::access::{Admin, Caller};
+use super::clients;
 use super::query::Query;
 use super::shoutcast::admin_cgi;
-use super::stats::{Stats, present};
+use super::stats::{Stats, listed};
 use super::titles;
 use super::xml::{Xml, answer};
-use crate::base::ids::{ListenerId, MountId};
+use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::Control;
 use crate::wire::charset::Charset;
@@ -57,8 +58,8 @@ pub(super) fn table() -> Routes {
         ("/admin/streamlist", get(list_mounts)),
         ("/admin/streamlist.txt", get(stream_list)),
         ("/admin/streams", get(stream_list)),
-        ("/admin/listclients", get(list_clients)),
-        (KILL_CLIENT, get(kill_client).post(kill_client)),
+        ("/admin/listclients", get(clients::list)),
+        (KILL_CLIENT, get(clients::kill).post(clients::kill)),
         (KILL_SOURCE, get(kill_source).post(kill_source)),
         (METADATA, get(metadata).post(metadata)),
         ("/admin/{*command}", get(other)),
@@ -82,12 +83,12 @@ pub(super) fn sets_title(path: &str) -> bool {
     [METADATA, ADMIN_CGI].contains(&path)
 }
 
-fn xml(status: StatusCode, text: String) -> Response {
+pub(super) fn xml(status: StatusCode, text: String) -> Response {
     answer(status, "text/xml; charset=utf-8", text)
 }
 
 /// `<iceresponse>`: a sentence, and 1 for done or 0 for not.
-fn said(status: StatusCode, message: &str, done: bool) -> Response {
+pub(super) fn said(status: StatusCode, message: &str, done: bool) -> Response {
     let text = Xml::document("iceresponse", |xml| {
         xml.text("message", message);
         xml.text("return", u8::from(done));
@@ -95,12 +96,12 @@ fn said(status: StatusCode, message: &str, done: bool) -> Response {
     xml(status, text)
 }
 
-fn bad(message: &str) -> Response {
+pub(super) fn bad(message: &str) -> Response {
     said(StatusCode::BAD_REQUEST, message, false)
 }
 
 /// The mount of `mount=`, or the answer that says why there is none.
-fn named(query: &Query) -> Result<MountId, Box<Response>> {
+pub(super) fn named(query: &Query) -> Result<MountId, Box<Response>> {
     match query.mount() {
         Some(Ok(mount)) => Ok(mount),
         Some(Err(why)) => Err(bad(&format!("Source does not exist: {why}")).into()),
@@ -114,76 +115,35 @@ async fn stats(
     caller: Caller,
     query: Query,
 ) -> Response {
-    let mut stats = Stats::collect(&control, &caller.base_url(&control));
+    let mut stats = Stats::of_all(&control, &caller.base_url(&control));
     if query.mount().is_some() {
         match named(&query) {
             Ok(mount) => stats = stats.only(&mount),
             Err(response) => return *response,
+        }
+        if stats.is_empty() {
+            return bad("Source does not exist");
         }
     }
     xml(StatusCode::OK, stats.xml())
 }
 
 async fn list_mounts(_: Admin, State(control): State<Arc<Control>>, caller: Caller) -> Response {
-    let stats = Stats::collect(&control, &caller.base_url(&control));
+    let stats = Stats::of_all(&control, &caller.base_url(&control));
     xml(StatusCode::OK, stats.list_xml(unix_millis()))
 }
 
-/// For foreign relays: one mount a line.
+/// For foreign relays: one mount a line, as in Icecast without those that are hidden.
 async fn stream_list(State(control): State<Arc<Control>>, caller: Caller) -> Response {
     if let Err(denied) = caller.may_relay(&control) {
         return caller.denied("/admin/streamlist.txt", denied);
     }
-    let mounts = present(&control);
+    let mounts = listed(&control);
     let lines = mounts
         .iter()
         .map(|mount| format!("{}\r\n", mount.id.path()));
     let text: String = lines.collect();
     answer(StatusCode::OK, "text/plain; charset=utf-8", text)
-}
-
-async fn list_clients(_: Admin, State(control): State<Arc<Control>>, query: Query) -> Response {
-    let mount = match named(&query) {
-        Ok(mount) => mount,
-        Err(response) => return *response,
-    };
-    if control.engine.mount(&mount).is_none() {
-        return bad("Source does not exist");
-    }
-    let mut sessions = control.telemetry.sessions();
-    sessions.retain(|session| session.mount == mount);
-    sessions.sort_by_key(|session| session.id);
-    let text = Xml::document("icestats", |xml| {
-        xml.element("source", &[("mount", &mount.to_string())], |xml| {
-            xml.text("Listeners", sessions.len());
-            for session in &sessions {
-                xml.element("listener", &[], |xml| {
-                    xml.text("IP", session.address);
-                    xml.text("UserAgent", &session.user_agent);
-                    xml.text("Connected", session.duration().as_secs());
-                    xml.text("ID", session.id);
-                });
-            }
-        });
-    });
-    xml(StatusCode::OK, text)
-}
-
-async fn kill_client(_: Admin, State(control): State<Arc<Control>>, query: Query) -> Response {
-    let mount = match named(&query) {
-        Ok(mount) => mount,
-        Err(response) => return *response,
-    };
-    let Some(id) = query.number("id") else {
-        return bad("Missing parameter: id=NUMBER");
-    };
-    let session = control.telemetry.session(ListenerId(id));
-    let Some(session) = session.filter(|session| session.mount == mount) else {
-        return said(StatusCode::OK, &format!("Client {id} not found"), false);
-    };
-    session.kick();
-    control.engine.sweep();
-    said(StatusCode::OK, &format!("Client {id} removed"), true)
 }
 
 async fn kill_source(_: Admin, State(control): State<Arc<Control>>, query: Query) -> Response {

@@ -7,6 +7,7 @@
 
 mod access;
 mod api;
+mod clients;
 mod cluster;
 mod feed;
 mod icecast;

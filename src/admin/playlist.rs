@@ -1,15 +1,17 @@
 //! Playlists: one URL in the tongue of each player.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::response::{IntoResponse, Response};
 
 use super::access::Caller;
-use super::stats::{listen_url, said};
+use super::stats::{listed, listen_url, said};
 use super::xml::{self, Xml};
 use crate::base::ids::MountId;
 use crate::control::Control;
-use crate::engine::MountState;
+use crate::engine::{Mount, MountState};
 use crate::telemetry::refuse;
 use crate::wire::icy::clean_field;
 
@@ -40,8 +42,7 @@ pub(super) fn answer(control: &Control, caller: &Caller, name: &str, kind: Kind)
     };
     let found = MountId::from_request(name).ok().as_ref().and_then(exists);
     let found = found.or_else(|| match name {
-        "/listen" => exists(&control.config().default_mount)
-            .or_else(|| super::stats::present(control).into_iter().next()),
+        "/listen" => unnamed(control),
         _ => None,
     });
     let Some(mount) = found else {
@@ -49,6 +50,7 @@ pub(super) fn answer(control: &Control, caller: &Caller, name: &str, kind: Kind)
         let text = "no such mount: the page at / lists what plays\n";
         return (StatusCode::NOT_FOUND, text).into_response();
     };
+    control.telemetry.connections.add_page();
     let url = listen_url(&caller.base_url(control), &mount.id);
     let title = said(&mount.content(), "name").unwrap_or_else(|| mount.id.path().to_owned());
     let (content_type, text) = write(kind, &url, &clean_field(&title));
@@ -57,6 +59,14 @@ pub(super) fn answer(control: &Control, caller: &Caller, name: &str, kind: Kind)
     let name = axum::http::HeaderValue::from_static("inline");
     response.headers_mut().insert(CONTENT_DISPOSITION, name);
     response
+}
+
+/// The mount of a playlist that names none: the default one, else the first, hidden ones left out.
+fn unnamed(control: &Control) -> Option<Arc<Mount>> {
+    let mounts = listed(control);
+    let default = &control.config().default_mount;
+    let found = mounts.iter().find(|mount| mount.id == *default);
+    found.or_else(|| mounts.first()).cloned()
 }
 
 fn write(kind: Kind, url: &str, title: &str) -> (&'static str, String) {

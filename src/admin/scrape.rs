@@ -44,6 +44,7 @@ pub(super) fn scrape(control: &Control) -> Scrape {
         .map(|(id, counters)| MountSample {
             mount: id.to_string(),
             listeners: counters.listeners(),
+            audience: control.telemetry.audience(&counters).share.listeners,
             totals: Totals::from(&*counters),
             replaced: replaced(control, &id),
             now: present.iter().find(|m| m.id == id).map(|m| now(m, base)),
@@ -66,8 +67,17 @@ pub(super) fn scrape(control: &Control) -> Scrape {
             .map(|state| (state.as_str(), count(state)))
             .to_vec(),
         nodes: snapshot.nodes.iter().map(|node| member(node)).collect(),
+        picks: picks(control),
         engine: control.outside.as_deref().map(engine),
     }
+}
+
+/// Listeners given to nodes.
+fn picks(control: &Control) -> Vec<(String, &'static str, u64)> {
+    let counted = control.picks_counted().into_iter();
+    counted
+        .map(|(node, mode, count)| (node.to_string(), mode, count))
+        .collect()
 }
 
 /// Tasks of the runtime that have not ended: a number that only grows is a leak.

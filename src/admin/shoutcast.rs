@@ -1,8 +1,6 @@
 //! What Shoutcast's tools ask: `/7.html`, `/stats`, and the title by `/admin.cgi`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,12 +10,13 @@ use serde_json::{Map, Value};
 use super::access::{Caller, later};
 use super::icecast::title_of;
 use super::query::Query;
-use super::stats::{present, said, server_id, uptime};
+use super::stats::{listed, said, server_id, uptime};
 use super::titles;
 use super::xml::{Xml, answer};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
-use crate::control::{Control, Denied};
+use crate::cluster::snapshot::State as NodeState;
+use crate::control::{Control, Denied, Role};
 use crate::engine::{Mount, MountState};
 use crate::telemetry::refuse;
 
@@ -49,7 +48,7 @@ struct Stream {
 impl Stream {
     fn of(control: &Control, query: &Query) -> Self {
         let mut stream = Self {
-            max: control.config().max_listeners,
+            max: most_of_all(control),
             version: server_id(control),
             ..Self::default()
         };
@@ -61,17 +60,19 @@ impl Stream {
 
     fn fill(&mut self, control: &Control, mount: &Mount) {
         let content = mount.content();
-        let mut sessions = control.telemetry.sessions();
-        sessions.retain(|session| session.mount == mount.id);
-        let addresses: HashSet<_> = sessions.iter().map(|session| session.address).collect();
-        let listened: Duration = sessions.iter().map(|session| session.duration()).sum();
         let word = |name: &str| said(&content, name).unwrap_or_default();
-        self.current = mount.counters.listeners();
-        self.peak = mount.counters.peak();
-        self.unique = addresses.len() as u64;
-        self.average_seconds = listened
-            .as_secs()
-            .checked_div(sessions.len() as u64)
+        control.telemetry.count_addresses();
+        let audience = control.telemetry.audience(&mount.counters);
+        let share = audience.share;
+        if let Some(most) = control.config().listed(&mount.id).max_listeners {
+            self.max = most;
+        }
+        self.current = share.listeners;
+        self.peak = audience.peak;
+        self.unique = share.unique_listeners;
+        self.average_seconds = share
+            .listened_seconds
+            .checked_div(share.listeners)
             .unwrap_or(0);
         self.genre = word("genre");
         self.url = word("url");
@@ -80,7 +81,7 @@ impl Stream {
             .title()
             .map(|title| title.text.clone())
             .unwrap_or_default();
-        self.hits = mount.counters.sessions();
+        self.hits = share.sessions;
         self.live = mount.state() == MountState::Live;
         self.path = mount.id.path().to_owned();
         self.uptime = uptime(mount, unix_millis());
@@ -113,9 +114,10 @@ impl Stream {
     }
 }
 
-/// The mount that is meant: `mount=`, else the `sid`-th by name, else the default one, else the first.
+/// The mount that is meant: `mount=`, else the `sid`-th by name, else the Shoutcast source's, else the first one that is
+/// live. Hidden mounts are none of them.
 fn chosen(control: &Control, query: &Query) -> Option<Arc<Mount>> {
-    let mounts = present(control);
+    let mounts = listed(control);
     if let Some(named) = query.mount() {
         let named = named.ok()?;
         return mounts.into_iter().find(|mount| mount.id == named);
@@ -123,9 +125,24 @@ fn chosen(control: &Control, query: &Query) -> Option<Arc<Mount>> {
     if let Some(sid) = query.number("sid").filter(|sid| *sid > 1) {
         return mounts.get(usize::try_from(sid - 1).ok()?).cloned();
     }
-    let default = &control.config().default_mount;
-    let found = mounts.iter().find(|mount| mount.id == *default);
-    found.or_else(|| mounts.first()).cloned()
+    let own = &control.config().shoutcast_mount;
+    let found = mounts.iter().find(|mount| mount.id == *own);
+    let live = || mounts.iter().find(|m| m.state() == MountState::Live);
+    found.or_else(live).or_else(|| mounts.first()).cloned()
+}
+
+/// Most listeners at once where a mount has no limit of its own: of this node, on a primary of all that are not dead.
+fn most_of_all(control: &Control) -> u64 {
+    let own = control.config().max_listeners;
+    if control.identity.role != Role::Primary {
+        return own;
+    }
+    let table = control.snapshot();
+    let others = table.nodes.iter();
+    let others = others.filter(|n| n.id != control.identity.id && n.state != NodeState::Dead);
+    others
+        .map(|node| node.limits.max_listeners)
+        .fold(own, u64::saturating_add)
 }
 
 /// `GET /7.html`: seven values in a page.

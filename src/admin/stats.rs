@@ -3,6 +3,8 @@
 //! The shapes are those of Icecast 2.4.4, quirks included where tools count on them: `source` is absent without a
 //! mount, an object with one, an array with more. Unlike there the JSON is always valid.
 
+mod source;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,48 +20,22 @@ use crate::base::ids::MountId;
 use crate::base::wall::rfc3339;
 use crate::control::Control;
 use crate::engine::{Content, Mount, MountState};
+use crate::wire::message::Counts;
 use crate::wire::response::imf_fixdate;
+use source::Source;
 
-/// A node and its mounts at one moment.
+/// A node and its mounts at one moment; on a primary the numbers are the station's.
 #[derive(Debug, Clone)]
 pub(super) struct Stats {
     admin: String,
     host: String,
     location: String,
     server_id: String,
+    build: &'static str,
     started_unix_millis: u64,
-    sessions: u64,
-    sources: Vec<Source>,
-}
-
-/// One mount, as Icecast names things.
-#[derive(Debug, Clone)]
-struct Source {
-    mount: MountId,
-    /// The mount that is heard where this one's source stays away.
-    fallback: String,
-    audio_info: Option<String>,
-    /// Kilobits a second.
-    bitrate: Option<u64>,
-    channels: Option<u8>,
-    samplerate: Option<u32>,
-    genre: String,
-    description: String,
-    name: String,
-    url: Option<String>,
-    content_type: String,
-    public: bool,
     listeners: u64,
-    listener_peak: u64,
-    listenurl: String,
-    since_unix_millis: u64,
-    title: Option<String>,
-    connected: bool,
-    slow_listeners: u64,
-    source_ip: Option<String>,
-    user_agent: String,
-    received_bytes: u64,
-    sent_bytes: u64,
+    counts: Counts,
+    sources: Vec<Source>,
 }
 
 /// `base` and the mount's path, as a URL.
@@ -81,98 +57,18 @@ pub(super) fn present(control: &Control) -> Vec<Arc<Mount>> {
     mounts
 }
 
+/// Those of them that public pages and lists name.
+pub(super) fn listed(control: &Control) -> Vec<Arc<Mount>> {
+    let mut mounts = present(control);
+    mounts.retain(|mount| !control.is_hidden(&mount.id));
+    mounts
+}
+
 /// What a source says under `icy-` or `ice-`.
 pub(super) fn said(content: &Content, name: &str) -> Option<String> {
     let of = |prefix: &str| content.header(&format!("{prefix}{name}"));
     let value = of("ice-").or_else(|| of("icy-"))?;
     (!value.is_empty()).then(|| value.to_owned())
-}
-
-impl Source {
-    fn of(mount: &Mount, base: &str, control: &Control) -> Self {
-        let content = mount.content();
-        let counters = &mount.counters;
-        let feeder = mount.feeder();
-        let params = mount.ring().section().map(|section| section.params.clone());
-        let kilobits = mount.kilobits();
-        let or = |name: &str, default: &str| said(&content, name).unwrap_or_else(|| default.into());
-        Self {
-            mount: mount.id.clone(),
-            fallback: control
-                .engine
-                .fallback_of(&mount.id)
-                .map(|fallback| fallback.mount.to_string())
-                .unwrap_or_default(),
-            audio_info: said(&content, "audio-info"),
-            bitrate: (kilobits > 0).then_some(kilobits),
-            channels: params.as_ref().map(|p| p.channels).filter(|n| *n > 0),
-            samplerate: params.as_ref().map(|p| p.sample_rate).filter(|n| *n > 0),
-            genre: or("genre", "various"),
-            description: or("description", "Unspecified description"),
-            name: or("name", "Unspecified name"),
-            url: said(&content, "url"),
-            content_type: content.content_type.clone(),
-            public: said(&content, "public")
-                .or_else(|| said(&content, "pub"))
-                .as_deref()
-                == Some("1"),
-            listeners: counters.listeners(),
-            listener_peak: counters.peak(),
-            listenurl: listen_url(base, &mount.id),
-            since_unix_millis: feeder.as_ref().map_or(0, |f| f.since_unix_millis),
-            title: mount.title().map(|title| title.text.clone()),
-            connected: mount.state() == MountState::Live,
-            slow_listeners: counters.slow_jumps() + counters.slow_closes(),
-            source_ip: feeder
-                .as_ref()
-                .and_then(|f| f.address)
-                .map(|a| a.to_string()),
-            user_agent: feeder.map(|f| f.agent).unwrap_or_default(),
-            received_bytes: counters.received_bytes(),
-            sent_bytes: counters.sent_bytes(),
-        }
-    }
-
-    /// What anybody may know, in Icecast's order.
-    fn public_fields(&self) -> Vec<(&'static str, Value)> {
-        let since = self.since_unix_millis;
-        let fields = [
-            ("audio_info", self.audio_info.clone().map(Value::from)),
-            ("bitrate", self.bitrate.map(Value::from)),
-            ("genre", Some(self.genre.clone().into())),
-            ("ice-bitrate", self.bitrate.map(Value::from)),
-            ("ice-channels", self.channels.map(Value::from)),
-            ("ice-samplerate", self.samplerate.map(Value::from)),
-            ("listener_peak", Some(self.listener_peak.into())),
-            ("listeners", Some(self.listeners.into())),
-            ("listenurl", Some(self.listenurl.clone().into())),
-            ("server_description", Some(self.description.clone().into())),
-            ("server_name", Some(self.name.clone().into())),
-            ("server_type", Some(self.content_type.clone().into())),
-            ("server_url", self.url.clone().map(Value::from)),
-            ("stream_start", Some(date(since).into())),
-            ("stream_start_iso8601", Some(iso8601(since).into())),
-            ("title", self.title.clone().map(Value::from)),
-        ];
-        let known = fields.into_iter().filter_map(|(k, v)| Some((k, v?)));
-        known.collect()
-    }
-
-    /// What operators see besides.
-    fn private_fields(&self) -> Vec<(&'static str, Value)> {
-        vec![
-            ("max_listeners", "unlimited".into()),
-            ("public", u8::from(self.public).into()),
-            ("slow_listeners", self.slow_listeners.into()),
-            (
-                "source_ip",
-                self.source_ip.clone().unwrap_or_default().into(),
-            ),
-            ("total_bytes_read", self.received_bytes.into()),
-            ("total_bytes_sent", self.sent_bytes.into()),
-            ("user_agent", self.user_agent.clone().into()),
-        ]
-    }
 }
 
 /// `Sat, 21 Nov 2026 02:31:26 +0000`.
@@ -188,21 +84,28 @@ fn iso8601(unix_millis: u64) -> String {
 
 impl Stats {
     /// All mounts as they are now; `base` is where this client reaches them.
-    pub fn collect(control: &Control, base: &str) -> Self {
+    pub fn of_all(control: &Control, base: &str) -> Self {
+        Self::of(control, base, &present(control))
+    }
+
+    /// The mounts that are not hidden.
+    fn of_listed(control: &Control, base: &str) -> Self {
+        Self::of(control, base, &listed(control))
+    }
+
+    fn of(control: &Control, base: &str, mounts: &[Arc<Mount>]) -> Self {
         let config = control.config();
-        let mounts = present(control);
-        let counters = control.telemetry.mounts();
+        let sources = mounts.iter().map(|m| Source::of(m, base, control));
         Self {
             admin: config.admin_contact.clone(),
             host: host_of(base),
             location: config.location.clone(),
             server_id: server_id(control),
+            build: control.identity.version,
             started_unix_millis: control.telemetry.started_unix_millis,
-            sessions: counters.iter().map(|(_, c)| c.sessions()).sum(),
-            sources: mounts
-                .iter()
-                .map(|m| Source::of(m, base, control))
-                .collect(),
+            listeners: control.station_listeners(),
+            counts: control.station_counts(),
+            sources: sources.collect(),
         }
     }
 
@@ -211,6 +114,11 @@ impl Stats {
     pub fn only(mut self, mount: &MountId) -> Self {
         self.sources.retain(|source| source.mount == *mount);
         self
+    }
+
+    /// True where there is no mount.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
     }
 
     /// `/status-json.xsl`. With `array` the sources are always an array.
@@ -241,27 +149,12 @@ impl Stats {
 
     /// `/admin/stats`.
     pub fn xml(&self) -> String {
-        let listeners = self.sources.iter().map(|s| s.listeners);
-        let listeners = listeners.fold(0_u64, u64::saturating_add);
-        let connected = self.sources.iter().filter(|s| s.connected).count();
         Xml::document("icestats", |xml| {
-            xml.text("admin", &self.admin);
-            xml.text("clients", listeners.saturating_add(connected as u64));
-            xml.text("host", &self.host);
-            xml.text("listener_connections", self.sessions);
-            xml.text("listeners", listeners);
-            xml.text("location", &self.location);
-            xml.text("server_id", &self.server_id);
-            xml.text("server_start", date(self.started_unix_millis));
-            xml.text("server_start_iso8601", iso8601(self.started_unix_millis));
-            xml.text("sources", connected);
+            self.globals(xml);
             for source in &self.sources {
                 let name = source.mount.to_string();
                 xml.element("source", &[("mount", &name)], |xml| {
-                    let mut fields = source.public_fields();
-                    fields.extend(source.private_fields());
-                    fields.sort_by_key(|(name, _)| *name);
-                    for (name, value) in &fields {
+                    for (name, value) in &source.all_fields() {
                         match value {
                             Value::String(text) => xml.text(name, text),
                             other => xml.text(name, other),
@@ -272,6 +165,40 @@ impl Stats {
         })
     }
 
+    /// Icecast's counters of the whole server, and the two that icecast-kh has besides.
+    fn globals(&self, xml: &mut Xml) {
+        let counts = &self.counts;
+        let connected = self.sources.iter().filter(|s| s.connected).count() as u64;
+        let sources = counts
+            .source_client_connections
+            .saturating_add(counts.source_relay_connections);
+        xml.text("admin", &self.admin);
+        // No address is ever banned here, as in an icecast-kh that bans nobody.
+        xml.text("banned_IPs", 0);
+        xml.text("build", self.build);
+        xml.text("client_connections", counts.client_connections);
+        xml.text("clients", self.listeners.saturating_add(connected));
+        xml.text("connections", counts.connections);
+        xml.text("file_connections", counts.file_connections);
+        xml.text("host", &self.host);
+        xml.text("listener_connections", counts.listener_connections);
+        xml.text("listeners", self.listeners);
+        xml.text("location", &self.location);
+        xml.text("server_id", &self.server_id);
+        xml.text("server_start", date(self.started_unix_millis));
+        xml.text("server_start_iso8601", iso8601(self.started_unix_millis));
+        xml.text(
+            "source_client_connections",
+            counts.source_client_connections,
+        );
+        xml.text("source_relay_connections", counts.source_relay_connections);
+        xml.text("source_total_connections", sources);
+        xml.text("sources", connected);
+        // Those who follow statistics by the method STATS, which is not taken here (405).
+        xml.text("stats", 0);
+        xml.text("stats_connections", 0);
+    }
+
     /// `/admin/listmounts`.
     pub fn list_xml(&self, now_unix_millis: u64) -> String {
         Xml::document("icestats", |xml| {
@@ -280,7 +207,7 @@ impl Stats {
                 let connected = now_unix_millis.saturating_sub(source.since_unix_millis) / 1000;
                 xml.element("source", &[("mount", &name)], |xml| {
                     xml.text("fallback", &source.fallback);
-                    xml.text("listeners", source.listeners);
+                    xml.text("listeners", source.audience.share.listeners);
                     xml.text("Connected", connected);
                     xml.text("content-type", &source.content_type);
                 });
@@ -292,7 +219,7 @@ impl Stats {
 fn source_json(source: &Source) -> Value {
     let mut fields = Map::new();
     for (name, value) in source.public_fields() {
-        fields.insert(name.into(), value);
+        fields.insert(name.into_owned(), value);
     }
     fields.insert("dummy".into(), Value::Null);
     Value::Object(fields)
@@ -334,7 +261,7 @@ pub(super) async fn status_json(
     caller: Caller,
     query: Query,
 ) -> Response {
-    let mut stats = Stats::collect(&control, &caller.base_url(&control));
+    let mut stats = Stats::of_listed(&control, &caller.base_url(&control));
     match query.mount() {
         Some(Ok(mount)) => stats = stats.only(&mount),
         Some(Err(_)) => stats.sources.clear(),

@@ -8,10 +8,10 @@ use axum::response::Response;
 use serde::Serialize;
 use tera::{Context, Tera};
 
-use super::stats::{listen_url, present, said};
+use super::stats::{listed, listen_url, said};
 use super::xml::answer;
 use crate::base::text::replaced;
-use crate::control::Control;
+use crate::control::{Control, Role};
 use crate::engine::{Mount, MountState};
 
 /// Escaped by its name's ending.
@@ -50,7 +50,7 @@ impl Row {
                 .title()
                 .map(|title| replaced(&title.text).into_owned())
                 .unwrap_or_default(),
-            listeners: mount.counters.listeners(),
+            listeners: control.telemetry.audience(&mount.counters).share.listeners,
             kilobits: mount.kilobits(),
             content_type: content.content_type.clone(),
             live: mount.state() == MountState::Live,
@@ -72,7 +72,7 @@ pub fn page(control: &Control) -> String {
 }
 
 fn render(control: &Control) -> Result<String, String> {
-    let rows: Vec<Row> = present(control)
+    let rows: Vec<Row> = listed(control)
         .iter()
         .map(|mount| Row::of(control, mount))
         .collect();
@@ -81,7 +81,14 @@ fn render(control: &Control) -> Result<String, String> {
     context.insert("role", control.identity.role.as_str());
     context.insert("version", control.identity.version);
     context.insert("draining", &control.is_draining());
-    context.insert("listeners", &control.telemetry.listeners());
+    context.insert("is_primary", &(control.identity.role == Role::Primary));
+    context.insert(
+        "listeners",
+        &rows
+            .iter()
+            .map(|row| row.listeners)
+            .fold(0, u64::saturating_add),
+    );
     context.insert("mounts", &rows);
     let tera = PAGE.as_ref().map_err(ToString::to_string)?;
     tera.render(NAME, &context)

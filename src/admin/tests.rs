@@ -236,7 +236,12 @@ async fn icecasts_lists_are_well_formed_and_escaped() {
     let _intake = scene.source("/live.mp3", TITLE);
     let _client = scene.listener("/live.mp3", "agent <&\"> 🎵");
     let stats = scene.ask("/admin/stats").admin().send().await.text;
-    assert!(stats.starts_with("<?xml version=\"1.0\"?>\n<icestats><admin>ops@radio.example</admin><clients>2</clients><host>radio.example</host>"), "{stats}");
+    assert!(stats.starts_with("<?xml version=\"1.0\"?>\n<icestats><admin>ops@radio.example</admin><banned_IPs>0</banned_IPs><build>9.9.9</build>"), "{stats}");
+    assert!(stats.contains("<clients>2</clients><connections>0</connections><file_connections>0</file_connections><host>radio.example</host>"), "{stats}");
+    assert!(
+        stats.contains("<listener_connections>1</listener_connections><listeners>1</listeners>"),
+        "{stats}"
+    );
     assert!(stats.contains("<source mount=\"/live.mp3\"><audio_info>"));
     assert!(
         stats.contains("<title>A &lt;b&gt; &amp; &quot;q&quot; &apos; ; 🎵</title>"),

@@ -55,6 +55,12 @@ impl Xml {
         });
     }
 
+    /// A comment, for people who read the document.
+    pub fn comment(&mut self, text: &str) {
+        let text = clean(text).replace("--", "- -");
+        self.put(Event::Comment(BytesText::from_escaped(format!(" {text} "))));
+    }
+
     fn put(&mut self, event: Event<'_>) {
         // Into a vector nothing fails.
         let _ = self.0.write_event(event);

@@ -128,6 +128,13 @@ pub(super) fn control(
         public_urls,
         certificate,
         default_mount: default_mount(settings),
+        shoutcast_mount: settings.shoutcast.mount.clone(),
+        listed: settings
+            .mounts
+            .iter()
+            .map(|mount| (mount.id.clone(), listed(mount)))
+            .collect(),
+        forget: settings.forget,
         max_listeners: most,
         max_bandwidth: settings.limits.max_bandwidth.map_or(0, |rate| rate.0),
         max_cpu: settings.limits.max_cpu,
@@ -163,6 +170,13 @@ pub(super) fn control(
                 choices::GetActions::None => control::GetActions::None,
             },
         },
+    }
+}
+
+fn listed(mount: &Mount) -> control::Listed {
+    control::Listed {
+        max_listeners: mount.max_listeners.map(u64::from),
+        hidden: mount.hidden,
     }
 }
 

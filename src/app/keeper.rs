@@ -117,7 +117,10 @@ impl Keeper {
         let engine = &self.control.engine;
         let told = mounts.iter().flatten();
         let told = told.filter_map(|id| Some((id.clone(), engine.fallback_of(id)?)));
+        let hidden = mounts.iter().flatten();
+        let hidden = hidden.filter(|id| self.control.is_hidden(id)).cloned();
         let known = Known {
+            hidden: hidden.collect(),
             port: Some(self.port),
             fallbacks: told.collect(),
             mounts,

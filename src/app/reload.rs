@@ -12,7 +12,7 @@ use crate::control::Role;
 use crate::edge::bind;
 use crate::settings::types::{Primary, Settings};
 use crate::settings::watch::{FileWatch, Pace, watch};
-use crate::settings::{self, Loaded, Sources, Values, role, secrets};
+use crate::settings::{self, Loaded, Sources, Values, effect, role, secrets};
 use crate::telemetry::access::Opened;
 use crate::telemetry::log::Log;
 use crate::wire::tls::Server;
@@ -115,6 +115,7 @@ impl Reloads {
     /// [`Reloads::prepare`].
     fn would_start(&self, new: &Settings) -> anyhow::Result<()> {
         (self.choose)(&self.sources, new)?;
+        effect::refuse_without_effect(new)?;
         Pod::of(new, &self.sources.environment)?;
         outside::check(new)?;
         if new.bind != self.settings.bind {

@@ -1,7 +1,7 @@
 //! The configuration of other servers from our settings: what `relayctl render` prints, and what a running
 //! node keeps up to date in its data directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use url::Url;
@@ -24,6 +24,8 @@ pub struct Known {
     pub mounts: Option<Vec<MountId>>,
     /// On a relay what the primary says of their fallbacks; the settings' own word wins.
     pub fallbacks: HashMap<MountId, Fallback>,
+    /// On a relay the mounts that its primary hides; the settings' own word wins.
+    pub hidden: HashSet<MountId>,
     /// The nodes of the table; the settings' own list wins.
     pub nodes: Vec<RenderNode>,
     /// The passwords; an empty one is not known.
@@ -136,6 +138,8 @@ fn mounts(settings: &Settings, known: &Known) -> Vec<RenderMount> {
     let rendered = |id: &MountId| {
         let own = settings.mounts.iter().find(|mount| mount.id == *id);
         let mut rendered = own.map_or_else(|| RenderMount::at(id.path()), mount);
+        let told = || known.hidden.contains(id);
+        rendered.hidden = own.and_then(|own| own.hidden).unwrap_or_else(told);
         if let Some(fallback) = fallback(settings, known, own, id) {
             rendered.fallback = Some(fallback.mount.path().to_owned());
             rendered.fallback_override = fallback.returns;
@@ -187,7 +191,8 @@ fn mount(mount: &Mount) -> RenderMount {
         genre: mount.genre.clone(),
         url: mount.url.clone(),
         public: mount.public,
-        hidden: mount.hidden,
+        // See `mounts`.
+        hidden: false,
         password: mount.password.clone().unwrap_or_default(),
     }
 }
@@ -337,7 +342,10 @@ mod tests {
             "/talk.ogg".parse().unwrap(),
         ]);
         known.port = Some(9100);
+        known.hidden = HashSet::from(["/talk.ogg".parse().unwrap()]);
         let after = make(&known);
+        let hidden: Vec<bool> = after.mounts.iter().map(|mount| mount.hidden).collect();
+        assert_eq!(hidden, [false, true]);
         assert_eq!(paths(&after), ["/live.mp3", "/talk.ogg"]);
         assert_eq!(after.mounts[0].max_listeners, Some(7));
         let upstream = after.upstream.unwrap();

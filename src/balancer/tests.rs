@@ -39,6 +39,7 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
         parent: None,
         depth: 0,
         lag_millis: 0,
+        counts: Default::default(),
     };
     NodeView {
         id: id(name),
@@ -75,6 +76,7 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
         peer_url: None,
         children: 0,
         region: String::new(),
+        counts: Default::default(),
     }
 }
 
@@ -251,6 +253,7 @@ impl Stage {
                 parent: None,
                 depth: 0,
                 lag_millis: 0,
+                counts: Default::default(),
             }],
             on_demand: false,
             full: false,
@@ -261,6 +264,7 @@ impl Stage {
             events: Vec::new(),
             children: 0,
             region: String::new(),
+            counts: Default::default(),
             assigned: None,
         };
         self.balancer.on_beat(&beat, self.now);

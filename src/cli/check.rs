@@ -9,7 +9,7 @@ use super::{Exit, Outcome, node, print};
 use crate::app;
 use crate::base::wall::unix_millis;
 use crate::settings::types::{Open, Settings};
-use crate::settings::{self, Problem, SettingsError, Sources, role};
+use crate::settings::{self, Problem, SettingsError, Sources, effect, role};
 
 /// Prints the report, or every problem.
 pub(super) fn run(flags: &CheckFlags) -> Outcome {
@@ -22,6 +22,9 @@ pub(super) fn run(flags: &CheckFlags) -> Outcome {
         Ok(loaded) => loaded,
         Err(error) => return problems(&error, flags.output),
     };
+    if let Err(error) = effect::refuse_without_effect(&loaded.settings) {
+        return problems(&error, flags.output);
+    }
     let pair = match app::tls::read_pair(&loaded.settings) {
         Ok(pair) => pair,
         Err(error) => return problem("tls", &format!("{error:#}"), flags.output),
@@ -33,6 +36,8 @@ pub(super) fn run(flags: &CheckFlags) -> Outcome {
     let mut loaded = loaded;
     let warning = pair.and_then(|pair| pair.certificate().warning(unix_millis() / 1000));
     loaded.report.notes.extend(warning);
+    let idle = effect::without_effect_here(&loaded.settings, choice.role);
+    loaded.report.warnings.extend(idle);
     loaded.report.notes.extend(open_metrics(&loaded.settings));
     if flags.output == Form::Json {
         let mut report = serde_json::to_value(&loaded.report)?;

@@ -9,7 +9,7 @@ use super::args::{JoinFlags, NodeFlags};
 use super::{Exit, Failure, Outcome};
 use crate::app::{self, Choose, Launch};
 use crate::control::Role;
-use crate::settings::{self, Loaded, Sources, role};
+use crate::settings::{self, Loaded, Sources, effect, role};
 use crate::telemetry::log;
 
 /// Longest wait for threads that are blocked when the node has stopped.
@@ -83,12 +83,21 @@ pub(super) fn environment() -> Vec<(String, String)> {
 fn start(sources: Sources, loaded: Loaded, choose: Choose) -> Outcome {
     let chosen = choose(&sources, &loaded.settings);
     let (role, primary) = chosen.map_err(|error| Failure::new(Exit::Usage, error))?;
+    let settings_role = match role {
+        Role::Primary => role::Role::Primary,
+        Role::Relay => role::Role::Relay,
+    };
+    effect::refuse_without_effect(&loaded.settings)
+        .map_err(|error| Failure::new(Exit::Usage, anyhow::Error::new(error)))?;
     super::demo::end_with_parent();
     // Before there are threads.
     app::limits::prepare_descriptors();
     let settings = &loaded.settings;
     let log = log::start(settings.log.name(), settings.log_format.name())?;
     for warning in &loaded.report.warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in effect::without_effect_here(settings, settings_role) {
         tracing::warn!("{warning}");
     }
     for note in &loaded.report.notes {

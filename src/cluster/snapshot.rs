@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::wire::message::{
-    Capabilities, Limits, MountRow, MountState, NodeName, NodeRole, NodeRow, PublicUrls, UNFETCHED,
-    WEIGHTS,
+    Capabilities, Counts, Limits, MountCounts, MountRow, MountState, NodeName, NodeRole, NodeRow,
+    PublicUrls, UNFETCHED, WEIGHTS,
 };
 
 /// What a node is good for.
@@ -88,6 +88,8 @@ pub struct MountView {
     pub depth: u32,
     /// How late its bytes are there; only on the primary.
     pub lag_millis: u64,
+    /// Counters beside its load; only on the primary.
+    pub counts: MountCounts,
 }
 
 /// One node.
@@ -143,6 +145,8 @@ pub struct NodeView {
     pub children: u32,
     /// Where it stands; empty is unknown.
     pub region: String,
+    /// Connections, requests and sources of its process; only on the primary.
+    pub counts: Counts,
 }
 
 impl NodeView {
@@ -230,6 +234,7 @@ impl NodeView {
                 parent: mount.parent,
                 depth: mount.depth,
                 lag_millis: 0,
+                counts: MountCounts::default(),
             };
             (mount.mount, view)
         });
@@ -260,6 +265,7 @@ impl NodeView {
             peer_url: row.peer_url,
             children: row.children,
             region: row.region,
+            counts: Counts::default(),
         }
     }
 }

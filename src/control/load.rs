@@ -10,8 +10,11 @@ use super::{Control, Role};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::engine::{self, Mount};
+use crate::telemetry::Share;
 use crate::upstream::PullState;
-use crate::wire::message::{self, Beat, Capabilities, Limits, MountBeat, NodeState};
+use crate::wire::message::{
+    self, Beat, Capabilities, Counts, Limits, MountBeat, MountCounts, NodeState,
+};
 
 /// Shortest time between two measurements: below it the last figures hold.
 const SPAN: Duration = Duration::from_millis(500);
@@ -96,6 +99,20 @@ impl Control {
             children: self.children(),
             region: config.region.clone(),
             assigned: self.assigned(),
+            counts: self.counts(),
+        }
+    }
+
+    /// Connections, requests and sources of this node.
+    pub(super) fn counts(&self) -> Counts {
+        let own = &self.telemetry.connections;
+        Counts {
+            connections: own.accepted(),
+            client_connections: own.requests(),
+            listener_connections: self.telemetry.listener_connections(),
+            file_connections: own.pages(),
+            source_client_connections: own.sources(),
+            source_relay_connections: own.pulls(),
         }
     }
 
@@ -114,9 +131,7 @@ impl Control {
     }
 
     fn measure(&self, now: Instant) -> (u64, f64) {
-        let mounts = self.telemetry.mounts();
-        let sent = mounts.iter().map(|(_, counters)| counters.sent_bytes());
-        self.meter.measure(sent.sum(), now)
+        self.meter.measure(self.telemetry.sent_bytes(), now)
     }
 
     /// Share of the processors in use that this node may use.
@@ -146,18 +161,21 @@ impl Control {
             .collect();
         live.values()
             .take(message::MAX_MOUNTS)
-            .map(|mount| mount_beat(mount, self.pulls.state(&mount.id)))
+            .map(|mount| {
+                let share = self.telemetry.share(&mount.counters);
+                mount_beat(mount, share, self.pulls.state(&mount.id))
+            })
             .collect()
     }
 }
 
-fn mount_beat(mount: &Mount, pull: Option<PullState>) -> MountBeat {
+fn mount_beat(mount: &Mount, share: Share, pull: Option<PullState>) -> MountBeat {
     let ring = mount.ring();
     let pull = pull.unwrap_or_default();
     MountBeat {
         mount: mount.id.clone(),
-        listeners: mount.counters.listeners(),
-        sent_bytes: mount.counters.sent_bytes(),
+        listeners: share.listeners,
+        sent_bytes: share.sent_bytes,
         epoch: ring.epoch(),
         offset: ring.end(),
         bitrate: mount.committed_rate(),
@@ -166,6 +184,12 @@ fn mount_beat(mount: &Mount, pull: Option<PullState>) -> MountBeat {
         parent: pull.parent.parse().ok(),
         depth: u32::try_from(pull.path.len()).unwrap_or(u32::MAX),
         lag_millis: u64::try_from(pull.lag.as_millis()).unwrap_or(u64::MAX),
+        counts: MountCounts {
+            unique_listeners: share.unique_listeners,
+            listened_seconds: share.listened_seconds,
+            sessions: share.sessions,
+            slow_listeners: share.slow_listeners,
+        },
     }
 }
 

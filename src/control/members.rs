@@ -261,6 +261,7 @@ impl Control {
         let content = mount.map(|mount| mount.content()).unwrap_or_default();
         MountInfo {
             bypassed: self.engine.is_bypassed(&id),
+            hidden: self.is_hidden(&id),
             mount: id,
             content_type: content.content_type.clone(),
             state: mount.map_or(MountState::Idle, |mount| super::load::state_of(mount)),

@@ -103,6 +103,7 @@ impl Control {
                 let bypassed = mounts.iter().filter(|info| info.bypassed);
                 self.engine
                     .set_silent(bypassed.map(|info| info.mount.clone()).collect());
+                self.tell_hidden(&mounts);
                 self.carried
                     .send_if_modified(|known| std::mem::replace(known, mounts.clone()) != mounts);
             }

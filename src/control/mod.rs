@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod access;
+mod audience;
 mod carried;
 mod children;
 mod demand;
@@ -14,6 +15,7 @@ mod drain;
 mod epochs;
 mod events;
 mod identity;
+mod listed;
 mod load;
 mod marks;
 mod members;
@@ -27,6 +29,7 @@ mod processors;
 mod questions;
 mod registry;
 mod removal;
+mod series;
 mod titles;
 mod tree;
 mod web;
@@ -65,6 +68,7 @@ pub use drain::{By, Orders, Progress};
 pub use epochs::EPOCH_FILE;
 pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
+pub use listed::Listed;
 pub use marks::PROBE;
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
 pub use orders::{Held, OrderError};
@@ -91,6 +95,12 @@ pub struct Config {
     pub certificate: Option<Certificate>,
     /// The mount that `/;` and a v1 source without a mount mean.
     pub default_mount: MountId,
+    /// The mount of Shoutcast v1 sources, which Shoutcast's statistics are about.
+    pub shoutcast_mount: MountId,
+    /// How single mounts are shown in statistics and public lists.
+    pub listed: HashMap<MountId, Listed>,
+    /// Time after which the counters and series of a mount or node that is gone are let go.
+    pub forget: Duration,
     /// Most listeners here, always finite.
     pub max_listeners: u64,
     /// Bits a second that listeners may take here, 0 for no limit.
@@ -184,6 +194,9 @@ pub struct Control {
     /// Held while a listener is let in under a limit of bandwidth.
     admission: Mutex<()>,
     tallies: placing::Tallies,
+    audience: audience::Audience,
+    hidden: listed::Hidden,
+    series: series::Series,
     reports: AtomicU64,
     /// What the primary's clock is ahead of ours, in milliseconds.
     clock_ahead: AtomicI64,
@@ -280,6 +293,9 @@ impl Control {
             looks: AtomicU64::new(0),
             admission: Mutex::default(),
             tallies: placing::Tallies::default(),
+            audience: audience::Audience::default(),
+            hidden: listed::Hidden::default(),
+            series: series::Series::default(),
             reports: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),
             stopping: parts.stopping,
@@ -325,6 +341,11 @@ impl Control {
             let own = self.own_beat(0, NodeState::Ready, Vec::new(), now);
             self.step(Event::Own(own));
             self.step(Event::Tick);
+        }
+        if every_second {
+            self.telemetry.count_addresses();
+            self.count_audience(now);
+            self.end_series(now);
         }
     }
 

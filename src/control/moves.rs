@@ -44,6 +44,8 @@ impl Tally {
 
     /// How many moved, once that is to be told.
     fn look(&mut self, count: u64) -> Option<u64> {
+        // The counters of a mount that was forgotten begin anew.
+        self.told = self.told.min(count);
         let pending = count.saturating_sub(self.told);
         let settled = count == std::mem::replace(&mut self.last, count);
         self.looks = if pending == 0 { 0 } else { self.looks + 1 };

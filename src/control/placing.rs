@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::overload::Limit;
@@ -42,30 +42,33 @@ pub struct Visitor<'a> {
     pub avoid: Vec<NodeId>,
 }
 
-/// Picks counted for Prometheus, `relayctl_picks_total`. The counters are kept, since finding one by its labels
-/// costs more than the pick.
+/// Picks by the node's name and by how a listener gets there, `relayctl_picks_total`.
 #[derive(Default)]
-pub(super) struct Tallies(Mutex<Table<NodeId, Vec<(&'static str, metrics::Counter)>>>);
+pub(super) struct Tallies(Mutex<Table<NodeId, Vec<(&'static str, u64)>>>);
 
-/// Nodes whose counters are kept.
+/// Nodes whose picks are counted.
 const MAX_TALLIES: usize = 4096;
 
 impl Tallies {
     fn count(&self, node: &NodeId, mode: &'static str) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept
-            .get(node)
-            .and_then(|modes| modes.iter().find(|one| one.0 == mode));
-        if let Some((_, counter)) = known {
-            return counter.increment(1);
+        let mut kept = self.lock();
+        if let Some(modes) = kept.get_mut(node) {
+            match modes.iter_mut().find(|one| one.0 == mode) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => modes.push((mode, 1)),
+            }
+        } else if kept.len() < MAX_TALLIES {
+            kept.insert(node.clone(), vec![(mode, 1)]);
         }
-        let counter =
-            metrics::counter!("relayctl_picks_total", "node" => node.to_string(), "mode" => mode);
-        counter.increment(1);
-        if kept.len() >= MAX_TALLIES {
-            kept.clear();
-        }
-        kept.entry(node.clone()).or_default().push((mode, counter));
+    }
+
+    /// Lets go of nodes that are not there any more.
+    pub(super) fn retain(&self, is_there: impl Fn(&NodeId) -> bool) {
+        self.lock().retain(|node, _| is_there(node));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table<NodeId, Vec<(&'static str, u64)>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,6 +193,16 @@ impl Control {
                 }
             }
         })
+    }
+
+    /// Picks by node and way, as counted since the process began or since the node came.
+    pub fn picks_counted(&self) -> Vec<(NodeId, &'static str, u64)> {
+        let kept = self.tallies.lock();
+        let all = kept.iter().flat_map(|(node, modes)| {
+            let of = |(mode, count): &(&'static str, u64)| (node.clone(), *mode, *count);
+            modes.iter().map(of)
+        });
+        all.collect()
     }
 
     /// True for a client that had a place and comes back for another: it goes to the head of the line.

@@ -199,6 +199,10 @@ impl Edge {
         panics::drill(&request.target);
         self.note_carried_client(&mut conn, &request);
         let route = route::route(&request, &self.control.config().default_mount);
+        // Icecast counts sources apart.
+        if !matches!(route, Route::Source(_)) && !carry::is_line(&request) {
+            self.control.telemetry.connections.add_request();
+        }
         if let Some(bytes) = self.at_once(&request, &route, false) {
             conn.answer(&bytes).await;
             return None;

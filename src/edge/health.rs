@@ -31,6 +31,7 @@ impl Edge {
         match route {
             Route::Health(path) => Some(self.health(request, *path, keep)),
             Route::Page => {
+                self.control.telemetry.connections.add_page();
                 let page = crate::admin::page(&self.control);
                 Some(finite(request, 200, "text/html; charset=utf-8", page, keep))
             }
@@ -91,13 +92,11 @@ impl Edge {
         if mounts.iter().any(|mount| mount.state() == MountState::Live) {
             return "live";
         }
-        let had_one = self
-            .control
-            .telemetry
-            .mounts()
-            .iter()
-            .any(|(_, c)| c.received_bytes() > 0);
-        if had_one { "lost" } else { "waiting" }
+        if self.control.telemetry.received_bytes() > 0 {
+            "lost"
+        } else {
+            "waiting"
+        }
     }
 
     fn source_body(&self, request: &Request) -> (bool, serde_json::Value) {
@@ -113,8 +112,11 @@ impl Edge {
         let healthy = mounts
             .iter()
             .any(|m| m.state() == MountState::Live && flowing(m.idle(now)));
+        // Who knows a hidden mount asks for it by name.
+        let is_shown = |id: &MountId| asked.is_some() || !self.control.is_hidden(id);
         let list: Vec<_> = mounts
             .iter()
+            .filter(|mount| is_shown(&mount.id))
             .map(|m| json!({"name": m.id, "state": m.state().as_str(), "idle_seconds": m.idle(now).as_secs_f64()}))
             .collect();
         (

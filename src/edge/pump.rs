@@ -101,6 +101,7 @@ impl Edge {
     ) -> SourceEnd {
         let mount = intake.id().clone();
         tracing::info!(%mount, peer = %conn.client, "source connected");
+        self.control.telemetry.connections.add_source();
         let charset = self.control.engine.charset(&mount);
         let stripper = |metaint: u32| icy::Stripper::new(metaint).with_charset(charset);
         let mut body = Body {

@@ -192,6 +192,12 @@ impl Engine {
         all
     }
 
+    /// Lets go of a mount that ended, unless somebody who asked for it listens to its fallback.
+    pub fn forget(&self, id: &MountId) {
+        lock(&self.detours.missed)
+            .retain(|known, mount| known != id || mount.counters.listeners() > 0);
+    }
+
     pub(super) fn live(&self, id: &MountId) -> Option<Arc<Mount>> {
         let mount = self.mount(id)?;
         (mount.state() == MountState::Live && mount.is_playable()).then_some(mount)

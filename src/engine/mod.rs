@@ -271,6 +271,7 @@ impl Engine {
     pub fn open_replica(self: &Arc<Self>, id: &MountId, parent: Feeder) -> Replica {
         let evicted = CancellationToken::new();
         let (mount, taken) = self.take(id, parent, evicted.clone());
+        self.count_pull();
         Replica::new(Arc::clone(self), mount, taken, evicted)
     }
 
@@ -278,6 +279,11 @@ impl Engine {
     fn feed(&self, claim: &claims::Claim) -> (Arc<Mount>, mount::Taken) {
         let feeder = claim.feeder().clone();
         self.take(claim.id(), feeder, claim.evicted().clone())
+    }
+
+    /// Counts a stream that begins to be pulled from elsewhere.
+    pub fn count_pull(&self) {
+        self.telemetry.connections.add_pull();
     }
 
     fn take(

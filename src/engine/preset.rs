@@ -1,8 +1,9 @@
 //! What the operator says of a mount, whatever its source says. Pure.
 
-use super::Offer;
 use super::detours::Fallback;
+use super::format::normalise_content_type;
 use super::ring::Burst;
+use super::{Content, Offer};
 use crate::wire::charset::Charset;
 
 /// Settings of one mount.
@@ -26,10 +27,22 @@ impl Preset {
         if let Some(own) = &self.content_type {
             offer.content_type.clone_from(own);
         }
+        self.put_headers(&mut offer.headers);
+    }
+
+    /// Puts the operator's words in the place of the parent's.
+    pub(super) fn describe_replica(&self, content: &mut Content) {
+        if let Some(own) = &self.content_type {
+            content.content_type = normalise_content_type(own);
+        }
+        self.put_headers(&mut content.headers);
+    }
+
+    fn put_headers(&self, headers: &mut Vec<(String, String)>) {
         for (name, own) in &self.headers {
-            match offer.headers.iter_mut().find(|(known, _)| known == name) {
+            match headers.iter_mut().find(|(known, _)| known == name) {
                 Some((_, value)) => value.clone_from(own),
-                None => offer.headers.push((name.clone(), own.clone())),
+                None => headers.push((name.clone(), own.clone())),
             }
         }
     }

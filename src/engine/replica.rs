@@ -74,7 +74,10 @@ impl Replica {
 
     /// The parent answers: its bytes begin at `start` of `epoch`. Goes on in the same ring where the epoch is
     /// the same, with the gap counted; else a new ring takes over.
-    pub fn begin(&mut self, epoch: Epoch, start: u64, content: Content) {
+    pub fn begin(&mut self, epoch: Epoch, start: u64, mut content: Content) {
+        if let Some(preset) = self.engine.config.load().preset(&self.mount.id) {
+            preset.describe_replica(&mut content);
+        }
         self.engine.epochs().raise(epoch);
         let kept = self
             .writer

@@ -18,6 +18,7 @@ use serde_json::Value;
 pub mod check;
 pub mod choices;
 pub mod data_dir;
+pub mod effect;
 pub mod keys;
 pub mod role;
 pub mod runtime_dir;

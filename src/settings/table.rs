@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = keys! {
     "external_password", Secret, Unset("only what the server says to everybody"),
         "Password of the administration of the `external` server; the user is `admin`.";
     "forget", Duration, Is("10m"),
-        "Time after which a dead node leaves table, metrics and totals.";
+        "Time after which a dead node leaves table, metrics and totals, and a mount that has ended leaves the metrics.";
     "cluster.max_weight", Integer { min: 1, max: 1_000 }, Is("1000"),
         "On a primary: heaviest `weight` that a relay gets, whatever it says of itself.";
     "cluster.key_rotation", Duration, Is("24h"),
@@ -104,7 +104,7 @@ pub const KEYS: &[Key] = keys! {
     "fallback", Text, Unset("listeners get a clean end"),
         "Mount that listeners of every mount without a `fallback` of its own go to when its source is gone for longer than `hold`.";
     "relay", Tree(RELAY), Unset("no foreign upstream"),
-        "Icecast and Shoutcast servers that this node pulls from.";
+        "On a primary: Icecast and Shoutcast servers that it pulls from.";
     "pull.mounts", List, Is("*"),
         "Globs of the primary's mounts that a relay carries, such as `/talk/*`.";
     "pull.on_demand", Bool, Is("false"),
@@ -226,17 +226,17 @@ pub const KEYS: &[Key] = keys! {
 pub const MOUNT: &[Field] = fields! {
     "path", Text, "The mount, `/live.mp3`, or `service:/live.mp3`.";
     "content_type", Text, "Type that is announced whatever the source says.";
-    "password", Secret, "Source password of this mount alone.";
+    "password", Secret, "On a primary: source password of this mount alone.";
     "max_listeners", ANY, "Listeners at most; 0 sets no limit.";
     "max_listener_duration", Duration, "Time after which a listener is ended; 0 is never.";
     "fallback", Text, "Mount that listeners go to when the source is gone for longer than `hold`.";
     "fallback_override", Bool, "Take listeners back when the source returns; default `true`.";
-    "intro", Text, "File that is played before the stream (rendered files).";
+    "intro", Text, "File that is played before the stream, by an Icecast or Shoutcast server: `engine: embedded` refuses it.";
     "burst", Size, "Burst in bytes, instead of `burst.bytes`.";
     "metaint", Integer { min: 256, max: 1_048_576 }, "Bytes between two titles, instead of `metaint`.";
     "charset", Text, "Character set of titles that do not name one, by its WHATWG label (`windows-1251`); default UTF-8, and Latin-1 where that does not fit.";
     "public", Bool, "Announce the mount in directories; default what the source says.";
-    "hidden", Bool, "Leave the mount out of public lists; default `false`.";
+    "hidden", Bool, "Leave the mount out of public pages and lists; default `false`, on a relay what the primary says.";
     "name", Text, "`icy-name`, instead of the source's.";
     "description", Text, "`icy-description`, instead of the source's.";
     "genre", Text, "`icy-genre`, instead of the source's.";

@@ -48,8 +48,8 @@ pub struct Mount {
     pub charset: Option<Charset>,
     /// In directories; none is what the source says.
     pub public: Option<bool>,
-    /// Not in public lists.
-    pub hidden: bool,
+    /// Not in public lists; none is what the primary says.
+    pub hidden: Option<bool>,
     /// Instead of the source's.
     pub name: Option<String>,
     /// Instead of the source's.
@@ -130,7 +130,7 @@ fn mount(entry: &mut Entry) -> Option<Mount> {
         metaint: entry.number("metaint"),
         charset: entry.get("charset", charset),
         public: entry.get("public", values::boolean),
-        hidden: entry.get("hidden", values::boolean).unwrap_or(false),
+        hidden: entry.get("hidden", values::boolean),
         name: entry.text("name"),
         description: entry.text("description"),
         genre: entry.text("genre"),

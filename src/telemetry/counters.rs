@@ -1,6 +1,9 @@
 //! The counters of the hot path: plain atomics, read when Prometheus asks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::audience::{Audience, Others, Share};
 
 /// What is counted for one mount on this node.
 #[derive(Debug, Default)]
@@ -8,6 +11,12 @@ pub struct MountCounters {
     listeners: AtomicU64,
     /// Those who listen at an attached server without this node.
     elsewhere: AtomicU64,
+    /// On a primary: what the other nodes report.
+    others: Mutex<Others>,
+    /// Addresses of the listeners here, when they were counted last.
+    unique: AtomicU64,
+    /// Milliseconds of the node's uptime at which the listeners of now came, added up.
+    began_millis: AtomicU64,
     peak: AtomicU64,
     sessions: AtomicU64,
     sent_bytes: AtomicU64,
@@ -76,7 +85,44 @@ impl MountCounters {
         self.elsewhere.store(listeners, Ordering::Relaxed);
     }
 
-    /// Most listeners at once since the process began.
+    /// This node's numbers, `uptime_millis` after its start.
+    pub fn share(&self, uptime_millis: u64) -> Share {
+        let here = self.listeners.load(Ordering::Relaxed);
+        let began = self.began_millis.load(Ordering::Relaxed);
+        Share {
+            listeners: self.listeners(),
+            unique_listeners: self.unique.load(Ordering::Relaxed).min(here),
+            listened_seconds: here.saturating_mul(uptime_millis).saturating_sub(began) / 1000,
+            sessions: self.sessions(),
+            sent_bytes: self.sent_bytes(),
+            slow_listeners: self.slow_jumps() + self.slow_closes(),
+        }
+    }
+
+    /// The numbers that the public is told: on a primary those of all nodes.
+    pub fn audience(&self, uptime_millis: u64) -> Audience {
+        let others = *self.lock_others();
+        let share = self.share(uptime_millis).plus(others.share);
+        Audience {
+            share,
+            peak: self.peak().max(others.peak).max(share.listeners),
+        }
+    }
+
+    /// Takes what the other nodes report.
+    pub fn set_others(&self, others: Others) {
+        *self.lock_others() = others;
+    }
+
+    fn lock_others(&self) -> std::sync::MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_unique(&self, addresses: u64) {
+        self.unique.store(addresses, Ordering::Relaxed);
+    }
+
+    /// Most listeners at once on this node since the process began.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
@@ -86,13 +132,18 @@ impl MountCounters {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(&self, uptime_millis: u64) {
+        self.began_millis
+            .fetch_add(uptime_millis, Ordering::Relaxed);
         let now = self.listeners.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak.fetch_max(now, Ordering::Relaxed);
         self.sessions.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn leave(&self) {
+    /// A listener goes who came at `uptime_millis`.
+    pub(super) fn leave(&self, uptime_millis: u64) {
+        self.began_millis
+            .fetch_sub(uptime_millis, Ordering::Relaxed);
         self.listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Two sources make one page. What is counted as it happens (refusals, picks, histograms) lives in one recorder
 //! for the process. What can be read off the node's state (all gauges, and the totals of the hot path) is put into
-//! a fresh recorder at each scrape, so that a node or a mount that is gone leaves no gauge behind. No name is in
-//! both.
+//! a fresh recorder at each scrape, so that a node or a mount that is gone leaves no gauge behind, and no total once it is
+//! forgotten. No name is in both; no name of the first has a label that names a mount or a node.
 
 mod help;
 
@@ -58,7 +58,7 @@ pub struct Scrape {
     pub bandwidth_limit_bits: u64,
     /// True while it takes nobody new.
     pub draining: bool,
-    /// All mounts that ever counted something.
+    /// All mounts that count something and are not forgotten.
     pub mounts: Vec<MountSample>,
     /// Threads of the fan-out by how their sends reach the kernel, with a zero for a way that none takes.
     pub fanout: Vec<(&'static str, u64)>,
@@ -66,6 +66,8 @@ pub struct Scrape {
     pub node_states: Vec<(&'static str, u64)>,
     /// The nodes that are known.
     pub nodes: Vec<NodeSample>,
+    /// Listeners given to a node, by its name and by how they get there.
+    pub picks: Vec<(String, &'static str, u64)>,
     /// The engine, where it is not our own.
     pub engine: Option<EngineSample>,
 }
@@ -88,13 +90,15 @@ pub struct EngineSample {
 pub struct MountSample {
     /// Its name.
     pub mount: String,
-    /// Listeners now.
+    /// Listeners now on this node.
     pub listeners: u64,
+    /// Listeners now, on a primary at all nodes.
+    pub audience: u64,
     /// Since the process began.
     pub totals: Totals,
     /// Whether who asks for it hears its fallback now; none where it has none.
     pub replaced: Option<bool>,
-    /// `None` for a mount that is gone: then only its totals are shown, which must never fall.
+    /// `None` for a mount that is gone: then only its totals are shown, until they are forgotten.
     pub now: Option<MountNow>,
 }
 
@@ -249,6 +253,9 @@ fn render_state(scrape: &Scrape) -> String {
         for node in &scrape.nodes {
             set_member(node);
         }
+        for (node, mode, count) in &scrape.picks {
+            counter!(PICKS, "node" => node.clone(), "mode" => *mode).absolute(*count);
+        }
         let process = metrics_process::Collector::default();
         process.describe();
         process.collect();
@@ -281,6 +288,30 @@ fn set_node(scrape: &Scrape) {
 }
 
 fn set_mount(sample: &MountSample) {
+    set_totals(sample);
+    let mount = || sample.mount.clone();
+    if let Some(replaced) = sample.replaced {
+        gauge!("relayctl_fallback_playing", "mount" => mount()).set(float(replaced.into()));
+    }
+    let Some(now) = &sample.now else { return };
+    let lost = float(sample.totals.gap_micros) / 1e6;
+    gauge!("relayctl_gap_seconds", "mount" => mount()).set(lost);
+    gauge!("relayctl_listeners", "mount" => mount()).set(float(sample.listeners));
+    gauge!("relayctl_source_up", "mount" => mount()).set(float(now.up.into()));
+    gauge!("relayctl_ring_bytes", "mount" => mount()).set(float(now.ring_bytes));
+    if let Some(silent) = now.silent {
+        gauge!("relayctl_source_silent", "mount" => mount()).set(float(silent.into()));
+    }
+    let labels = [
+        ("listenurl", now.listen_url.clone()),
+        ("server_type", now.server_type.clone()),
+    ];
+    gauge!("icecast_listeners", &labels).set(float(sample.audience));
+    gauge!("icecast_stream_start", &labels).set(now.stream_start_unix_seconds);
+}
+
+/// Sets the counters of one mount.
+fn set_totals(sample: &MountSample) {
     let mount = || sample.mount.clone();
     let totals = &sample.totals;
     for (name, value) in [
@@ -293,39 +324,17 @@ fn set_mount(sample: &MountSample) {
     ] {
         counter!(name, "mount" => mount()).absolute(value);
     }
-    for (action, value) in [
-        ("jump", totals.slow_jumps),
-        ("closed", totals.slow_closes),
-        ("stalled", totals.stalls),
+    let slow = "relayctl_slow_listeners_total";
+    let moves = "relayctl_fallback_moves_total";
+    for (name, action, value) in [
+        (slow, "jump", totals.slow_jumps),
+        (slow, "closed", totals.slow_closes),
+        (slow, "stalled", totals.stalls),
+        (moves, "away", totals.fallback_moves),
+        (moves, "back", totals.fallback_returns),
     ] {
-        let name = "relayctl_slow_listeners_total";
         counter!(name, "mount" => mount(), "action" => action).absolute(value);
     }
-    for (action, value) in [
-        ("away", totals.fallback_moves),
-        ("back", totals.fallback_returns),
-    ] {
-        let name = "relayctl_fallback_moves_total";
-        counter!(name, "mount" => mount(), "action" => action).absolute(value);
-    }
-    let lost = float(totals.gap_micros) / 1e6;
-    gauge!("relayctl_gap_seconds", "mount" => mount()).set(lost);
-    if let Some(replaced) = sample.replaced {
-        gauge!("relayctl_fallback_playing", "mount" => mount()).set(float(replaced.into()));
-    }
-    let Some(now) = &sample.now else { return };
-    gauge!("relayctl_listeners", "mount" => mount()).set(float(sample.listeners));
-    gauge!("relayctl_source_up", "mount" => mount()).set(float(now.up.into()));
-    gauge!("relayctl_ring_bytes", "mount" => mount()).set(float(now.ring_bytes));
-    if let Some(silent) = now.silent {
-        gauge!("relayctl_source_silent", "mount" => mount()).set(float(silent.into()));
-    }
-    let labels = [
-        ("listenurl", now.listen_url.clone()),
-        ("server_type", now.server_type.clone()),
-    ];
-    gauge!("icecast_listeners", &labels).set(float(sample.listeners));
-    gauge!("icecast_stream_start", &labels).set(now.stream_start_unix_seconds);
 }
 
 fn set_engine(engine: &EngineSample) {

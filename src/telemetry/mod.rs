@@ -3,6 +3,8 @@
 //! Must never: decide, block a caller, or keep a listener's name in a metric. Neighbours: everything above.
 
 pub mod access;
+mod audience;
+mod connections;
 pub mod counters;
 pub mod export;
 pub mod log;
@@ -23,6 +25,8 @@ use std::time::Instant;
 use crate::base::address::block_of;
 use crate::base::ids::{ListenerId, MountId};
 use crate::base::wall::unix_millis;
+pub use audience::{Audience, Others, Share};
+pub use connections::Connections;
 pub use counters::MountCounters;
 pub use session::{Class, EndReason, Opening, Protocol, Session, SessionRecord};
 use texts::Texts;
@@ -96,6 +100,22 @@ impl Sessions {
     }
 }
 
+/// Totals of the mounts that are forgotten, so that sums over the node do not fall.
+#[derive(Debug, Default)]
+struct Forgotten {
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+}
+
+impl Forgotten {
+    fn add(&self, counters: &MountCounters) {
+        self.sent_bytes
+            .fetch_add(counters.sent_bytes(), Ordering::Relaxed);
+        self.received_bytes
+            .fetch_add(counters.received_bytes(), Ordering::Relaxed);
+    }
+}
+
 /// Why a listener has no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
@@ -120,9 +140,15 @@ pub struct Telemetry {
     pub started_unix_millis: u64,
     /// When the process began.
     pub started: Instant,
+    /// Connections, requests and sources.
+    pub connections: Connections,
     mounts: RwLock<HashMap<MountId, Arc<MountCounters>>>,
     sessions: Mutex<Sessions>,
     open_listeners: AtomicU64,
+    /// Listener sessions opened since the process began.
+    listener_connections: AtomicU64,
+    /// Totals of the mounts that are forgotten.
+    forgotten: Forgotten,
     next_session: AtomicU64,
     texts: Texts,
     sink: SessionSink,
@@ -134,17 +160,20 @@ impl Telemetry {
         Arc::new(Self {
             started_unix_millis: unix_millis(),
             started: Instant::now(),
+            connections: Connections::default(),
             mounts: RwLock::default(),
             sessions: Mutex::default(),
             open_listeners: AtomicU64::new(0),
+            listener_connections: AtomicU64::new(0),
+            forgotten: Forgotten::default(),
             next_session: AtomicU64::new(1),
             texts: Texts::default(),
             sink,
         })
     }
 
-    /// The counters of `mount`, made when first asked for. They outlive the mount, so that totals never
-    /// fall.
+    /// The counters of `mount`, made when first asked for. They outlive the mount until [`Self::forget`] takes them,
+    /// so that totals do not fall from one source to the next.
     pub fn mount(&self, mount: &MountId) -> Arc<MountCounters> {
         if let Some(found) = self
             .mounts
@@ -158,7 +187,73 @@ impl Telemetry {
         Arc::clone(mounts.entry(mount.clone()).or_default())
     }
 
-    /// All mounts that ever counted something.
+    /// Lets go of the counters of `mount` where nobody holds them any more: no mount and no session.
+    pub fn forget(&self, mount: &MountId) -> bool {
+        let mut mounts = self.mounts.write().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock nobody else can come by another handle.
+        let Some(counters) = mounts
+            .get(mount)
+            .filter(|known| Arc::strong_count(known) == 1)
+        else {
+            return false;
+        };
+        self.forgotten.add(counters);
+        mounts.remove(mount);
+        if mounts.capacity() > SMALL && mounts.len() * 4 < mounts.capacity() {
+            mounts.shrink_to(SMALL);
+        }
+        true
+    }
+
+    /// Bytes handed to listeners since the process began, by mounts that are forgotten too.
+    pub fn sent_bytes(&self) -> u64 {
+        let now = self.sum(MountCounters::sent_bytes);
+        now + self.forgotten.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes taken from sources and parents since the process began, by mounts that are forgotten too.
+    pub fn received_bytes(&self) -> u64 {
+        let now = self.sum(MountCounters::received_bytes);
+        now + self.forgotten.received_bytes.load(Ordering::Relaxed)
+    }
+
+    fn sum(&self, of: impl Fn(&MountCounters) -> u64) -> u64 {
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
+        mounts.values().map(|counters| of(counters)).sum()
+    }
+
+    /// This node's numbers of a mount.
+    pub fn share(&self, counters: &MountCounters) -> Share {
+        counters.share(self.uptime_millis())
+    }
+
+    /// The numbers of a mount that the public is told: on a primary those of all nodes.
+    pub fn audience(&self, counters: &MountCounters) -> Audience {
+        counters.audience(self.uptime_millis())
+    }
+
+    /// Listener sessions opened since the process began.
+    pub fn listener_connections(&self) -> u64 {
+        self.listener_connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts the addresses that listen to each mount; to be called about once a second.
+    pub fn count_addresses(&self) {
+        let mut addresses: HashMap<MountId, HashSet<IpAddr>> = HashMap::new();
+        for session in self.sessions() {
+            if let Some(known) = addresses.get_mut(&session.mount) {
+                known.insert(session.address);
+            } else {
+                addresses.insert(session.mount.clone(), HashSet::from([session.address]));
+            }
+        }
+        for (mount, counters) in self.mounts() {
+            let known = addresses.get(&mount).map_or(0, HashSet::len);
+            counters.set_unique(known as u64);
+        }
+    }
+
+    /// All mounts that count something and are not forgotten.
     pub fn mounts(&self) -> Vec<(MountId, Arc<MountCounters>)> {
         let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner);
         mounts
@@ -228,7 +323,8 @@ impl Telemetry {
         let record = SessionRecord::new(id, opening, Arc::clone(&counters), Arc::clone(self));
         let record = Arc::new(record);
         if record.class == Class::Listener {
-            counters.enter();
+            counters.enter(record.started_millis);
+            self.listener_connections.fetch_add(1, Ordering::Relaxed);
             self.lock_sessions().all.insert(ById(Arc::clone(&record)));
         }
         Session::new(record)

@@ -122,7 +122,7 @@ pub struct SessionRecord {
     counters: Arc<MountCounters>,
     telemetry: Arc<Telemetry>,
     /// Milliseconds after the start of the process at which it began.
-    started_millis: u64,
+    pub(super) started_millis: u64,
     sent_bytes: AtomicU64,
     /// The client's address.
     pub address: IpAddr,
@@ -264,7 +264,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.record.class == Class::Listener {
-            self.record.counters.leave();
+            self.record.counters.leave(self.record.started_millis);
         }
         self.record.telemetry.close(&self.record, self.reason);
     }

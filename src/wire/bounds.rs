@@ -21,6 +21,9 @@ pub const MAX_CPU: u32 = 1_000;
 /// Longest way from the origin to a node, in nodes.
 pub const MAX_DEPTH: u32 = 255;
 
+/// Highest count of connections, requests or sessions of one node: a million each second for 30 years.
+pub const MAX_COUNT: u64 = 1_000_000_000_000_000;
+
 /// Most bytes of one counter and highest offset of one epoch: an exabyte, 900,000 years of 320 kbit/s.
 pub const MAX_BYTES: u64 = 1 << 60;
 
@@ -77,7 +80,7 @@ mod tests {
     #[test]
     fn sums_over_a_whole_table_have_room() {
         let nodes = 10_000_u64;
-        for most in [MAX_LISTENERS, MAX_RATE, MAX_MILLIS] {
+        for most in [MAX_LISTENERS, MAX_RATE, MAX_MILLIS, MAX_COUNT] {
             assert!(most.checked_mul(nodes).is_some(), "{most}");
         }
     }

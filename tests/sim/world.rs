@@ -388,6 +388,7 @@ impl World {
                 parent: node.parent().map(id),
                 depth: node.path.len() as u32,
                 lag_millis: 0,
+                counts: Default::default(),
             }],
             on_demand: false,
             full: false,
@@ -399,6 +400,7 @@ impl World {
             children: self.children(at) as u32,
             region: String::new(),
             assigned: None,
+            counts: Default::default(),
         }
     }
 

@@ -168,7 +168,12 @@ async fn anywhere(control: &Control, number: u64) -> Result<Kicked, Error> {
     }
 }
 
-async fn ask(control: &Control, node: &NodeView, number: u64) -> Result<Kicked, Error> {
+/// On another node.
+pub(in crate::admin) async fn ask(
+    control: &Control,
+    node: &NodeView,
+    number: u64,
+) -> Result<Kicked, Error> {
     let failed = |why: String| {
         Error::new(
             StatusCode::BAD_GATEWAY,

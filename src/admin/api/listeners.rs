@@ -1,16 +1,15 @@
 //! `/api/v1/listeners`: who listens, with addresses; scope admin only. A primary asks its relays now: lists of
 //! listeners never ride in beats.
 
+mod everywhere;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use url::Url;
 use utoipa::ToSchema;
 
 use super::Error;
@@ -18,29 +17,13 @@ use crate::admin::access::Admin;
 use crate::admin::query::Query;
 use crate::base::ids::MountId;
 use crate::base::wall::rfc3339;
-use crate::cluster::snapshot::{NodeView, State as NodeState};
-use crate::control::{Control, Role};
-use crate::discovery::read_at_most;
+use crate::control::Control;
 use crate::telemetry::SessionRecord;
-use crate::wire::message::NodeRole;
+pub(in crate::admin) use everywhere::{Everybody, everybody, is_at};
+pub(super) use everywhere::{client, gather};
 
 /// Listeners in a page where `limit` does not say.
 const PAGE: usize = 1000;
-
-/// How long a relay may take to list its own.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Most relays asked at once.
-const AT_ONCE: usize = 16;
-
-/// Bytes that a relay's list may have: so many for itself and for each listener that was asked for. Texts are cut at
-/// 256 bytes, and few come near.
-const PER_LIST: usize = 64 * 1024;
-/// See [`PER_LIST`].
-const PER_LISTENER: usize = 1024;
-
-/// Bytes of relays' lists that are read at once.
-const MAX_READ: usize = 16 << 20;
 
 /// Most listeners in a page.
 const MAX_PAGE: u64 = 10_000;
@@ -68,23 +51,23 @@ impl Listeners {
 
 /// A listener on this node.
 #[derive(Serialize, Deserialize, ToSchema)]
-struct Listener {
+pub(in crate::admin) struct Listener {
     /// Its number on its node.
-    id: u64,
+    pub(in crate::admin) id: u64,
     /// What it listens to.
     mount: String,
     /// The node that has its connection.
     node: String,
     /// Its address.
-    address: String,
+    pub(in crate::admin) address: String,
     /// `User-Agent`, cut at 256 bytes.
-    user_agent: String,
+    pub(in crate::admin) user_agent: String,
     /// `Referer`, cut at 256 bytes.
     referer: String,
     /// When it came.
     since: String,
     /// For how long it has listened.
-    connected_seconds: u64,
+    pub(in crate::admin) connected_seconds: u64,
     /// Bytes handed to its socket.
     sent_bytes: u64,
 }
@@ -170,93 +153,6 @@ pub(in crate::admin) fn own_page(control: &Control, page: &Page) -> Listeners {
         next,
         silent: Vec::new(),
     }
-}
-
-/// Own listeners, and on a primary those of every live relay, asked now.
-pub(super) async fn gather(control: &Control, page: &Page) -> Vec<Listeners> {
-    let mut pages = vec![own_page(control, page)];
-    if control.identity.role != Role::Primary {
-        return pages;
-    }
-    let Ok(client) = client() else {
-        return pages;
-    };
-    let mut relays: Vec<Arc<NodeView>> = control.snapshot().nodes.clone();
-    relays.retain(|node| node.role == NodeRole::Relay && node.state != NodeState::Dead);
-    let path = path_of(page);
-    let questions: Vec<_> = relays
-        .into_iter()
-        .map(|node| {
-            let mark = control.question_token(&node.id, "GET", &path);
-            ask(client.clone(), node, mark, path.clone(), page.limit)
-        })
-        .collect();
-    let at_once = (MAX_READ / longest(page.limit)).clamp(1, AT_ONCE);
-    let mut answers = futures_util::stream::iter(questions).buffer_unordered(at_once);
-    // What does not fit the page is let go at once, however many relays there are.
-    let mut whole = Listeners::default();
-    while let Some(answer) = answers.next().await {
-        whole = merge(vec![whole, answer], page.limit);
-    }
-    pages.push(whole);
-    pages
-}
-
-/// Most bytes of a relay's list of at most `limit` listeners.
-fn longest(limit: usize) -> usize {
-    PER_LIST.saturating_add(limit.saturating_mul(PER_LISTENER))
-}
-
-/// A client for questions to relays.
-pub(super) fn client() -> reqwest::Result<reqwest::Client> {
-    crate::discovery::http_client().timeout(PATIENCE).build()
-}
-
-async fn ask(
-    client: reqwest::Client,
-    node: Arc<NodeView>,
-    mark: String,
-    path: String,
-    limit: usize,
-) -> Listeners {
-    let silent = || Listeners {
-        silent: vec![node.name.to_string()],
-        ..Listeners::default()
-    };
-    let base = node.public_url().trim_end_matches('/');
-    let Ok(url) = Url::parse(&format!("{base}{path}")) else {
-        return silent();
-    };
-    let asked = async {
-        let answer = client
-            .get(url)
-            .bearer_auth(mark)
-            .send()
-            .await?
-            .error_for_status()?;
-        let bytes = read_at_most(answer, longest(limit)).await?;
-        let mut list = serde_json::from_slice::<Listeners>(&bytes)?;
-        // More than was asked for, or a word on other nodes, is not its to say.
-        list.listeners.truncate(limit);
-        list.silent = Vec::new();
-        anyhow::Ok(list)
-    };
-    asked.await.unwrap_or_else(|error| {
-        tracing::debug!(node = %node.name, %error, "a relay did not list its listeners");
-        silent()
-    })
-}
-
-/// Path and query of the question, as they are sent and signed.
-fn path_of(page: &Page) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query
-        .append_pair("limit", &page.limit.to_string())
-        .append_pair("after", &page.after.to_string());
-    if let Some(mount) = &page.mount {
-        query.append_pair("mount", &mount.to_string());
-    }
-    format!("/cluster/v1/listeners?{}", query.finish())
 }
 
 /// One page of several: by number, those of one number never parted, so that `next` misses nobody.

@@ -45,6 +45,12 @@ impl Error {
     }
 }
 
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.error, self.hint)
+    }
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         (self.status, Json(self)).into_response()

@@ -31,6 +31,7 @@ fn node(name: &str, parent: Option<&str>, places: u32) -> NodeView {
         parent: parent.map(id),
         depth: 0,
         lag_millis: 0,
+        counts: Default::default(),
     };
     NodeView {
         id: id(name),
@@ -66,6 +67,7 @@ fn node(name: &str, parent: Option<&str>, places: u32) -> NodeView {
         peer_url: None,
         children: 0,
         region: String::new(),
+        counts: Default::default(),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::base::ids::{MountId, NodeId};
 use crate::cluster::liveness::{Condition, Liveness};
 use crate::cluster::snapshot::{MountView, NodeView, State};
 use crate::wire::message::{
-    Beat, Capabilities, JoinRequest, Limits, MountBeat, NodeRole, NodeState, PublicUrls, URL_HINT,
-    WEIGHTS,
+    Beat, Capabilities, Counts, JoinRequest, Limits, MountBeat, NodeRole, NodeState, PublicUrls,
+    URL_HINT, WEIGHTS,
 };
 
 /// What is to be done about a URL by https that listeners are not given.
@@ -91,6 +91,7 @@ impl Row {
             peer_url: None,
             children: 0,
             region: String::new(),
+            counts: Counts::default(),
         };
         Self {
             view: Arc::new(view),
@@ -187,6 +188,7 @@ impl Row {
         view.parent = beat.parent;
         view.children = beat.children;
         view.region = beat.region;
+        view.counts = beat.counts;
         view.peer_url = default_urls(seen, beat.data_port).http;
         view.mounts = beat.mounts.into_iter().map(mount).collect();
     }
@@ -335,6 +337,7 @@ fn mount(beat: MountBeat) -> (MountId, MountView) {
         parent: beat.parent,
         depth: beat.depth,
         lag_millis: beat.lag_millis,
+        counts: beat.counts,
     };
     (beat.mount, view)
 }

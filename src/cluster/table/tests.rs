@@ -73,6 +73,7 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
             parent: None,
             depth: 0,
             lag_millis: 0,
+            counts: Default::default(),
         }],
         on_demand: false,
         full: false,
@@ -83,6 +84,7 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
         events: Vec::new(),
         children: 0,
         region: String::new(),
+        counts: Default::default(),
         assigned: None,
     }
 }

@@ -118,6 +118,7 @@ impl Front {
             match self.door.listener.accept() {
                 Ok((stream, peer)) => {
                     self.door.evicting_until = None;
+                    self.edge.control.telemetry.connections.add_accepted();
                     self.hear(Guest::new(stream, peer, Waits::First, now), now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -89,6 +89,7 @@ impl Front {
                 let settled = edge.settle(&request, &mount, guest.client.ip(), keep, buffer, now);
                 match settled {
                     Settled::Answer { bytes, keep } => {
+                        edge.control.telemetry.connections.add_request();
                         let next = if all_read {
                             self.outbox.put(guest, &bytes, keep);
                             Next::Gone
@@ -99,6 +100,7 @@ impl Front {
                         next
                     }
                     Settled::Serve(served) => {
+                        edge.control.telemetry.connections.add_request();
                         return self.serve(guest, request, mount, served);
                     }
                     Settled::Later(buffer) => {
@@ -110,6 +112,7 @@ impl Front {
             }
             route => match edge.at_once(&request, &route, keep) {
                 Some(bytes) => {
+                    edge.control.telemetry.connections.add_request();
                     let keep = keep && !matches!(route, Route::Refused { .. });
                     let next = self.send(guest, &bytes, keep, !keep && all_read);
                     self.answer = bytes;

@@ -91,6 +91,7 @@ impl Edge {
     ) -> SourceEnd {
         let mount = taken.mount.clone();
         tracing::info!(%mount, peer = %conn.client, "source connected");
+        self.control.telemetry.connections.add_source();
         let mut received = false;
         let end = loop {
             if !conn.buffer.is_empty() {

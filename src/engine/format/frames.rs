@@ -139,7 +139,7 @@ impl<H: Header> FrameScanner<H> {
     /// Judges the bytes at a position. Returns the same for the same bytes however many follow them, but for
     /// `Wait`, and for junk, of which a longer run may be found at once.
     fn step(&mut self, at: &[u8]) -> Step {
-        if at.len() < H::LEN {
+        if at.is_empty() {
             return Step::Wait;
         }
         // Anywhere but inside a frame: a song may have ended within one, and none begins like a tag.
@@ -147,6 +147,12 @@ impl<H: Header> FrameScanner<H> {
             Reading::Tag(len) => return Step::Tag(len),
             Reading::More => return Step::Wait,
             Reading::None => {}
+        }
+        if at.len() < H::LEN {
+            return match is_candidate(at) {
+                true => Step::Wait,
+                false => Step::Junk(to_next_candidate(at)),
+            };
         }
         let frame = match self.parse(at) {
             Parsed::Frame(frame) => frame,
@@ -297,11 +303,13 @@ fn torn_by_tag<H: Header>(at: &[u8], frame: &Frame) -> Option<Step> {
 
 /// Bytes from the start of `at`, which is no frame, to the next byte that may begin one, or a tag.
 fn to_next_candidate(at: &[u8]) -> usize {
-    let is_candidate = |from: &usize| {
-        let rest = at.get(*from..).unwrap_or_default();
-        rest.first() == Some(&0xFF) || tags::begins(rest)
-    };
-    (1..at.len()).find(is_candidate).unwrap_or(at.len())
+    let is_next = |from: &usize| is_candidate(at.get(*from..).unwrap_or_default());
+    (1..at.len()).find(is_next).unwrap_or(at.len())
+}
+
+/// True where a frame or a tag may begin.
+fn is_candidate(at: &[u8]) -> bool {
+    at.first() == Some(&0xFF) || tags::begins(at)
 }
 
 /// Turns samples into microseconds without losing the fractions.

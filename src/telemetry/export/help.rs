@@ -44,10 +44,6 @@ pub(super) const HAPPENINGS: &[&str] = &[
 pub(super) const EVENTS: &[(&str, &str)] = &[
     (REFUSALS, "Requests answered without audio, by reason."),
     (
-        PICKS,
-        "Listeners given to a node, by node and by how they get there.",
-    ),
-    (
         LOG_DROPPED,
         "Lines of the node's own log that standard error did not take: its reader stopped, or has gone, or the disk is full.",
     ),
@@ -187,7 +183,12 @@ pub(super) fn describe_state() {
     }
 }
 
-pub(super) const COUNTERS: [(&str, Unit, &str); 11] = [
+pub(super) const COUNTERS: [(&str, Unit, &str); 12] = [
+    (
+        PICKS,
+        Unit::Count,
+        "Listeners given to a node, by node and by how they get there.",
+    ),
     (
         "relayctl_engine_restarts_total",
         Unit::Count,
@@ -366,7 +367,7 @@ pub(super) const GAUGES: [(&str, Unit, &str); 28] = [
     (
         "icecast_listeners",
         Unit::Count,
-        "Listeners on this node, as icecast_exporter says.",
+        "Listeners of the mount as the public is told: on a primary those of all nodes, so never to be summed over nodes.",
     ),
     (
         "icecast_stream_start",

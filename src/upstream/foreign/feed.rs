@@ -32,7 +32,10 @@ impl Foreign {
             Err(why) => return Left::Failed(why),
         };
         let intake = match self.engine.open_source(&self.config.mount, offer(&opened)) {
-            Ok(intake) => intake,
+            Ok(intake) => {
+                self.engine.count_pull();
+                intake
+            }
             Err(error @ OpenError::InUse { .. }) => return Left::InUse(error.to_string()),
             Err(error) => return Left::Failed(error.to_string()),
         };

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, EventReport, Limits, MAX_CONFIRMED, MAX_EVENTS, MAX_MOUNTS, MAX_REGION, MAX_TEXT,
-    MessageError, NodeName, PublicUrls, at_most, check_node, epoch, fits, millis, share,
+    Capabilities, Counts, EventReport, Limits, MAX_CONFIRMED, MAX_EVENTS, MAX_MOUNTS, MAX_REGION,
+    MAX_TEXT, MessageError, MountCounts, NodeName, PublicUrls, at_most, check_node, epoch, fits,
+    millis, share,
 };
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::wire::bounds::{Clock, MAX_BYTES, MAX_CHILDREN, MAX_DEPTH, MAX_LISTENERS, MAX_RATE};
@@ -75,6 +76,9 @@ pub struct MountBeat {
     /// Milliseconds that its newest bytes are late, against the quickest ones it had.
     #[serde(default)]
     pub lag_millis: u64,
+    /// Counters beside its load.
+    #[serde(default)]
+    pub counts: MountCounts,
 }
 
 /// `POST /cluster/v1/beat`, once a second, with the node's credential as bearer.
@@ -154,6 +158,9 @@ pub struct Beat {
     /// The parent that the operator wants it to have, as it was told last: a restarted primary learns it from here.
     #[serde(default)]
     pub assigned: Option<NodeId>,
+    /// Connections, requests and sources since the process started.
+    #[serde(default)]
+    pub counts: Counts,
 }
 
 impl MountBeat {
@@ -164,6 +171,7 @@ impl MountBeat {
         at_most("mounts.bitrate", self.bitrate, MAX_RATE)?;
         at_most("mounts.depth", self.depth.into(), MAX_DEPTH.into())?;
         millis("mounts.lag_millis", self.lag_millis)?;
+        self.counts.check()?;
         fits("content_type", self.content_type.len(), MAX_TEXT)?;
         epoch(self.epoch, clock)
     }
@@ -189,6 +197,7 @@ impl Beat {
         at_most("bandwidth_bits", self.bandwidth_bits, MAX_RATE)?;
         at_most("listeners", self.listeners, MAX_LISTENERS)?;
         at_most("children", self.children.into(), MAX_CHILDREN.into())?;
+        self.counts.check()?;
         fits("mounts", self.mounts.len(), MAX_MOUNTS)?;
         fits("confirmed", self.confirmed.len(), MAX_CONFIRMED)?;
         fits("region", self.region.len(), MAX_REGION)?;

@@ -39,6 +39,9 @@ pub struct MountInfo {
     /// Its source sends silence, and its listeners are to hear the fallback meanwhile.
     #[serde(default)]
     pub bypassed: bool,
+    /// Left out of public lists.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 fn returns() -> bool {

@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod beat;
+mod counts;
 mod event;
 mod feed;
 mod join;
@@ -23,6 +24,7 @@ use super::bounds::{Clock, MAX_CHILDREN, MAX_CPU, MAX_LISTENERS, MAX_MILLIS, MAX
 use crate::base::ids::{Epoch, NodeId};
 
 pub use beat::{Beat, BeatAnswer, DrainOrder, MountBeat, MountState, NodeState, Reflect};
+pub use counts::{Counts, MountCounts};
 pub use event::{EventReport, Happening, MAX_EVENTS};
 pub use feed::{FeedLine, MountInfo, MountRow, NodeRole, NodeRow, Removal};
 pub use join::{

@@ -16,8 +16,8 @@ pub fn comment_title(header: &[u8]) -> Option<Title> {
     let mut rest = header;
     while let Found::Page(page) = Page::at(rest) {
         rest = rest.get(page.bytes.len()..).unwrap_or_default();
-        if let Some(title) = read_page(&page, &mut streams) {
-            return Some(title);
+        if let Some(tags) = read_page(&page, &mut streams) {
+            return Some(tags);
         }
     }
     None
