@@ -25,6 +25,7 @@ pub mod surface;
 mod taps;
 pub mod tls;
 
+pub use ending::Refused;
 pub use keeper::RENDERED_DIR;
 pub use local::{SOCKET_FILE, URL_FILE};
 pub use node::{Choose, Launch, Node, run};

@@ -19,14 +19,18 @@ mod marks;
 mod members;
 mod membership;
 mod moves;
+mod notices;
 mod once;
 mod orders;
 mod overload;
+mod pending;
 mod placing;
 mod processors;
 mod questions;
+mod refusals;
 mod registry;
 mod removal;
+mod standing;
 mod tree;
 mod web;
 
@@ -65,9 +69,11 @@ pub use events::Event as ClusterEvent;
 pub use identity::{Identity, Role};
 pub use marks::PROBE;
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
+pub use notices::Notice;
 pub use orders::{Held, OrderError};
 pub use placing::{ADDRESS_FULL, Place, Verdict, Visitor};
 pub use removal::RemoveError;
+pub use standing::{Refusal, Standing, Waiting};
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};
 
@@ -173,6 +179,8 @@ pub struct Control {
     /// Held from an order to its write: the table, the node and the disk take orders one after another.
     order: Mutex<()>,
     events: events::Events,
+    refusals: refusals::Refusals,
+    standing: watch::Sender<Standing>,
     overload: overload::Overload,
     /// Moves when the primary should hear something at once.
     nudge: watch::Sender<u64>,
@@ -227,6 +235,10 @@ impl Control {
             Role::Primary => parts.secrets.ring_at(&parts.remembered.members.keys),
             Role::Relay => KeyRing::default(),
         };
+        let standing = match parts.identity.role {
+            Role::Primary => Standing::Member,
+            Role::Relay => Standing::Asking,
+        };
         let drained = parts.remembered.orders.drains.keys().cloned().collect();
         let mut balancer =
             Balancer::new(balancer_config(&parts.config), parts.identity.incarnation);
@@ -268,6 +280,8 @@ impl Control {
             drains: Mutex::new(drain::Drains::new(parts.remembered.orders)),
             order: Mutex::default(),
             events: events::Events::default(),
+            refusals: refusals::Refusals::default(),
+            standing: watch::Sender::new(standing),
             overload: overload::Overload::default(),
             nudge: watch::Sender::new(0),
             looks: AtomicU64::new(0),
@@ -311,6 +325,7 @@ impl Control {
         if every_second {
             self.judge_load(now);
             self.keep_members();
+            self.tell_refusals(now);
         }
         self.watch_what_happens(every_second);
         if self.identity.role == Role::Primary {

@@ -207,6 +207,13 @@ fn longest(limit: usize) -> usize {
     PER_LIST.saturating_add(limit.saturating_mul(PER_LISTENER))
 }
 
+/// Where a relay is asked: at its public URL, or where it keeps that to itself at the address that its beats come from.
+pub(super) fn base_of(node: &NodeView) -> &str {
+    let public = Some(node.public_url()).filter(|url| !url.is_empty());
+    let url = public.or(node.peer_url.as_deref()).unwrap_or_default();
+    url.trim_end_matches('/')
+}
+
 /// A client for questions to relays.
 pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     crate::discovery::http_client().timeout(PATIENCE).build()
@@ -223,7 +230,7 @@ async fn ask(
         silent: vec![node.name.to_string()],
         ..Listeners::default()
     };
-    let base = node.public_url().trim_end_matches('/');
+    let base = base_of(&node);
     let Ok(url) = Url::parse(&format!("{base}{path}")) else {
         return silent();
     };

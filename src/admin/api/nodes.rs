@@ -74,9 +74,11 @@ struct Node {
     suspected: bool,
     /// `on` or `off` where an operator forced it to send newcomers on, or not to; else `auto`.
     reflect: &'static str,
+    /// True while the node has not said yet that it follows its last order.
+    pending: bool,
     /// How far its drain is, where this node knows.
     drain: Option<Drain>,
-    /// Why listeners cannot reach it: the URL that was tried, the error, and what to set.
+    /// Why listeners do not reach it, and what to do: a node that died, or the URL that was tried and the error.
     trouble: Option<String>,
     /// Seconds since its process began.
     uptime_seconds: u64,
@@ -132,7 +134,7 @@ impl Node {
                 NodeRole::Primary => "primary",
                 NodeRole::Relay => "relay",
             },
-            state: node.state(),
+            state: control.state_of(node, now).as_str(),
             public_url: node.public_url().to_owned(),
             public_url_https: node.public_urls.https.clone(),
             listeners: node.listeners,
@@ -157,8 +159,9 @@ impl Node {
             full: node.full,
             suspected: node.suspected,
             reflect: control.reflect_of(&node.id).as_str(),
+            pending: control.is_pending(node),
             drain: control.drain_progress(node).map(Drain::from),
-            trouble: node.trouble.clone(),
+            trouble: control.trouble_of(node, now),
             uptime_seconds: node.uptime_at(now).as_secs(),
             heartbeat_age_seconds: (age.as_secs_f64() * 1000.0).round() / 1000.0,
             mounts,

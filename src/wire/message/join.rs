@@ -13,6 +13,9 @@ use crate::wire::bounds::Clock;
 /// The header of a join that has the credential of an earlier one, where the node kept it.
 pub const CREDENTIAL_HEADER: &str = "x-relayctl-credential";
 
+/// The header of a join that has the node's name, for whoever reads of a refusal; nothing proves it.
+pub const NODE_NAME_HEADER: &str = "x-relayctl-name";
+
 /// `POST /cluster/v1/join`, with a join token as bearer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JoinRequest {
