@@ -154,6 +154,7 @@ impl Storm {
             bitrate: 128_000,
             https: false,
             address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + self.asked)),
+            from: relayctl::base::reach::Reach::Network,
             agent: &agent,
             session: None,
             reserves: true,

@@ -56,6 +56,9 @@ impl Agent {
                 probe.hint.as_deref().unwrap_or(message::URL_HINT)
             );
         }
+        if let Some(warning) = &answer.warning {
+            tracing::warn!(url = answer.public_url, "joined, but {warning}");
+        }
         answer.credential.clone()
     }
 

@@ -1,10 +1,12 @@
 //! What a node says on standard output: that it is ready, or what it waits for.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::names::local_url;
 use super::node::Node;
+use crate::base::reach::Reach;
 use crate::control::{Role, Standing};
 
 /// The lines that were printed so far.
@@ -72,6 +74,9 @@ impl Node {
     fn how_to_add_a_relay(&self) -> String {
         let config = self.control.config();
         let url = config.public_urls.first().unwrap_or_default();
+        if config.urls_are_guessed {
+            say_guess(url, self.address.ip());
+        }
         let folder = self.data_dir.path();
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         format!(
@@ -79,6 +84,25 @@ impl Node {
              is printed here by `relayctl token show join --data-dir {}`",
             folder.display()
         )
+    }
+}
+
+/// Says what follows where nobody set a public URL.
+fn say_guess(url: &str, bound: IpAddr) {
+    const SET: &str = "set --public-url (RELAYCTL_PUBLIC_URL) to the URL that they reach";
+    match (Reach::of_url(url), Reach::of_address(bound)) {
+        (Reach::Machine, Reach::Machine) if !bound.is_unspecified() => tracing::info!(
+            "this node listens on {bound} alone: listeners and relays on other machines do not reach it; bind another \
+             address (--bind) for them"
+        ),
+        (Reach::Machine, _) => tracing::warn!(
+            "no public URL is set, and this machine has no address that others reach: relays elsewhere cannot use {url}; \
+             {SET}"
+        ),
+        _ => tracing::info!(
+            "no public URL is set: relays and redirected listeners are told {url}, this machine's own address; where \
+             they come by another name, {SET}"
+        ),
     }
 }
 

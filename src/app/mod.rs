@@ -14,6 +14,7 @@ mod local;
 mod names;
 mod node;
 mod outside;
+mod own_address;
 mod parts;
 mod reload;
 pub mod rendered;

@@ -116,7 +116,7 @@ impl Control {
     }
 
     /// The same of what has its own line in the log.
-    pub(super) fn remember(&self, what: Happening) {
+    pub fn remember(&self, what: Happening) {
         let what = what.bounded();
         if let Some(counter) = what.counter() {
             metrics::counter!(counter).increment(1);
@@ -161,17 +161,25 @@ impl Control {
 
     /// A relay's beat: what happened there.
     pub(super) fn hear_events(&self, beat: &Beat) {
+        let mut failovers = 0_u64;
         for report in &beat.events {
             let news = self
                 .events
                 .lock()
                 .is_news(&beat.id, beat.incarnation, report.seq);
             if news && report.what != Happening::Unknown {
-                tracing::info!(node = %beat.name, event = ?report.what, "event");
+                match &report.what {
+                    // Of all mounts at once, where their parent goes.
+                    Happening::Failover { .. } => failovers += 1,
+                    what => tracing::info!(node = %beat.name, event = ?what, "event"),
+                }
                 let what = report.what.clone();
                 self.events
                     .push(beat.name.clone(), report.unix_millis, what);
             }
+        }
+        if failovers > 0 {
+            tracing::info!(node = %beat.name, mounts = failovers, "pulls go on at other parents");
         }
     }
 

@@ -137,6 +137,9 @@ impl Control {
             (None, false) => Probe::Failed("no answer".into()),
         };
         self.probed(&request.id, probe.url.clone(), outcome);
+        let snapshot = self.snapshot();
+        let row = snapshot.find(&request.id);
+        let warning = row.and_then(|row| self.address_warning(row));
         JoinAnswer {
             v: message::VERSION,
             id: request.id.clone(),
@@ -148,6 +151,7 @@ impl Control {
             beat_millis: BEAT_MILLIS,
             public_url: request.public_urls.first().unwrap_or_default().to_owned(),
             probe,
+            warning,
             unix_millis: unix_millis(),
         }
     }

@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod access;
+mod address;
 mod carried;
 mod children;
 mod demand;
@@ -90,6 +91,8 @@ pub struct Config {
     pub relay_password: Password,
     /// Where this node is reached.
     pub public_urls: PublicUrls,
+    /// Nobody said so: they are this node's own guess, and a client that reached it by another host is told that one.
+    pub urls_are_guessed: bool,
     /// What the data port shows to those who speak TLS; `None` where it speaks none.
     pub certificate: Option<Certificate>,
     /// The mount that `/;` and a v1 source without a mount mean.
@@ -320,6 +323,7 @@ impl Control {
         self.settle_demand(now);
         self.balancer().tick(now, self.cluster_millis());
         self.tick_drain(now);
+        self.pulls.flush_lines(now);
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
         let every_second = look.is_multiple_of(4);
         if every_second {

@@ -38,6 +38,7 @@ mod overload;
 mod pacing;
 mod parents;
 mod players;
+mod reach;
 mod ready;
 mod refusals;
 mod relays;

@@ -119,7 +119,7 @@ pub(super) struct Status {
 /// A condition with its cause and the next thing to do.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Notice {
-    /// `waiting_to_join`, `primary_silent`, `full`, `address`, `source_refused` or `join_refused`.
+    /// `waiting_to_join`, `primary_silent`, `full`, `source_refused` or `join_refused`.
     kind: &'static str,
     /// For people.
     text: String,

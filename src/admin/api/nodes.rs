@@ -80,6 +80,8 @@ struct Node {
     drain: Option<Drain>,
     /// Why listeners do not reach it, and what to do: a node that died, or the URL that was tried and the error.
     trouble: Option<String>,
+    /// Listeners that are not sent to it, since they do not reach its URL, and what to set.
+    warning: Option<String>,
     /// Seconds since its process began.
     uptime_seconds: u64,
     /// Seconds since its last beat.
@@ -162,6 +164,7 @@ impl Node {
             pending: control.is_pending(node),
             drain: control.drain_progress(node).map(Drain::from),
             trouble: control.trouble_of(node, now),
+            warning: control.address_warning(node),
             uptime_seconds: node.uptime_at(now).as_secs(),
             heartbeat_age_seconds: (age.as_secs_f64() * 1000.0).round() / 1000.0,
             mounts,

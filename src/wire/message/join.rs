@@ -147,6 +147,9 @@ pub struct JoinAnswer {
     pub public_url: String,
     /// Whether it got through there.
     pub probe: ProbeResult,
+    /// Listeners that do not reach the node's URL, and what to set.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// The primary's clock: token expiries are in its time.
     #[serde(default)]
     pub unix_millis: u64,
@@ -169,6 +172,8 @@ impl JoinAnswer {
             self.relay_password.reveal().len(),
             MAX_TEXT,
         )?;
+        let warning = self.warning.as_ref().map_or(0, String::len);
+        fits("warning", warning, 4 * MAX_TEXT)?;
         at_most("beat_millis", self.beat_millis, MAX_BEAT)?;
         millis("unix_millis", self.unix_millis)
     }
