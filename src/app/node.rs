@@ -239,6 +239,9 @@ impl Node {
         node.keep(Vital::Certificate, watching);
         node.spawn_keepers();
         let keeper = node.keeper(launch);
+        let renders = keeper.clone();
+        node.control
+            .set_render(Box::new(move |kind, old| renders.render(kind, old)));
         if let Some(outside) = &outside {
             outside::spawn(outside, keeper.clone(), &node.tasks, &node.shutdown)?;
         }

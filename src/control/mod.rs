@@ -31,6 +31,7 @@ mod questions;
 mod refusals;
 mod registry;
 mod removal;
+mod rendering;
 mod standing;
 mod tree;
 mod web;
@@ -74,6 +75,7 @@ pub use notices::Notice;
 pub use orders::{Held, OrderError};
 pub use placing::{ADDRESS_FULL, Place, Verdict, Visitor};
 pub use removal::RemoveError;
+pub use rendering::Render;
 pub use standing::{Refusal, Standing, Waiting};
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};
@@ -183,6 +185,7 @@ pub struct Control {
     order: Mutex<()>,
     events: events::Events,
     refusals: refusals::Refusals,
+    rendering: rendering::Rendering,
     standing: watch::Sender<Standing>,
     overload: overload::Overload,
     /// Moves when the primary should hear something at once.
@@ -284,6 +287,7 @@ impl Control {
             order: Mutex::default(),
             events: events::Events::default(),
             refusals: refusals::Refusals::default(),
+            rendering: rendering::Rendering::default(),
             standing: watch::Sender::new(standing),
             overload: overload::Overload::default(),
             nudge: watch::Sender::new(0),
