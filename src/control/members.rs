@@ -365,7 +365,11 @@ impl Control {
                     self.release_children_of(id);
                 }
                 let from = from.map_or("new", |state| state.as_str());
-                tracing::info!(node = %name, from, to = to.as_str(), why = why.as_deref(), "node changed");
+                let (to, why) = (to.as_str(), why.as_deref());
+                match to {
+                    "dead" => tracing::warn!(node = %name, from, to, why, "node changed"),
+                    _ => tracing::info!(node = %name, from, to, why, "node changed"),
+                }
             }
             Effect::Secure {
                 name,

@@ -119,6 +119,17 @@ impl Control {
     }
 }
 
+impl Control {
+    /// How many nodes are in `state`, as this one sees them.
+    pub fn nodes_in(&self, state: State) -> usize {
+        let (snapshot, now) = (self.snapshot(), Instant::now());
+        let nodes = snapshot.nodes.iter();
+        nodes
+            .filter(|node| self.state_of(node, now) == state)
+            .count()
+    }
+}
+
 /// Numbers behind the limit of a node.
 struct Load<'a> {
     name: &'a str,

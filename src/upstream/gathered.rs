@@ -22,6 +22,8 @@ pub(super) enum News {
     Trouble,
     /// A parent feeds.
     Fine,
+    /// A mount is over at its origin.
+    Ended,
     /// Another parent took the place of one.
     Failover,
 }
@@ -46,7 +48,7 @@ impl Line {
         let mounts = (count > 1).then_some(count);
         match self.news {
             News::Trouble => tracing::warn!(mount, mounts, "{text}"),
-            News::Fine | News::Failover => tracing::info!(mount, mounts, "{text}"),
+            News::Fine | News::Ended | News::Failover => tracing::info!(mount, mounts, "{text}"),
         }
     }
 }

@@ -190,7 +190,8 @@ impl Pull {
     fn note(&self, left: &Left, parent: &Parent, memory: &mut Memory) -> Option<Finished> {
         match left {
             Left::Ended => {
-                tracing::info!(mount = %self.mount, "{left}");
+                self.pulls
+                    .say(News::Ended, &parent.node, &self.mount, &left.to_string());
                 return Some(Finished::Ended);
             }
             Left::Evicted => return Some(Finished::Evicted),

@@ -378,3 +378,47 @@ async fn a_list_without_a_relay_that_does_not_answer_is_incomplete() {
         "{said}"
     );
 }
+
+/// A parent that restarts under many mounts is one line, not one for each.
+#[tokio::test]
+async fn a_parent_of_many_mounts_that_dies_is_one_line() {
+    const MOUNTS: usize = 40;
+    let mut cluster = Cluster::start(1).await;
+    let relay = cluster.relays.remove(0);
+    let password = cluster.primary.source_password();
+    let mut sources = Vec::new();
+    for number in 0..MOUNTS {
+        let mount = format!("/m{number}.mp3");
+        sources.push(Source::put(cluster.primary.port, &mount, &password, 0).await);
+    }
+    eventually("the relay has them all", async || {
+        (api(&relay, "mounts").await.len() == MOUNTS).then_some(())
+    })
+    .await;
+    let lines = |log: &str| -> Vec<String> {
+        let about = log.lines().filter(|line| line.contains("parent"));
+        about.map(str::to_owned).collect()
+    };
+    let before = lines(&relay.log()).len();
+    cluster.primary.kill();
+    let said = eventually("it is said", async || {
+        let said = lines(&relay.log()).split_off(before);
+        (!said.is_empty()).then_some(said)
+    })
+    .await;
+    assert!(
+        said[0].contains("WARN") && said[0].contains(&format!("mounts={MOUNTS}")),
+        "{said:?}"
+    );
+    // It is tried again in vain by each of them, and comes back.
+    let _again = cluster.primary.again().await;
+    eventually("the relay is a member again", async || {
+        let rows = api(&relay, "nodes").await;
+        rows.iter()
+            .any(|row| row["name"] == "head" && row["state"] == "ready")
+            .then_some(())
+    })
+    .await;
+    let said = lines(&relay.log()).split_off(before);
+    assert_eq!(said.len(), 1, "{said:?}");
+}
