@@ -48,7 +48,12 @@ impl Sockets {
 
 /// Says that the port answers: a relay that waits to join is ready in the eyes of systemd, whose start would time out.
 pub(super) fn ready(control: &Control) {
-    say(&[NotifyState::Ready, NotifyState::Status(&summary(control))]);
+    let role = control.identity.role.as_str();
+    let state = match unjoined(control) {
+        None => format!("{role}, ready"),
+        Some(_) => summary(control),
+    };
+    say(&[NotifyState::Ready, NotifyState::Status(&state)]);
 }
 
 /// Tells the node's state again.
@@ -94,16 +99,24 @@ pub(super) async fn watch(edge: Arc<Edge>, control: Arc<Control>, shutdown: Canc
 
 /// One line for `systemctl status`.
 fn summary(control: &Control) -> String {
-    let role = control.identity.role.as_str();
-    let (mounts, listeners) = (control.engine.mounts().len(), control.telemetry.listeners());
+    let state = unjoined(control).map_or_else(String::new, |state| format!("{state}, "));
+    format!(
+        "{}, {state}{} mounts, {} listeners",
+        control.identity.role.as_str(),
+        control.engine.mounts().len(),
+        control.telemetry.listeners()
+    )
+}
+
+/// What a relay that is no member waits for.
+fn unjoined(control: &Control) -> Option<String> {
     let state = match &*control.watch_standing().borrow() {
-        Standing::Member => "ready".to_owned(),
+        Standing::Member => return None,
         Standing::Asking => "joining".to_owned(),
         Standing::Waiting(waiting) => waiting.to_string(),
     };
     // One line: a text from elsewhere could hold another state of sd_notify(3).
-    let state = state.replace(char::is_control, " ");
-    format!("{role}, {state}, {mounts} mounts, {listeners} listeners")
+    Some(state.replace(char::is_control, " "))
 }
 
 fn say(states: &[NotifyState]) {

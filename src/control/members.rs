@@ -334,7 +334,10 @@ impl Control {
         let effects = {
             let mut table = self.table();
             let effects = table.step(Instant::now(), event);
-            self.publish(table.snapshot());
+            // A relay shows its copy of the primary's table; its own is empty.
+            if self.identity.role == Role::Primary {
+                self.publish(table.snapshot());
+            }
             effects
         };
         for effect in &effects {

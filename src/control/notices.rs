@@ -110,6 +110,14 @@ impl Control {
 
     /// The state of a node as this one sees it: a relay that does not hear its primary has only the primary's last words.
     pub fn state_of(&self, node: &NodeView, now: Instant) -> State {
+        if node.id == self.identity.id && self.identity.role == Role::Relay {
+            // What it knows of itself is newer than what the primary told of it.
+            return match (self.is_draining(), node.state) {
+                (true, _) => State::Draining,
+                (false, State::Draining) => State::Ready,
+                (false, state) => state,
+            };
+        }
         let silent = node.role == NodeRole::Primary && self.primary_silence(now).is_some();
         match silent {
             true if self.is_orphan(now) => State::Dead,

@@ -81,6 +81,58 @@ async fn a_relay_on_loopback_gets_only_who_is_on_its_machine() {
     assert_eq!(row["trouble"], Value::Null);
 }
 
+/// A machine without a route to the world: what others are told is the address of its interface, and a relay that joined
+/// by loopback is not for them.
+#[tokio::test]
+async fn the_machines_own_address_is_told_and_loopback_is_not() {
+    let mut net = Net::new();
+    let place = net.place("one");
+    let primary = Plan::primary().name("head").at(&place).everywhere();
+    let primary = primary.start().await;
+    let own = format!("http://{}:{}", place.address, primary.port);
+    let printed = primary.printed();
+    assert!(
+        printed.contains(&format!("relayctl join --primary {own} ")),
+        "{printed}"
+    );
+    let hint = format!("no public URL is set: relays and redirected listeners are told {own}");
+    assert!(primary.log().contains(&hint), "{}", primary.log());
+    let url = format!("http://127.0.0.1:{}", primary.port);
+    let relay = Plan::joining_at(&url, &primary.secret("join-token"))
+        .name("relay-1")
+        .at(&place)
+        .everywhere()
+        .start()
+        .await;
+    relay.is_ready().await;
+    let password = primary.source_password();
+    let mut peer = Peer::connect_to(primary.address()).await;
+    peer.send(source_head("SOURCE /live.mp3 ICE/1.0", &password, ""))
+        .await;
+    assert_eq!(peer.head().await.status, 200);
+    let _source = Source::over(peer, Framing::Raw, 0);
+    eventually("the relay is ready and has the mount", async || {
+        let rows = api(&primary, "nodes").await;
+        let row = rows.into_iter().find(|row| row["name"] == "relay-1")?;
+        let has = row["mounts"]
+            .as_array()?
+            .iter()
+            .any(|own| own["bitrate"] != 0);
+        (row["state"] == "ready" && has).then_some(())
+    })
+    .await;
+    let head = head_of(&primary, MOUNT, "radio", "").await;
+    assert_eq!(
+        (head.status, head.get("x-relayctl-reason")),
+        (200, Some("no-reach"))
+    );
+    let said = primary.asked(&["get", "nodes"]).await;
+    assert!(
+        said.contains("relay-1: listeners elsewhere cannot reach http://127.0.0.1:"),
+        "{said}"
+    );
+}
+
 /// The same for a private URL where the primary has one that everybody reaches.
 #[tokio::test]
 async fn nobody_from_the_internet_is_sent_to_a_private_url() {

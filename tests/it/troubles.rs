@@ -256,6 +256,30 @@ async fn an_order_ends_when_the_table_shows_it() {
     assert_eq!(api(primary, "listeners").await, [] as [Value; 0]);
 }
 
+/// A relay that is asked about itself needs no primary for the answer.
+#[tokio::test]
+async fn a_relay_without_its_primary_drains_and_resumes_when_it_is_asked_itself() {
+    let mut cluster = Cluster::start(1).await;
+    let relay = cluster.relays.remove(0);
+    asked(&relay, &["status"], &["\n2 of 2 nodes ready"]).await;
+    cluster.primary.kill();
+    asked(&relay, &["status"], &["the primary was last heard "]).await;
+    for (words, said, state) in [
+        (["drain", "relay-0"], "relay-0 is empty\n", "draining"),
+        (
+            ["resume", "relay-0"],
+            "relay-0 takes newcomers again\n",
+            "ready",
+        ),
+    ] {
+        let answer = relay.asked(&words).await;
+        assert!(answer.ends_with(said), "{answer}");
+        let rows = api(&relay, "nodes").await;
+        let row = rows.iter().find(|row| row["name"] == "relay-0").unwrap();
+        assert_eq!(row["state"], state);
+    }
+}
+
 /// A node that never follows: what is missing is said, and the exit code is 1.
 #[tokio::test]
 async fn an_order_that_is_not_followed_ends_at_a_deadline() {

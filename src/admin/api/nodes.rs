@@ -1,7 +1,7 @@
 //! `/api/v1/nodes`: the table, on a relay as it last heard it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -128,7 +128,10 @@ impl Node {
             }
         });
         let mounts: Vec<NodeMount> = mounts.collect();
-        let age = now.saturating_duration_since(node.reported);
+        let age = match node.id == control.identity.id {
+            true => Duration::ZERO,
+            false => now.saturating_duration_since(node.reported),
+        };
         Self {
             id: node.id.to_string(),
             name: node.name.to_string(),

@@ -136,6 +136,12 @@ impl Plan {
         self.port(0)
     }
 
+    /// On every address of its place.
+    pub fn everywhere(mut self) -> Self {
+        self.bind = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0).to_string();
+        self
+    }
+
     /// `relayctl join` of that primary, from a place of its own.
     pub fn relay_at(primary: &Node, place: &Place) -> Self {
         Self::new("join")
