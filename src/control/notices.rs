@@ -125,9 +125,7 @@ impl Control {
             false => node.state,
         }
     }
-}
 
-impl Control {
     /// How many nodes are in `state`, as this one sees them.
     pub fn nodes_in(&self, state: State) -> usize {
         let (snapshot, now) = (self.snapshot(), Instant::now());

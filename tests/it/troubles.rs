@@ -66,7 +66,22 @@ async fn a_wrong_source_password_is_told_at_every_door() {
         peer.send(format!("/v1-{at}.mp3:hackme\r\n")).await;
         assert_eq!(peer.rest().await, b"invalid password\r\n");
     }
-    let mounts = ["put".to_owned(), "source".into(), "carried".into()];
+    let login = crate::harness::source::login("source", "hackme");
+    for (target, login) in [
+        (
+            "/admin/metadata?mode=updinfo&song=x&mount=/title.mp3",
+            login.as_str(),
+        ),
+        (
+            "/admin.cgi?mode=updinfo&song=x&mount=/pass.mp3&pass=hackme",
+            "",
+        ),
+    ] {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: a\r\n{login}Connection: close\r\n\r\n");
+        assert_eq!(ask(port, request).await.0.status, 401, "{target}");
+    }
+    let mounts = ["put", "source", "carried", "title", "pass"].map(str::to_owned);
     let lines = [port, port + 1, relay.port].map(|at| format!("v1-{at}"));
     let log = primary.log();
     for mount in mounts.iter().chain(&lines) {

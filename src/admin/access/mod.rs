@@ -151,6 +151,14 @@ impl Caller {
         admin.judge(right.then_some(()))
     }
 
+    /// Tells of a title that came with a wrong password: the encoder that sent it shows an old one for ever.
+    pub fn tell_refused_title(&self, control: &Control, mount: &MountId, denied: Denied) {
+        if denied == Denied::Wrong {
+            let why = "a title came with a wrong password: `relayctl token show source` on the primary prints the right one";
+            control.source_refused(mount, self.remote().address, why);
+        }
+    }
+
     /// Leave to have its credential judged by another server; none without one.
     ///
     /// # Errors
