@@ -25,7 +25,9 @@ use crate::throttle::Remote;
 use crate::upstream::probe::{self, Prober};
 use crate::upstream::stream::frames;
 use crate::upstream::{Ask, AskError};
-use crate::wire::message::{Beat, CREDENTIAL_HEADER, JoinRequest, ProbeResult, URL_HINT};
+use crate::wire::message::{
+    Beat, CREDENTIAL_HEADER, JoinRequest, NODE_NAME_HEADER, NodeName, ProbeResult, URL_HINT,
+};
 
 /// The routes under `/cluster/v1`, with the bound of their bodies.
 pub(super) fn router() -> Router<Arc<Control>> {
@@ -70,6 +72,11 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
     headers.get(CREDENTIAL_HEADER)?.to_str().ok()
 }
 
+/// The name that a joining node gives itself; nothing proves it.
+fn named(headers: &HeaderMap) -> Option<NodeName> {
+    headers.get(NODE_NAME_HEADER)?.to_str().ok()?.parse().ok()
+}
+
 /// One client for the probes of all joins, made for the first.
 #[derive(Clone, Default)]
 struct SharedProber(Arc<OnceLock<Prober>>);
@@ -95,7 +102,11 @@ impl FromRequestParts<Arc<Control>> for MayJoin {
         let client = parts.extensions.get::<Client>();
         let remote = client.map_or(nobody, Client::remote);
         let judged = state.may_join(bearer(&parts.headers), shown(&parts.headers), remote);
-        judged.map_err(IntoResponse::into_response)?;
+        judged.map_err(|error| {
+            let name = named(&parts.headers);
+            state.join_refused(name, remote.address, &error.to_string());
+            error.into_response()
+        })?;
         Ok(Self)
     }
 }
@@ -121,13 +132,12 @@ async fn join(
     headers: HeaderMap,
     Json(request): Json<JoinRequest>,
 ) -> Response {
+    let name = request.name.clone();
     let joining = control.join(bearer(&headers), shown(&headers), request, client.address);
     let request = match joining.await {
         Ok(request) => request,
         Err(error) => {
-            if log_limit::permits("join refused", client.address) {
-                tracing::warn!(peer = %client.address, %error, "join refused");
-            }
+            control.join_refused(Some(name), client.address, &error.to_string());
             return error.into_response();
         }
     };
@@ -180,9 +190,16 @@ async fn beat(
     // A relay that carries a beat closes its connection behind it.
     let direct = !client.carried && is_direct(&headers, control.identity.data_port);
     let connection = direct.then_some(client.connection);
+    let name = beat.name.clone();
     match control.beat(bearer(&headers), beat, client.address, connection) {
         Ok(answer) => Json(answer).into_response(),
-        Err(error) => error.into_response(),
+        Err(error) => {
+            // Its credential is good, and yet it is none of us: another process has its id or its name.
+            if matches!(error, MemberError::Refused(_)) {
+                control.join_refused(Some(name), client.address, &error.to_string());
+            }
+            error.into_response()
+        }
     }
 }
 

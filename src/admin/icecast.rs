@@ -165,6 +165,7 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     if !titles::is_judged_there(&control)
         && let Err(denied) = caller.may_title(&control, &mount)
     {
+        caller.tell_refused_title(&control, &mount, denied);
         return caller.denied("/admin/metadata", denied);
     }
     if query.text("mode").as_deref() != Some("updinfo") {

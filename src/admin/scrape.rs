@@ -38,7 +38,7 @@ pub(super) fn scrape(control: &Control) -> Scrape {
     let base = config.public_urls.first().unwrap_or(&fallback);
     let present = present(control);
     let snapshot = control.snapshot();
-    let count = |state| snapshot.count(state) as u64;
+    let count = |state| control.nodes_in(state) as u64;
     let counted = control.telemetry.mounts().into_iter();
     let mut mounts: Vec<MountSample> = counted
         .map(|(id, counters)| MountSample {

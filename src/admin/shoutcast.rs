@@ -198,6 +198,7 @@ pub(super) async fn admin_cgi(
     if !titles::is_judged_there(&control)
         && let Err(denied) = may_title(&control, &caller, &mount, password)
     {
+        caller.tell_refused_title(&control, &mount, denied);
         return refused(denied);
     }
     if query.text("mode").as_deref() != Some("updinfo") {

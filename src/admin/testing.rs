@@ -127,6 +127,7 @@ pub fn config() -> Config {
             https: Some("https://radio.example".into()),
             ..PublicUrls::default()
         },
+        urls_are_guessed: false,
         certificate: None,
         default_mount: mount("/live.mp3"),
         shoutcast_mount: mount("/stream"),

@@ -789,6 +789,7 @@ async fn nodes_and_picks_are_listed() {
         mount: &mount("/live.mp3"),
         target: "/live.mp3",
         address: "198.51.100.1".parse().unwrap(),
+        from: crate::base::reach::Reach::Internet,
         https: false,
         agent: "x",
         session: None,

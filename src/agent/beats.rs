@@ -48,6 +48,7 @@ impl Agent {
                 Ok(answer) => {
                     if std::mem::take(&mut lost) {
                         tracing::info!("the primary answers again");
+                        self.control.primary_answers(self.client.primary().as_str());
                     }
                     self.control.obey(&answer);
                     self.control.set_clock(answer.unix_millis);
@@ -60,7 +61,13 @@ impl Agent {
                 Err(error) if matches!(error.status(), Some(401 | 403)) => return Ended::Rejoin,
                 Err(error) => {
                     if !std::mem::replace(&mut lost, true) {
-                        tracing::warn!(%error, "the primary does not answer; this relay plays on");
+                        let primary = self.client.primary();
+                        let is_refusal = error.status().is_some();
+                        self.control.primary_fails(
+                            primary.as_str(),
+                            &error.to_string(),
+                            is_refusal,
+                        );
                     }
                     self.try_elsewhere().await;
                     pace.next_wait()

@@ -13,7 +13,7 @@ use url::Url;
 use super::Config;
 use crate::base::secret::Secret;
 use crate::discovery::{AnswerError, Connector, read_at_most, root_cause};
-use crate::wire::message::CREDENTIAL_HEADER as CREDENTIAL;
+use crate::wire::message::{CREDENTIAL_HEADER as CREDENTIAL, NODE_NAME_HEADER, NodeName};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -136,15 +136,26 @@ impl Client {
         bearer: &Secret,
         body: &impl Serialize,
     ) -> Result<A, AskError> {
-        self.post_with(path, bearer, None, body).await
+        self.send(path, bearer, None, body).await
     }
 
-    /// The same with the credential that this node has from an earlier join.
-    pub async fn post_with<A: DeserializeOwned>(
+    /// Posts a request to join, with the name of this node and the credential that it has from an earlier join, if any.
+    pub async fn join<A: DeserializeOwned>(
+        &self,
+        bearer: &Secret,
+        credential: &Secret,
+        name: &NodeName,
+        body: &impl Serialize,
+    ) -> Result<A, AskError> {
+        let joining = Some((credential, name));
+        self.send("/cluster/v1/join", bearer, joining, body).await
+    }
+
+    async fn send<A: DeserializeOwned>(
         &self,
         path: &str,
         bearer: &Secret,
-        credential: Option<&Secret>,
+        joining: Option<(&Secret, &NodeName)>,
         body: &impl Serialize,
     ) -> Result<A, AskError> {
         let url = self.url(path);
@@ -155,8 +166,11 @@ impl Client {
             .bearer_auth(bearer.reveal())
             .json(body)
             .timeout(ANSWER);
-        if let Some(credential) = credential {
-            request = request.header(CREDENTIAL, credential.reveal());
+        if let Some((credential, name)) = joining {
+            request = request.header(NODE_NAME_HEADER, name.as_str());
+            if !credential.is_empty() {
+                request = request.header(CREDENTIAL, credential.reveal());
+            }
         }
         let answer = request
             .send()

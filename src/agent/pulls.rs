@@ -112,7 +112,8 @@ impl Agent {
             let (Some(from), Some(to)) = (called(&failover.from), called(&failover.to)) else {
                 continue;
             };
-            self.control.happened(Happening::Failover {
+            // The pulls have said it, many mounts in one line.
+            self.control.remember(Happening::Failover {
                 mount: failover.mount,
                 from,
                 to,

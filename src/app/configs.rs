@@ -1,12 +1,12 @@
 //! From the settings to each room's own configuration. Pure.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
 use globset::{Glob, GlobSetBuilder};
 use sha2::{Digest, Sha256};
 
+use super::own_address::own_address;
 use crate::base::ids::MountId;
 use crate::cluster::access::without_pin;
 use crate::cluster::keys::ClusterSecrets;
@@ -126,6 +126,7 @@ pub(super) fn control(
         admin_password: control::Password::new(secrets.admin.clone()),
         relay_password: control::Password::new(secrets.relay.clone()),
         public_urls,
+        urls_are_guessed: are_guessed(settings),
         certificate,
         default_mount: default_mount(settings),
         shoutcast_mount: settings.shoutcast.mount.clone(),
@@ -339,6 +340,11 @@ pub(super) fn with_https(
     urls
 }
 
+/// True where nobody said how listeners reach the node.
+pub(super) fn are_guessed(settings: &Settings) -> bool {
+    public_urls(settings, settings.bind.port).is_empty()
+}
+
 /// A primary that was given none is reached where it listens: at its one address, else at the one that
 /// the system would send from.
 pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
@@ -348,7 +354,7 @@ pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
     }
     let bound = settings.bind.address;
     let address = if bound.is_unspecified() {
-        outward_address()
+        own_address()
     } else {
         bound
     };
@@ -359,18 +365,4 @@ pub(super) fn primary_urls(settings: &Settings, port: u16) -> PublicUrls {
         )),
         ..PublicUrls::default()
     }
-}
-
-/// The address that packets to the world would carry; connecting a UDP socket sends none.
-fn outward_address() -> IpAddr {
-    let documentation = (std::net::Ipv4Addr::new(192, 0, 2, 1), 9);
-    let probe =
-        std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-            socket
-                .connect(documentation)
-                .and_then(|()| socket.local_addr())
-        });
-    probe.map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |address| {
-        address.ip()
-    })
 }

@@ -1,11 +1,13 @@
 //! The end of a node: after its listeners, or at once where it has lost a part that it cannot live without.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Node;
+use crate::control::{Refusal, Standing};
 
 /// How long connections have to end after the listeners have gone.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,6 +22,32 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) async fn broken(fatal: &mut watch::Receiver<Option<String>>) -> String {
     let why = fatal.wait_for(Option::is_some).await;
     why.ok().and_then(|why| why.clone()).unwrap_or_default()
+}
+
+/// The end of a relay that its primary never took in, and would not if it were asked again.
+#[derive(Debug, thiserror::Error)]
+#[error("not joined: {why}")]
+pub struct Refused {
+    /// Why, and the next thing to do.
+    pub why: String,
+    /// Kind of the refusal.
+    pub refusal: Refusal,
+}
+
+impl Refused {
+    /// Where somebody sits at a terminal, who can change what a service could only repeat. A node that was a member
+    /// plays on for its listeners.
+    pub(super) fn on_terminal(standing: &Standing, was_member: bool) -> Option<Self> {
+        let Standing::Waiting(waiting) = standing else {
+            return None;
+        };
+        let refusal = waiting.refusal.filter(|_| !was_member)?;
+        let watched = std::io::stderr().is_terminal() || std::io::stdin().is_terminal();
+        watched.then(|| Self {
+            why: waiting.reason.clone(),
+            refusal,
+        })
+    }
 }
 
 impl Node {

@@ -131,6 +131,20 @@ impl Keeper {
         rendered::station(settings, self.role, primary, self.data_dir.path(), &known)
     }
 
+    /// One file as the settings have it now, in the place of one with the text `old`.
+    ///
+    /// # Errors
+    /// A sentence, where the kind is unknown or the file cannot be made.
+    pub fn render(&self, kind: &str, old: Option<&str>) -> Result<String, String> {
+        let settings = self.settings.borrow().clone();
+        let kind = Kind::ALL.into_iter().find(|own| own.to_string() == kind);
+        let kind = kind.ok_or("write `icecast`, `shoutcast` or `haproxy`")?;
+        let said = |error: RenderError| error.to_string();
+        let renderer = Renderer::new(settings.render.templates.as_deref()).map_err(said)?;
+        let station = self.station(&settings)?;
+        renderer.render_replacing(kind, &station, old).map_err(said)
+    }
+
     /// This node's own; on a relay that was given no relay password, the one that came with the join.
     fn passwords(&self) -> Passwords {
         let config = self.control.config();

@@ -14,6 +14,7 @@ mod local;
 mod names;
 mod node;
 mod outside;
+mod own_address;
 mod parts;
 mod reload;
 pub mod rendered;
@@ -25,6 +26,7 @@ pub mod surface;
 mod taps;
 pub mod tls;
 
+pub use ending::Refused;
 pub use keeper::RENDERED_DIR;
 pub use local::{SOCKET_FILE, URL_FILE};
 pub use node::{Choose, Launch, Node, run};

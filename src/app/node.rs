@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ending::broken;
+use super::announce::Announced;
+use super::ending::{Refused, broken};
 use super::foreign::ForeignPulls;
 use super::keeper::{Keeper, RENDERED_DIR};
 use super::kubernetes::Pod;
@@ -94,16 +95,27 @@ pub async fn run(launch: Launch) -> anyhow::Result<()> {
     let mut signals = signals::listen()?;
     let node = Node::start(&launch).await?;
     let mut reloads = reload::Reloads::new(launch);
-    let role = node.control.identity.role.as_str();
-    node.announce();
-    service::ready(role);
+    let mut standing = node.control.watch_standing();
+    standing.mark_changed();
+    let mut announced = Announced::default();
+    service::ready(&node.control);
     loop {
         tokio::select! {
+            Ok(()) = standing.changed() => {
+                let now = standing.borrow_and_update().clone();
+                announced.tell(&node, &now);
+                service::status(&node.control);
+                if let Some(refused) = Refused::on_terminal(&now, announced.was_ready()) {
+                    service::stopping();
+                    node.stop().await;
+                    return Err(refused.into());
+                }
+            }
             word = signals.recv() => match word {
                 Some(Word::Reload) => {
                     service::reloading();
                     reloads.apply(&node);
-                    service::ready(role);
+                    service::ready(&node.control);
                 }
                 Some(Word::End) | None => break,
             },
@@ -227,6 +239,9 @@ impl Node {
         node.keep(Vital::Certificate, watching);
         node.spawn_keepers();
         let keeper = node.keeper(launch);
+        let renders = keeper.clone();
+        node.control
+            .set_render(Box::new(move |kind, old| renders.render(kind, old)));
         if let Some(outside) = &outside {
             outside::spawn(outside, keeper.clone(), &node.tasks, &node.shutdown)?;
         }
@@ -324,10 +339,10 @@ impl Node {
             }
             // The platform starts a gear before it hands over what the head publishes, and checks it at once.
             Some(primary) if primary.is_by_gear() && self.secrets.join.is_empty() => {
-                tracing::warn!(
-                    "this gear is a member and has no join token yet: it answers health and waits; the cartridge's \
-                 hook starts it again with RELAYCTL_PRIMARY and RELAYCTL_TOKEN of the head"
-                )
+                let why = "this gear is a member and has no join token yet: it answers health and waits; the cartridge's \
+                           hook starts it again with RELAYCTL_PRIMARY and RELAYCTL_TOKEN of the head";
+                control.waits_to_join(primary.url.as_str(), why, None);
+                control.tell_waiting();
             }
             Some(primary) => {
                 let settings = &launch.loaded.settings;

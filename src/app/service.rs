@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Control;
+use crate::control::{Control, Standing};
 use crate::edge::{Edge, bind};
 
 /// The thread that accepts takes at most this long to answer its own node.
@@ -46,12 +46,19 @@ impl Sockets {
     }
 }
 
-/// Says that the node is ready.
-pub(super) fn ready(role: &str) {
-    say(&[
-        NotifyState::Ready,
-        NotifyState::Status(&format!("{role}, ready")),
-    ]);
+/// Says that the port answers: a relay that waits to join is ready in the eyes of systemd, whose start would time out.
+pub(super) fn ready(control: &Control) {
+    let role = control.identity.role.as_str();
+    let state = match unjoined(control) {
+        None => format!("{role}, ready"),
+        Some(_) => summary(control),
+    };
+    say(&[NotifyState::Ready, NotifyState::Status(&state)]);
+}
+
+/// Tells the node's state again.
+pub(super) fn status(control: &Control) {
+    say(&[NotifyState::Status(&summary(control))]);
 }
 
 /// Says that settings are read again; [`ready`] ends it.
@@ -81,7 +88,7 @@ pub(super) async fn watch(edge: Arc<Edge>, control: Arc<Control>, shutdown: Canc
         match tokio::time::timeout(PATIENCE, edge.answers()).await {
             Ok(()) => say(&[
                 NotifyState::Watchdog,
-                NotifyState::Status(&status(&control)),
+                NotifyState::Status(&summary(&control)),
             ]),
             Err(_) => {
                 tracing::error!("the data port does not answer its own node within {PATIENCE:?}")
@@ -91,13 +98,25 @@ pub(super) async fn watch(edge: Arc<Edge>, control: Arc<Control>, shutdown: Canc
 }
 
 /// One line for `systemctl status`.
-fn status(control: &Control) -> String {
+fn summary(control: &Control) -> String {
+    let state = unjoined(control).map_or_else(String::new, |state| format!("{state}, "));
     format!(
-        "{}, {} mounts, {} listeners",
+        "{}, {state}{} mounts, {} listeners",
         control.identity.role.as_str(),
         control.engine.mounts().len(),
         control.telemetry.listeners()
     )
+}
+
+/// What a relay that is no member waits for.
+fn unjoined(control: &Control) -> Option<String> {
+    let state = match &*control.watch_standing().borrow() {
+        Standing::Member => return None,
+        Standing::Asking => "joining".to_owned(),
+        Standing::Waiting(waiting) => waiting.to_string(),
+    };
+    // One line: a text from elsewhere could hold another state of sd_notify(3).
+    Some(state.replace(char::is_control, " "))
 }
 
 fn say(states: &[NotifyState]) {

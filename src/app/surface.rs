@@ -161,6 +161,7 @@ pub const ENTRIES: &[Entry] = &[
     posted("/api/v1/resume", ADMIN),
     posted("/api/v1/nodes/{name}/parent", ADMIN),
     asked("/api/v1/picks", READ),
+    posted("/api/v1/render/{kind}", "the node's own socket"),
     route("/api/v1/events", READ, Some(0), ENDLESS, BY_CREDENTIAL),
     asked("/api/v1/listeners", ADMIN),
     asked("/api/v1/listeners/{id}", ADMIN),

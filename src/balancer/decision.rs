@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::base::ids::{MountId, NodeId};
+use crate::base::reach::Reach;
 use crate::wire::message::{NodeName, NodeRole};
 
 /// A listener asks for a mount.
@@ -17,6 +18,8 @@ pub struct Ask<'a> {
     pub https: bool,
     /// Its address, by its own connection or by the word of a trusted proxy.
     pub address: IpAddr,
+    /// The circle that it is in: the wider one of its address and of what an untrusted proxy claims.
+    pub from: Reach,
     /// `User-Agent`.
     pub agent: &'a str,
     /// `X-Playback-Session-Id`.
@@ -139,6 +142,8 @@ pub enum Reason {
     NoRelay,
     /// No relay can be reached by the listener's scheme.
     NoScheme,
+    /// No relay's URL is reached from where the listener is.
+    NoReach,
     /// All that could are full.
     Full,
     /// This node is on its way out, and no other can.
@@ -159,7 +164,7 @@ pub enum Reason {
 
 impl Reason {
     /// All, for metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LeastConn,
         Self::LeastBandwidth,
         Self::RoundRobin,
@@ -175,6 +180,7 @@ impl Reason {
         Self::HopLimit,
         Self::NoRelay,
         Self::NoScheme,
+        Self::NoReach,
         Self::Full,
         Self::Draining,
         Self::Pacing,
@@ -203,6 +209,7 @@ impl Reason {
             Self::HopLimit => "hop-limit",
             Self::NoRelay => "no-relay",
             Self::NoScheme => "no-scheme",
+            Self::NoReach => "no-reach",
             Self::Full => "full",
             Self::Draining => "draining",
             Self::Pacing => "pacing",

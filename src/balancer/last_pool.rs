@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::pool::{Ledger, Pool, Want};
 use super::reservations::Reservations;
 use super::rows::Rows;
+use crate::base::reach::Reach;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ struct Rest {
     panic: bool,
     bitrate: u64,
     https: bool,
+    from: Reach,
     reserves: bool,
     now: Instant,
     warm: bool,
@@ -46,6 +48,7 @@ impl Key {
                 panic: want.panic,
                 bitrate: want.bitrate,
                 https: want.https,
+                from: want.from,
                 reserves: want.reserves,
                 now: want.now,
                 warm,

@@ -10,6 +10,7 @@ use super::hash::Table;
 use super::reservations::Reservations;
 use super::rows::Row;
 use crate::base::ids::{MountId, NodeId};
+use crate::base::reach::Reach;
 use crate::cluster::snapshot::{NodeView, State};
 use crate::wire::message::NodeRole;
 
@@ -101,6 +102,8 @@ pub struct Want<'a> {
     pub bitrate: u64,
     /// By which scheme.
     pub https: bool,
+    /// The circle that the listener is in: it is sent to URLs that are reached from there.
+    pub from: Reach,
     /// Who asks: never itself.
     pub own: &'a NodeId,
     /// Not these.
@@ -120,6 +123,8 @@ pub struct Pool {
     pub wait: Option<Instant>,
     /// Some have no URL of the scheme.
     pub no_scheme: bool,
+    /// Some have a URL that the listener does not reach.
+    pub no_reach: bool,
     /// Some are full.
     pub full: bool,
 }
@@ -221,6 +226,10 @@ impl Ledger {
             }
             if node.public_urls.of_scheme(want.https).is_none() {
                 pool.no_scheme = true;
+                continue;
+            }
+            if !row.is_reached_from(want.from, want.https) {
+                pool.no_reach = true;
                 continue;
             }
             let Some(account) = self.accounts.get_mut(row.account) else {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::pool::{Ledger, Tier, belongs};
 use super::reservations::Reservations;
 use crate::base::ids::{MountId, NodeId};
+use crate::base::reach::Reach;
 use crate::cluster::snapshot::{NodeView, Snapshot};
 use crate::wire::message::NodeRole;
 
@@ -23,6 +24,8 @@ pub(super) struct Row {
     fits: u8,
     /// Bits a second of the mount there, 0 where unknown.
     pub bitrate: u64,
+    /// Who reaches its URL by http, and by https.
+    reach: [Reach; 2],
     /// Bits a second that its listeners are owed by its own word.
     pub committed: u64,
     /// Where its account and its tally stand.
@@ -51,16 +54,29 @@ impl Row {
             node: Arc::clone(node),
             fits,
             bitrate: node.mounts.get(mount).map_or(0, |mount| mount.bitrate),
+            reach: [false, true].map(|https| reach_of(node, https)),
             committed: node.committed_bits(),
             account: ledger.place(&node.id),
             tally: open.place(&node.id),
         }
     }
 
+    /// True if a client of the circle `from` reaches its URL of this scheme.
+    pub fn is_reached_from(&self, from: Reach, https: bool) -> bool {
+        let [http, secure] = self.reach;
+        from.reaches(if https { secure } else { http })
+    }
+
     /// See [`belongs`]; never who asks.
     pub fn belongs(&self, tier: Tier, panic: bool) -> bool {
         self.fits & bit(tier, panic) != 0
     }
+}
+
+/// Who reaches a node's URL of this scheme.
+pub(super) fn reach_of(node: &NodeView, https: bool) -> Reach {
+    let url = node.public_urls.of_scheme(https);
+    url.map(Reach::of_url).unwrap_or_default()
 }
 
 fn bit(tier: Tier, panic: bool) -> u8 {

@@ -12,7 +12,7 @@ use super::location::{location, token_of};
 use super::players::cannot_follow;
 use super::pool::{Candidate, Pool, SLOW_START, Tier, belongs, capacity};
 use super::reservations::{Reservation, TTL};
-use super::rows::Rows;
+use super::rows::{Rows, reach_of};
 use super::strategy::{Draw, Strategy, pick};
 use super::token::{MAX_HOPS, Token, node_hash};
 use super::turn::Turn;
@@ -53,6 +53,7 @@ impl Balancer {
             snapshot,
             own,
             hops,
+            from: ask.from,
             listener: 0,
             client: 0,
             draw: Draw::new(ask.random),
@@ -134,9 +135,14 @@ impl Balancer {
             return last;
         }
         if turn.own.role == NodeRole::Primary && turn.may_serve() && !turn.own.full {
-            let reason = match healthy.no_scheme && !healthy.full && healthy.wait.is_none() {
-                true => Reason::NoScheme,
-                false => Reason::PrimaryServes,
+            let kept_back = !healthy.full && healthy.wait.is_none();
+            let reason = match (
+                kept_back && healthy.no_scheme,
+                kept_back && healthy.no_reach,
+            ) {
+                (true, _) => Reason::NoScheme,
+                (false, true) => Reason::NoReach,
+                (false, false) => Reason::PrimaryServes,
             };
             return Decision::Serve { reason };
         }
@@ -152,6 +158,9 @@ impl Balancer {
             if let Some(chosen) = freshest {
                 return self.redirect(chosen, Reason::Panic, turn);
             }
+        }
+        if healthy.no_reach && turn.narrow() {
+            return self.elsewhere(turn);
         }
         turn.refuse(&healthy)
     }
@@ -220,7 +229,10 @@ impl Balancer {
             NodeRole::Relay => Tier::Healthy,
         };
         // Its place is counted already; all else may have changed in between.
-        if !belongs(node, tier, turn.snapshot.panic, ask.mount) || turn.want().is_barred(node) {
+        if !belongs(node, tier, turn.snapshot.panic, ask.mount)
+            || turn.want().is_barred(node)
+            || !turn.from.reaches(reach_of(node, ask.https))
+        {
             return None;
         }
         let account = self.ledger.place(&node.id);

@@ -11,6 +11,7 @@ use proptest::strategy::Strategy as _;
 use super::strategy::Strategy;
 use super::*;
 use crate::base::ids::{Epoch, MountId};
+use crate::base::reach::Reach;
 use crate::cluster::snapshot::{MountView, NodeView, State};
 use crate::wire::message::{
     Capabilities, Limits, MountBeat, MountState, NodeRole, NodeState, PublicUrls, VERSION,
@@ -72,6 +73,9 @@ fn relay(name: &str, listeners: u64, now: Instant) -> NodeView {
         mounts: BTreeMap::from([(live(), mount)]),
         on_demand: false,
         full: false,
+        limit: String::new(),
+        draining: false,
+        reflect: None,
         parent: None,
         peer_url: None,
         children: 0,
@@ -95,6 +99,7 @@ struct Stage {
 /// A listener with an address of its own.
 struct Who<'a> {
     address: Ipv4Addr,
+    from: Reach,
     agent: &'a str,
     https: bool,
     reserves: bool,
@@ -107,6 +112,7 @@ struct Who<'a> {
 fn who(number: u32) -> Who<'static> {
     Who {
         address: Ipv4Addr::from(0x0a00_0000 + number),
+        from: Reach::Network,
         agent: "player/1",
         https: false,
         reserves: true,
@@ -183,6 +189,7 @@ impl Stage {
             bitrate: RATE,
             https: who.https,
             address: IpAddr::V4(who.address),
+            from: who.from,
             agent: who.agent,
             session: who.session,
             reserves: who.reserves,
@@ -257,6 +264,8 @@ impl Stage {
             }],
             on_demand: false,
             full: false,
+            limit: String::new(),
+            reflect: None,
             listeners,
             confirmed,
             parent: None,
@@ -636,6 +645,93 @@ fn a_dead_relays_reservations_are_dropped() {
     assert_eq!(stage.balancer.reserved(), 0);
     stage.views[0].state = State::Dead;
     assert_eq!(stage.ask(&first).reason(), Reason::PrimaryServes);
+}
+
+/// The URL of a relay on the primary's own machine leads every other listener to its own computer.
+#[test]
+fn nobody_is_sent_to_a_url_that_is_not_reached_from_where_it_is() {
+    let mut stage = Stage::new(&[("r1", 0)]);
+    let url = |stage: &mut Stage, url: &str| stage.views[0].public_urls.http = Some(url.to_owned());
+    let from = |from| Who { from, ..who(1) };
+    let mut number = 0;
+    let mut goes = |stage: &mut Stage, from_where| {
+        number += 1;
+        let guest = Who {
+            from: from_where,
+            ..who(number)
+        };
+        let decision = stage.ask(&guest);
+        (
+            matches!(decision, Decision::Redirect { .. }),
+            decision.reason(),
+        )
+    };
+    use Reach::{Internet, Machine, Network};
+    for address in [
+        "http://127.0.0.1:8100",
+        "http://localhost:8100",
+        "http://0.0.0.0:8100",
+    ] {
+        url(&mut stage, address);
+        assert!(goes(&mut stage, Machine).0, "{address}");
+        for away in [Network, Internet] {
+            assert_eq!(
+                goes(&mut stage, away),
+                (false, Reason::NoReach),
+                "{address}"
+            );
+        }
+    }
+    // Who was sent a moment ago is asked where it is now.
+    url(&mut stage, "http://127.0.0.1:8100");
+    assert!(matches!(
+        stage.ask(&from(Machine)),
+        Decision::Redirect { .. }
+    ));
+    assert_eq!(stage.ask(&from(Internet)).reason(), Reason::NoReach);
+    for address in [
+        "http://10.0.0.1:8000",
+        "http://169.254.0.1:8000",
+        "http://relay-1:8000",
+    ] {
+        url(&mut stage, address);
+        assert!(goes(&mut stage, Network).0, "{address}");
+        assert_eq!(
+            goes(&mut stage, Internet),
+            (false, Reason::NoReach),
+            "{address}"
+        );
+    }
+    url(&mut stage, "http://relay-1.example:8000");
+    assert!(goes(&mut stage, Internet).0);
+}
+
+#[test]
+fn a_primary_that_never_serves_sends_to_a_private_url_before_it_says_no() {
+    let mut stage = Stage::new(&[("r1", 0), ("r2", 0)]);
+    stage.own.serve = Serve::Never;
+    let guest = |number| Who {
+        from: Reach::Internet,
+        ..who(number)
+    };
+    stage.views[0].public_urls.http = Some("http://10.0.0.1:8000".to_owned());
+    stage.views[1].public_urls.http = Some("http://127.0.0.1:8100".to_owned());
+    // Never to a loopback address.
+    assert_eq!(stage.node(&guest(1)), "r1");
+    // With one that everybody reaches, to that one alone.
+    stage.views[1].public_urls.http = Some("http://r2.example:8000".to_owned());
+    for number in 2..6 {
+        assert_eq!(stage.node(&guest(number)), "r2");
+    }
+    stage.views[0].public_urls.http = Some("http://127.0.0.1:8000".to_owned());
+    stage.views[1].public_urls.http = Some("http://[::1]:8100".to_owned());
+    assert!(matches!(
+        stage.ask(&guest(9)),
+        Decision::Refuse {
+            reason: Reason::NoReach,
+            ..
+        }
+    ));
 }
 
 /// Whoever asks and does not follow keeps out nobody: beyond its share an address is sent on as ever, and no place is kept for it.

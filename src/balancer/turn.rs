@@ -1,11 +1,14 @@
 //! One ask on its way to an answer: what follows from the ask and this node alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::decision::{Ask, Decision, OwnState, Reason, Serve};
 use super::pool::{Pool, Want};
+use super::rows::reach_of;
 use super::strategy::Draw;
-use crate::cluster::snapshot::Snapshot;
+use crate::base::reach::Reach;
+use crate::cluster::snapshot::{NodeView, Snapshot};
 use crate::wire::message::NodeRole;
 
 /// `Retry-After` is drawn from this many seconds on.
@@ -22,6 +25,8 @@ pub(super) struct Turn<'a> {
     pub snapshot: &'a Snapshot,
     pub own: &'a OwnState,
     pub hops: u8,
+    /// The circle that the listener is in, or a narrower one where nobody is reached from there.
+    pub from: Reach,
     /// Who asks, and who asks for which mount, hashed, where something is reserved.
     pub listener: u64,
     pub client: u64,
@@ -34,6 +39,7 @@ impl Turn<'_> {
             panic: self.snapshot.panic,
             bitrate: self.ask.bitrate,
             https: self.ask.https,
+            from: self.from,
             own: &self.own.id,
             avoid: self.ask.avoid,
             now: self.ask.now,
@@ -59,6 +65,20 @@ impl Turn<'_> {
         self.own.can_serve && !self.own.draining && !never
     }
 
+    /// Takes a listener from the Internet to be within a private network, where no node at all tells a URL that is reached
+    /// from the Internet: a private one may be reached by a way of its own, and the only other answer is no.
+    pub fn narrow(&mut self) -> bool {
+        let https = self.ask.https;
+        let is_public = |node: &Arc<NodeView>| {
+            node.public_urls.of_scheme(https).is_some() && reach_of(node, https) == Reach::Internet
+        };
+        let narrows = self.from == Reach::Internet && !self.snapshot.nodes.iter().any(is_public);
+        if narrows {
+            self.from = Reach::Network;
+        }
+        narrows
+    }
+
     pub fn may_wait(&self, longest: Duration) -> bool {
         self.ask.reserves && self.ask.waited < longest
     }
@@ -82,6 +102,8 @@ impl Turn<'_> {
             Reason::Full
         } else if pool.no_scheme {
             Reason::NoScheme
+        } else if pool.no_reach {
+            Reason::NoReach
         } else {
             Reason::NoRelay
         };

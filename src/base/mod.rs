@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod ids;
+pub mod reach;
 pub mod retry;
 pub mod secret;
 pub mod text;

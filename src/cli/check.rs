@@ -7,6 +7,7 @@ use serde_json::json;
 use super::args::{CheckFlags, Form};
 use super::{Exit, Outcome, node, print};
 use crate::app;
+use crate::base::reach::Reach;
 use crate::base::wall::unix_millis;
 use crate::settings::types::{Open, Settings};
 use crate::settings::{self, Problem, SettingsError, Sources, effect, role};
@@ -39,6 +40,13 @@ pub(super) fn run(flags: &CheckFlags) -> Outcome {
     let idle = effect::without_effect_here(&loaded.settings, choice.role);
     loaded.report.warnings.extend(idle);
     loaded.report.notes.extend(open_metrics(&loaded.settings));
+    loaded.report.notes.extend(narrow_url(&loaded.settings));
+    loaded.report.notes.extend(narrow_band(&loaded.settings));
+    let port = loaded.settings.bind.port;
+    let data_dir = settings::data_dir::default_path(&sources.environment, port);
+    loaded
+        .report
+        .set_default("data_dir", data_dir.display().to_string());
     if flags.output == Form::Json {
         let mut report = serde_json::to_value(&loaded.report)?;
         if let Some(object) = report.as_object_mut() {
@@ -71,6 +79,39 @@ fn open_metrics(settings: &Settings) -> Option<String> {
              `metrics.open: never`"
         )
     })
+}
+
+/// Tells who does not reach the URL that listeners are told.
+fn narrow_url(settings: &Settings) -> Option<String> {
+    const SET: &str = "set `public_url` (RELAYCTL_PUBLIC_URL) to a URL that they reach";
+    let urls = settings.public.urls(settings.bind.port);
+    let Some(url) = urls.first() else {
+        let bound = settings.bind.address;
+        let alone = Reach::of_address(bound) == Reach::Machine && !bound.is_unspecified();
+        return alone.then(|| {
+            format!("`bind` is {bound}: listeners elsewhere cannot reach this node; bind another address, or {SET}")
+        });
+    };
+    match Reach::of_url(url.as_str()) {
+        Reach::Machine => Some(format!(
+            "listeners elsewhere cannot reach `public_url` {url}, and none of them is sent there: {SET}"
+        )),
+        Reach::Network => Some(format!(
+            "`public_url` {url} is private: listeners on the Internet are not sent there; if there are any, {SET}"
+        )),
+        Reach::Internet => None,
+    }
+}
+
+/// Tells of a bandwidth that hardly one listener fits into.
+fn narrow_band(settings: &Settings) -> Option<String> {
+    const LEAN: u64 = 32_000;
+    let rate = settings.limits.max_bandwidth.filter(|rate| rate.0 < LEAN)?;
+    Some(format!(
+        "`max_bandwidth` is {} bit/s, less than one listener of most streams takes: nobody would be served; write a rate \
+         such as 100Mbit",
+        rate.0
+    ))
 }
 
 fn problems(error: &SettingsError, form: Form) -> Outcome {

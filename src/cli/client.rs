@@ -242,16 +242,8 @@ fn socket(data_dir: Option<&str>) -> Result<PathBuf, Failure> {
         Found::Several(several) => return Err(token::ambiguous(&several)),
         Found::Nowhere => {}
     }
-    let path = places.first.join(SOCKET_FILE);
-    let refused = std::os::unix::net::UnixStream::connect(&path).err();
-    if refused.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-        return Err(Failure::said(
-            Exit::Denied,
-            format!(
-                "`{}` belongs to another user: ask as that user or as root, or by --addr and a token",
-                path.display()
-            ),
-        ));
+    if let Some(place) = places.forbidden() {
+        return Err(place::not_permitted(place));
     }
     Err(Failure::said(
         Exit::Unreachable,

@@ -1,5 +1,6 @@
 //! `relayctl get` and `relayctl kick`.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use super::args::{Form, GetFlags, KickFlags, Listing};
 use super::client::{Client, Verb, segment};
-use super::{Exit, Failure, Outcome, print, table};
+use super::{Exit, Failure, Outcome, effects, print, table};
 
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
@@ -18,14 +19,49 @@ pub(super) fn get(flags: &GetFlags) -> Outcome {
         return super::events::get(flags);
     }
     let client = Client::new(&flags.target)?;
-    watched(flags.watch, || {
+    let missing = RefCell::new(Vec::new());
+    let outcome = watched(flags.watch, || {
         let list = all(&client, flags.what)?;
+        let silent = silent(&list);
+        if *missing.borrow() != silent && !silent.is_empty() {
+            eprintln!("relayctl: {}", incomplete(&silent));
+        }
+        missing.replace(silent);
         Ok(match flags.output {
             Form::Json if flags.watch => format!("{list}\n"),
             Form::Json => format!("{list:#}\n"),
+            _ if is_empty(&list, flags.what) && !missing.borrow().is_empty() => {
+                format!("no {} on the nodes that answered\n", flags.what.word())
+            }
             form => table::listing(flags.what.word(), &list, form == Form::Wide),
         })
+    })?;
+    Ok(match missing.borrow().is_empty() {
+        true => outcome,
+        false => Exit::Failed,
     })
+}
+
+/// The nodes whose part of a list is missing, since they did not answer.
+fn silent(list: &Value) -> Vec<String> {
+    let names = list.get("silent").and_then(Value::as_array);
+    let names = names.into_iter().flatten().filter_map(Value::as_str);
+    let mut names: Vec<String> = names.map(table::clean).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn is_empty(list: &Value, what: Listing) -> bool {
+    let rows = list.get(what.word()).and_then(Value::as_array);
+    rows.is_none_or(Vec::is_empty)
+}
+
+fn incomplete(silent: &[String]) -> String {
+    format!(
+        "the list is incomplete: {} did not answer, so what is there is missing; `relayctl get nodes` shows why",
+        silent.join(", ")
+    )
 }
 
 /// `relayctl kick`.
@@ -38,7 +74,13 @@ pub(super) fn kick(flags: &KickFlags) -> Outcome {
         ),
         None => format!("/api/v1/listeners/{}/kick", segment(&flags.listener)),
     };
-    Client::new(&flags.target)?.ask(Verb::Post, &path, None)?;
+    let client = Client::new(&flags.target)?;
+    let answer = client.ask(Verb::Post, &path, None)?;
+    let node = answer.get("node").and_then(Value::as_str);
+    let number = answer.get("kicked").and_then(Value::as_u64);
+    if let (Some(node), Some(number)) = (node, number) {
+        effects::wait_gone(&client, node, number)?;
+    }
     print::text(&format!(
         "listener {} ended\n",
         table::clean(&flags.listener)
@@ -63,6 +105,16 @@ fn append(answer: &mut Value, mut page: Value, what: &str) -> bool {
     let Some(Value::Array(more)) = page.get_mut(what).map(Value::take) else {
         return false;
     };
+    let silent = page.get_mut("silent").map(Value::take);
+    if let (Some(Value::Array(silent)), Some(list)) = (silent, answer.as_object_mut()) {
+        let known = list
+            .entry("silent")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        known
+            .as_array_mut()
+            .into_iter()
+            .for_each(|known| known.extend(silent.clone()));
+    }
     let brought = !more.is_empty();
     if let Some(list) = answer.get_mut(what).and_then(Value::as_array_mut) {
         list.extend(more);

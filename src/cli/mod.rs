@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod demo;
 mod describe;
+mod effects;
 mod events;
 mod following;
 mod health;

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use super::args::{JoinFlags, NodeFlags};
 use super::{Exit, Failure, Outcome};
 use crate::app::{self, Choose, Launch};
-use crate::control::Role;
+use crate::control::{Refusal, Role};
 use crate::settings::{self, Loaded, Sources, effect, role};
 use crate::telemetry::log;
 
@@ -117,6 +117,19 @@ fn start(sources: Sources, loaded: Loaded, choose: Choose) -> Outcome {
     let ended = runtime.block_on(app::run(launch));
     // A thread that waits for a disk that hangs is not waited for.
     runtime.shutdown_timeout(LAST);
-    ended?;
-    Ok(Exit::Fine)
+    match ended {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => Err(Failure::new(exit_of(&error), error)),
+    }
+}
+
+/// The exit code of a node that could not go on.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<app::Refused>() {
+        Some(refused) => match refused.refusal {
+            Refusal::Denied => Exit::Denied,
+            Refusal::ClearText => Exit::Usage,
+        },
+        None => Exit::Failed,
+    }
 }

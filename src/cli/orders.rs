@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{DrainFlags, ForgetFlags, ReflectFlags, ReflectWord, ResumeFlags};
 use super::client::{Client, Verb, segment};
+use super::effects::{self, Effect, is};
 use super::{Exit, Failure, Outcome, print, table};
 use crate::base::units::parse_duration;
 
@@ -38,13 +39,18 @@ pub(super) fn drain(flags: &DrainFlags) -> Outcome {
             let client = Client::new(&flags.target)?;
             let path = format!("/api/v1/nodes/{}/drain", segment(node));
             let answer = client.ask(Verb::Post, &path, Some(&body))?;
-            let node = table::clean(node);
-            print::text(&line(&node, answer.get("drain").unwrap_or(&Value::Null)))?;
+            let order = format!("relayctl drain {}", table::clean(node));
+            let drains = |row: &Value| is(row, "state", "draining");
+            if effects::wait(&client, node, &order, drains)? == Effect::Kept {
+                return print::text(unkept(&answer));
+            }
+            let shown = table::clean(node);
+            print::text(&line(&shown, answer.get("drain").unwrap_or(&Value::Null)))?;
             print::text(unkept(&answer))?;
             if flags.detach {
                 return Ok(Exit::Fine);
             }
-            follow(&node, wait, || of(&client, &node))
+            follow(&shown, wait, || of(&client, node))
         }
     }
 }
@@ -65,6 +71,13 @@ pub(super) fn resume(flags: &ResumeFlags) -> Outcome {
     };
     let answer = client.ask(Verb::Post, &path, None)?;
     let was = answer.get("resumed").and_then(Value::as_bool) == Some(true);
+    if let Some(node) = &flags.node {
+        let order = format!("relayctl resume {named}");
+        let takes = |row: &Value| !is(row, "state", "draining");
+        if effects::wait(&client, node, &order, takes)? == Effect::Kept {
+            return print::text(unkept(&answer));
+        }
+    }
     print::text(&match was {
         true => format!("{named} takes newcomers again\n"),
         false => format!("{named} was not drained\n"),
@@ -84,8 +97,15 @@ fn unkept(answer: &Value) -> &'static str {
 pub(super) fn reflect(flags: &ReflectFlags) -> Outcome {
     let path = format!("/api/v1/nodes/{}/reflect", segment(&flags.node));
     let body = json!({ "reflect": flags.word.word() });
-    Client::new(&flags.target)?.ask(Verb::Post, &path, Some(&body))?;
+    let client = Client::new(&flags.target)?;
+    client.ask(Verb::Post, &path, Some(&body))?;
     let node = table::clean(&flags.node);
+    let word = flags.word.word();
+    let order = format!("relayctl reflect {node} {word}");
+    let reflects = |row: &Value| is(row, "reflect", word);
+    if effects::wait(&client, &flags.node, &order, reflects)? == Effect::Kept {
+        return Ok(Exit::Fine);
+    }
     print::text(&match flags.word {
         ReflectWord::On => format!("{node} sends newcomers on\n"),
         ReflectWord::Off => format!("{node} takes newcomers until it has all it may have\n"),
@@ -164,16 +184,9 @@ fn own(client: &Client) -> Result<Look, Failure> {
 }
 
 fn of(client: &Client, node: &str) -> Result<Look, Failure> {
-    let answer = client.ask(Verb::Get, "/api/v1/nodes", None)?;
-    let nodes = answer.get("nodes").and_then(Value::as_array);
-    let is = |row: &&Value, field: &str| row.get(field).and_then(Value::as_str) == Some(node);
-    let row = nodes
-        .into_iter()
-        .flatten()
-        .find(|row| is(row, "name") || is(row, "id"));
-    Ok(match row {
+    Ok(match effects::row(client, node)? {
         None => Look::Gone,
-        Some(row) if row.get("state").and_then(Value::as_str) == Some("dead") => Look::Gone,
+        Some(row) if is(&row, "state", "dead") => Look::Gone,
         Some(row) => look(row.get("drain")),
     })
 }

@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::node;
+use super::{Exit, Failure, node};
 use crate::app::SOCKET_FILE;
 use crate::settings::{self, DATA_PORT, Sources, data_dir, runtime_dir};
 
@@ -93,6 +93,18 @@ impl Places {
         }
     }
 
+    /// The first place that the system keeps this user out of: whether a node runs there cannot be seen.
+    pub fn forbidden(&self) -> Option<&Path> {
+        let all = std::iter::once(&self.first)
+            .chain(&self.runtime)
+            .chain(&self.others);
+        let denied = |place: &&Path| {
+            let socket = UnixStream::connect(place.join(SOCKET_FILE));
+            socket.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        all.map(PathBuf::as_path).find(denied)
+    }
+
     /// The data directory of the node that was found in `place`, as far as that is known.
     pub fn data_dir_of(&self, place: &Path) -> PathBuf {
         match self.runtime.iter().any(|own| own == place) {
@@ -123,6 +135,21 @@ pub(super) fn places(flag: Option<&str>) -> (Places, Option<settings::Settings>)
     };
     let settings = settings::load(&sources).ok().map(|loaded| loaded.settings);
     (Places::new(flag, &environment, settings.as_ref()), settings)
+}
+
+/// The refusal where the system keeps this user out of `place`, with the command that is not kept out.
+pub(super) fn not_permitted(place: &Path) -> Failure {
+    let words = std::env::args().skip(1);
+    let words: Vec<String> = words.take_while(|word| !word.starts_with('-')).collect();
+    let words = super::table::clean(&words.join(" "));
+    Failure::said(
+        Exit::Denied,
+        format!(
+            "permission denied: `{}` belongs to another user: ask as that user or as root (`sudo relayctl {words}`), or \
+             by --addr and a token",
+            place.display()
+        ),
+    )
 }
 
 /// True if a process of this user or of root answers on the socket in `place`; to root any user's node is one.

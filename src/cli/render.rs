@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::{RenderFlags, RenderKind, RoleWord, Target};
 use super::client::{Client, Verb};
@@ -26,8 +26,12 @@ pub(super) fn run(flags: &RenderFlags) -> Outcome {
         .map(|dir| ("data_dir", dir.clone()))
         .collect();
     let (sources, loaded) = node::load(flags.config.clone(), data_dir)?;
-    let station = station(flags, &sources, &loaded)?;
-    let renderer = Renderer::new(loaded.settings.render.templates.as_deref())?;
+    let places = Places::new(None, &sources.environment, Some(&loaded.settings));
+    let live = match places.find(place::lives) {
+        Found::One(place) => Some(place),
+        Found::Nowhere => None,
+        Found::Several(several) => return Err(token::ambiguous(&several)),
+    };
     let kind = match flags.kind {
         RenderKind::Icecast => Kind::Icecast,
         RenderKind::Shoutcast => Kind::Shoutcast,
@@ -38,9 +42,20 @@ pub(super) fn run(flags: &RenderFlags) -> Outcome {
         (None, Some(file)) if file.exists() => Some(read(file)?),
         _ => None,
     };
-    let text = renderer
-        .render_replacing(kind, &station, old.as_deref())
-        .map_err(|error| hinted(error, &station))?;
+    // A file or a role that was named is what is asked about, not what runs.
+    let asked = live
+        .as_deref()
+        .filter(|_| flags.config.is_none() && flags.role.is_none());
+    let text = match asked {
+        Some(live) => by_the_node(live, kind, old.as_deref())?,
+        None => {
+            let station = station(flags, &sources, &loaded, &places, live.as_deref())?;
+            let renderer = Renderer::new(loaded.settings.render.templates.as_deref())?;
+            renderer
+                .render_replacing(kind, &station, old.as_deref())
+                .map_err(|error| hinted(error, &station))?
+        }
+    };
     if let (Some(file), Some(old)) = (&flags.diff, &old) {
         return match diff(old, &text, &file.display().to_string(), "rendered") {
             Some(difference) => print::text(&difference).map(|_| Exit::Found),
@@ -68,7 +83,31 @@ fn read(file: &Path) -> Result<String, Failure> {
     })
 }
 
-fn station(flags: &RenderFlags, sources: &Sources, loaded: &Loaded) -> Result<Station, Failure> {
+/// The file by the settings that the node in `place` runs with.
+fn by_the_node(place: &Path, kind: Kind, old: Option<&str>) -> Result<String, Failure> {
+    let path = format!("/api/v1/render/{kind}");
+    let body = json!({ "old": old });
+    let answer = client(place)?.ask(Verb::Post, &path, Some(&body))?;
+    let text = answer.get("text").and_then(Value::as_str);
+    let text =
+        text.ok_or_else(|| Failure::said(Exit::Failed, "the node answered without a file"))?;
+    Ok(text.to_owned())
+}
+
+fn client(place: &Path) -> Result<Client, Failure> {
+    Client::new(&Target {
+        addr: None,
+        data_dir: Some(place.display().to_string()),
+    })
+}
+
+fn station(
+    flags: &RenderFlags,
+    sources: &Sources,
+    loaded: &Loaded,
+    places: &Places,
+    live: Option<&Path>,
+) -> Result<Station, Failure> {
     let settings = &loaded.settings;
     let usage = |sentence: String| Failure::said(Exit::Usage, sentence);
     let choice = role::choose_role(&sources.environment, settings).map_err(usage)?;
@@ -76,22 +115,16 @@ fn station(flags: &RenderFlags, sources: &Sources, loaded: &Loaded) -> Result<St
         (Some(RoleWord::Primary), _) | (None, role::Role::Primary) => Role::Primary,
         (Some(RoleWord::Relay), _) | (None, role::Role::Relay) => Role::Relay,
     };
-    let places = Places::new(None, &sources.environment, Some(settings));
-    let live = match places.find(place::lives) {
-        Found::One(place) => Some(place),
-        Found::Nowhere => None,
-        Found::Several(several) => return Err(token::ambiguous(&several)),
-    };
-    let place = match &live {
+    let place = match live {
         Some(live) => places.data_dir_of(live),
         None => places.first.clone(),
     };
     let mut known = Known {
-        port: live.as_deref().and_then(running_port),
+        port: live.and_then(running_port),
         passwords: passwords(settings, &place)?,
         ..Known::default()
     };
-    if let Some(live) = &live {
+    if let Some(live) = live {
         let wants_mounts = flags.kind != RenderKind::Haproxy;
         if wants_mounts && role == Role::Relay && settings.mounts.is_empty() {
             known.mounts = Some(running_mounts(live)?);
@@ -125,12 +158,8 @@ fn running_port(place: &Path) -> Option<u16> {
 
 /// A list of the node in `place`.
 fn ask(place: &Path, what: &str) -> Result<Vec<Value>, Failure> {
-    let target = Target {
-        addr: None,
-        data_dir: Some(place.display().to_string()),
-    };
     let path = format!("/api/v1/{what}");
-    let mut answer = Client::new(&target)?.ask(Verb::Get, &path, None)?;
+    let mut answer = client(place)?.ask(Verb::Get, &path, None)?;
     match answer.get_mut(what).map(Value::take) {
         Some(Value::Array(list)) => Ok(list),
         _ => Ok(Vec::new()),

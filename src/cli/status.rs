@@ -53,6 +53,17 @@ fn engine(state: &Value) -> Option<String> {
     Some(format!("engine {} is {}{why}", said("kind"), said("state")))
 }
 
+/// What keeps listeners or sources away, one a line.
+fn notices(state: &Value) -> String {
+    let list = state.get("status").and_then(|status| status.get("notices"));
+    let list = list.and_then(Value::as_array);
+    let texts = list.into_iter().flatten();
+    let texts = texts.filter_map(|notice| notice.get("text")?.as_str());
+    texts
+        .map(|text| format!("! {}\n", table::clean(text)))
+        .collect()
+}
+
 fn screen(state: &Value, wide: bool) -> String {
     let rows = |what: &str| {
         let rows = state.get(what).and_then(Value::as_array);
@@ -95,6 +106,10 @@ fn screen(state: &Value, wide: bool) -> String {
             "listeners"
         }
     );
+    let lines = notices(state);
+    if !lines.is_empty() {
+        let _ = writeln!(text, "{lines}");
+    }
     if let Some(line) = engine(state) {
         let _ = writeln!(text, "{line}\n");
     }

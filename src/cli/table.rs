@@ -153,7 +153,8 @@ pub(super) fn listing(what: &str, answer: &Value, all_columns: bool) -> String {
     let mut text = aligned(&lines);
     for row in &rows {
         let field = |name| row.get(name).and_then(Value::as_str);
-        if let (Some(name), Some(trouble)) = (field("name"), field("trouble")) {
+        let trouble = field("trouble").or_else(|| field("warning"));
+        if let (Some(name), Some(trouble)) = (field("name"), trouble) {
             let _ = writeln!(text, "{}: {}", clean(name), clean(trouble));
         }
     }

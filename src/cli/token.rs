@@ -88,6 +88,9 @@ fn show(which: SecretWord, given: &Given, places: &Places) -> Outcome {
         Found::One(place) => places.data_dir_of(&place),
         Found::Several(several) => return Err(ambiguous(&several)),
         Found::Nowhere => {
+            if let Some(place) = places.forbidden() {
+                return Err(place::not_permitted(place));
+            }
             let sentence = format!(
                 "no {file} is given ({variable}) or kept in {}: a node makes it at its first start; \
                  name its data directory by --data-dir",
@@ -128,13 +131,7 @@ pub(super) fn kept(place: &Path, file: &str) -> Result<Option<Secret>, Failure> 
         Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r'])))),
         Err(error) => match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Ok(None),
-            std::io::ErrorKind::PermissionDenied => Err(Failure::said(
-                Exit::Denied,
-                format!(
-                    "`{}` belongs to another user: ask as that user, or as root",
-                    path.display()
-                ),
-            )),
+            std::io::ErrorKind::PermissionDenied => Err(place::not_permitted(&path)),
             _ => Err(Failure::said(
                 Exit::Failed,
                 format!("cannot read `{}`: {error}", path.display()),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::wire::message::{
     Capabilities, Counts, Limits, MountCounts, MountRow, MountState, NodeName, NodeRole, NodeRow,
-    PublicUrls, UNFETCHED, WEIGHTS,
+    PublicUrls, Reflect, UNFETCHED, WEIGHTS,
 };
 
 /// What a node is good for.
@@ -137,6 +137,12 @@ pub struct NodeView {
     pub on_demand: bool,
     /// Over a limit of its own.
     pub full: bool,
+    /// That limit, as in its beat; empty where it is over none, and on a relay.
+    pub limit: String,
+    /// It takes nobody new, by its own word; on a relay false.
+    pub draining: bool,
+    /// The operator's word that it follows, as in its beat; on a relay none.
+    pub reflect: Option<Reflect>,
     /// The node that it pulls from.
     pub parent: Option<NodeId>,
     /// Where other nodes reach it.
@@ -212,7 +218,10 @@ impl NodeView {
             full: self.full,
             suspected: self.suspected,
             parent: self.parent.clone(),
-            trouble: self.trouble.as_deref().map(blurred),
+            trouble: match self.state {
+                State::Dead => self.trouble.clone(),
+                _ => self.trouble.as_deref().map(blurred),
+            },
             peer_url: self.peer_url.clone(),
             children: self.children,
             region: self.region.clone(),
@@ -261,6 +270,9 @@ impl NodeView {
             mounts: mounts.collect(),
             on_demand: row.on_demand,
             full: row.full,
+            limit: String::new(),
+            draining: false,
+            reflect: None,
             parent: row.parent,
             peer_url: row.peer_url,
             children: row.children,

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -110,10 +111,16 @@ impl Control {
     /// Something happened on this node: it is logged, counted and remembered, and a relay's primary hears of it.
     pub fn happened(&self, what: Happening) {
         let what = what.bounded();
+        tracing::info!(event = ?what, "event");
+        self.remember(what);
+    }
+
+    /// The same of what has its own line in the log.
+    pub fn remember(&self, what: Happening) {
+        let what = what.bounded();
         if let Some(counter) = what.counter() {
             metrics::counter!(counter).increment(1);
         }
-        tracing::info!(event = ?what, "event");
         self.events
             .push(self.identity.name.clone(), unix_millis(), what);
     }
@@ -154,24 +161,34 @@ impl Control {
 
     /// A relay's beat: what happened there.
     pub(super) fn hear_events(&self, beat: &Beat) {
+        let mut failovers = 0_u64;
         for report in &beat.events {
             let news = self
                 .events
                 .lock()
                 .is_news(&beat.id, beat.incarnation, report.seq);
             if news && report.what != Happening::Unknown {
-                tracing::info!(node = %beat.name, event = ?report.what, "event");
+                match &report.what {
+                    // Of all mounts at once, where their parent goes.
+                    Happening::Failover { .. } => failovers += 1,
+                    what => tracing::info!(node = %beat.name, event = ?what, "event"),
+                }
                 let what = report.what.clone();
                 self.events
                     .push(beat.name.clone(), report.unix_millis, what);
             }
+        }
+        if failovers > 0 {
+            tracing::info!(node = %beat.name, mounts = failovers, "pulls go on at other parents");
         }
     }
 
     /// What the table's effects say of nodes.
     pub(super) fn tell_effect(&self, effect: &Effect) {
         match effect {
-            Effect::Changed { name, to, why, .. } => {
+            Effect::Changed {
+                id, name, to, why, ..
+            } => {
                 let who = name.clone();
                 match to {
                     State::Ready => self.happened(Happening::Ready { who }),
@@ -181,7 +198,12 @@ impl Control {
                             why: why.clone(),
                         });
                     }
-                    State::Dead => self.happened(Happening::Died { who }),
+                    State::Dead => {
+                        let snapshot = self.snapshot();
+                        let node = snapshot.find(id);
+                        let why = node.and_then(|node| self.trouble_of(node, Instant::now()));
+                        self.happened(Happening::Died { who, why });
+                    }
                     State::Joining | State::Draining => {}
                 }
             }

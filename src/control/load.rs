@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::overload::Limit;
 use super::processors::Reading;
 use super::{Control, Role};
 use crate::base::ids::MountId;
@@ -64,6 +65,7 @@ impl Control {
         let mounts = self.own_mounts();
         let listeners = self.telemetry.listeners();
         let (bandwidth_bits, cpu_ratio) = self.measure(now);
+        let limit = self.over_limit();
         let never =
             self.identity.role == Role::Primary && config.serve == crate::balancer::Serve::Never;
         let uptime = now.saturating_duration_since(self.telemetry.started);
@@ -90,7 +92,9 @@ impl Control {
             descriptors_left: None,
             mounts,
             on_demand: config.on_demand,
-            full: never || self.over_limit().is_some(),
+            full: never || limit.is_some(),
+            limit: limit.map_or("", Limit::detail).to_owned(),
+            reflect: Some(self.overload.forced()),
             listeners,
             confirmed,
             parent: self.parent(),

@@ -137,6 +137,9 @@ impl Control {
             (None, false) => Probe::Failed("no answer".into()),
         };
         self.probed(&request.id, probe.url.clone(), outcome);
+        let snapshot = self.snapshot();
+        let row = snapshot.find(&request.id);
+        let warning = row.and_then(|row| self.address_warning(row));
         JoinAnswer {
             v: message::VERSION,
             id: request.id.clone(),
@@ -148,6 +151,7 @@ impl Control {
             beat_millis: BEAT_MILLIS,
             public_url: request.public_urls.first().unwrap_or_default().to_owned(),
             probe,
+            warning,
             unix_millis: unix_millis(),
         }
     }
@@ -331,7 +335,10 @@ impl Control {
         let effects = {
             let mut table = self.table();
             let effects = table.step(Instant::now(), event);
-            self.publish(table.snapshot());
+            // A relay shows its copy of the primary's table; its own is empty.
+            if self.identity.role == Role::Primary {
+                self.publish(table.snapshot());
+            }
             effects
         };
         for effect in &effects {
@@ -362,7 +369,11 @@ impl Control {
                     self.release_children_of(id);
                 }
                 let from = from.map_or("new", |state| state.as_str());
-                tracing::info!(node = %name, from, to = to.as_str(), why = why.as_deref(), "node changed");
+                let (to, why) = (to.as_str(), why.as_deref());
+                match to {
+                    "dead" => tracing::warn!(node = %name, from, to, why, "node changed"),
+                    _ => tracing::info!(node = %name, from, to, why, "node changed"),
+                }
             }
             Effect::Secure {
                 name,

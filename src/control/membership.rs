@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::{Control, Password, Permit};
+use super::{Control, Password, Permit, Standing};
 use crate::base::ids::{Epoch, MountId, NodeId};
 use crate::base::secret::Secret;
 use crate::base::wall::unix_millis;
@@ -45,6 +45,7 @@ impl Control {
             .primary
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer.primary_id.clone());
+        self.standing.send_replace(Standing::Member);
     }
 
     /// What foreign servers log in with to relay from here: as set, else as the primary has it. Empty where nobody

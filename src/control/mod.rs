@@ -5,6 +5,7 @@
 //! Above it: `admin` and `agent` feed and show it, `edge` asks it.
 
 mod access;
+mod address;
 mod audience;
 mod carried;
 mod children;
@@ -21,15 +22,20 @@ mod marks;
 mod members;
 mod membership;
 mod moves;
+mod notices;
 mod once;
 mod orders;
 mod overload;
+mod pending;
 mod placing;
 mod processors;
 mod questions;
+mod refusals;
 mod registry;
 mod removal;
+mod rendering;
 mod series;
+mod standing;
 mod titles;
 mod tree;
 mod web;
@@ -71,9 +77,12 @@ pub use identity::{Identity, Role};
 pub use listed::Listed;
 pub use marks::PROBE;
 pub use members::{BEAT_MILLIS, MemberError, ProbeOrder};
+pub use notices::Notice;
 pub use orders::{Held, OrderError};
 pub use placing::{ADDRESS_FULL, Place, Verdict, Visitor};
 pub use removal::RemoveError;
+pub use rendering::Render;
+pub use standing::{Refusal, Standing, Waiting};
 pub use titles::KeptTitles;
 pub use tree::{Lag, TreeError};
 pub use web::{GetActions, MetricsOpen, Web};
@@ -91,6 +100,8 @@ pub struct Config {
     pub relay_password: Password,
     /// Where this node is reached.
     pub public_urls: PublicUrls,
+    /// Nobody said so: they are this node's own guess, and a client that reached it by another host is told that one.
+    pub urls_are_guessed: bool,
     /// What the data port shows to those who speak TLS; `None` where it speaks none.
     pub certificate: Option<Certificate>,
     /// The mount that `/;` and a v1 source without a mount mean.
@@ -187,6 +198,9 @@ pub struct Control {
     /// Held from an order to its write: the table, the node and the disk take orders one after another.
     order: Mutex<()>,
     events: events::Events,
+    refusals: refusals::Refusals,
+    rendering: rendering::Rendering,
+    standing: watch::Sender<Standing>,
     overload: overload::Overload,
     /// Moves when the primary should hear something at once.
     nudge: watch::Sender<u64>,
@@ -246,6 +260,10 @@ impl Control {
             Role::Primary => parts.secrets.ring_at(&parts.remembered.members.keys),
             Role::Relay => KeyRing::default(),
         };
+        let standing = match parts.identity.role {
+            Role::Primary => Standing::Member,
+            Role::Relay => Standing::Asking,
+        };
         let drained = parts.remembered.orders.drains.keys().cloned().collect();
         let mut balancer =
             Balancer::new(balancer_config(&parts.config), parts.identity.incarnation);
@@ -288,6 +306,9 @@ impl Control {
             drains: Mutex::new(drain::Drains::new(parts.remembered.orders)),
             order: Mutex::default(),
             events: events::Events::default(),
+            refusals: refusals::Refusals::default(),
+            rendering: rendering::Rendering::default(),
+            standing: watch::Sender::new(standing),
             overload: overload::Overload::default(),
             nudge: watch::Sender::new(0),
             looks: AtomicU64::new(0),
@@ -329,12 +350,14 @@ impl Control {
         self.settle_demand(now);
         self.balancer().tick(now, self.cluster_millis());
         self.tick_drain(now);
+        self.pulls.flush_lines(now);
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
         let every_second = look.is_multiple_of(4);
         if every_second {
             self.judge_load(now);
             self.keep_titles();
             self.keep_members();
+            self.tell_refusals(now);
         }
         self.watch_what_happens(every_second);
         if self.identity.role == Role::Primary {

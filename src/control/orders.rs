@@ -101,12 +101,12 @@ impl Control {
             if own {
                 known |= drains.local.take().is_some() | drains.told.take().is_some();
             } else {
-                let says_so = self
-                    .snapshot()
-                    .find(&id)
-                    .is_some_and(|view| view.state == State::Draining);
+                let snapshot = self.snapshot();
+                let view = snapshot.find(&id);
+                let says_so = view.is_some_and(|view| view.state == State::Draining);
                 known |= says_so;
-                if says_so {
+                // One that is not heard now may have been drained on its own machine: it is told at its return.
+                if says_so || view.is_some_and(|view| view.draining) {
                     drains.resuming.insert(id.clone());
                 }
             }

@@ -20,6 +20,8 @@ const CALM: f64 = 0.9;
 pub(super) enum Limit {
     Listeners,
     Bandwidth,
+    /// Bandwidth for not a single listener.
+    OneListener,
     Cpu,
     Forced,
 }
@@ -28,12 +30,23 @@ impl Limit {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Listeners => "listeners",
-            Self::Bandwidth => "bandwidth",
+            Self::Bandwidth | Self::OneListener => "bandwidth",
             Self::Cpu => "cpu",
             Self::Forced => "forced",
         }
     }
+
+    /// The word in beats: what an operator has to change.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::OneListener => ONE_LISTENER,
+            other => other.as_str(),
+        }
+    }
 }
+
+/// Word in beats for a bandwidth that not a single listener fits into.
+pub(super) const ONE_LISTENER: &str = "one-listener";
 
 /// How much a node carries and may carry; a limit of 0 is none.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,6 +81,14 @@ impl Sample {
 
     fn is_at_cap(&self) -> bool {
         self.listeners >= self.max_listeners
+    }
+
+    /// The bandwidth that is exceeded: for everybody, or for one more.
+    fn bandwidth(&self) -> Limit {
+        match self.max_bits > 0 && self.next_bits > self.max_bits {
+            true => Limit::OneListener,
+            false => Limit::Bandwidth,
+        }
     }
 
     fn is_over_bandwidth(&self) -> bool {
@@ -136,7 +157,7 @@ fn verdict(latch: Latch, force: Reflect, sample: &Sample) -> Option<Limit> {
         Reflect::Off => sample.is_at_cap().then_some(Limit::Listeners),
         Reflect::Auto => {
             let full = sample.is_full().then_some(Limit::Listeners);
-            let wide = sample.is_over_bandwidth().then_some(Limit::Bandwidth);
+            let wide = sample.is_over_bandwidth().then(|| sample.bandwidth());
             full.or(wide).or(latch.limit())
         }
     }
@@ -158,7 +179,8 @@ impl Overload {
         self.force.store(reflect as u8 + 1, Ordering::Relaxed);
     }
 
-    fn forced(&self) -> Reflect {
+    /// The operator's word that holds here.
+    pub fn forced(&self) -> Reflect {
         let word = self.force.load(Ordering::Relaxed);
         [Reflect::On, Reflect::Off]
             .into_iter()
@@ -192,9 +214,14 @@ impl Control {
         drop(said);
         if before.is_some() != over.is_some() {
             let limit = over.or(before).unwrap_or(Limit::Forced);
+            let why = over.map(|limit| self.own_limit(limit));
+            if let Some(why) = &why {
+                tracing::warn!(reason = limit.as_str(), "this node takes nobody new: {why}");
+            }
             self.happened(Happening::Overload {
                 on: over.is_some(),
                 reason: limit.as_str().into(),
+                why,
             });
             self.nudge.send_modify(|turn| *turn += 1);
         }
@@ -215,7 +242,7 @@ impl Control {
     }
 
     /// Bits a second of the leanest mount here.
-    fn leanest_bits(&self) -> u64 {
+    pub(super) fn leanest_bits(&self) -> u64 {
         let rates = self.engine.mounts().into_iter();
         let known = rates
             .map(|mount| mount.committed_rate())

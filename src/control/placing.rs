@@ -10,6 +10,7 @@ use super::{Control, Role};
 use crate::balancer::hash::Table;
 use crate::balancer::{self, Decision, OwnState, Pick};
 use crate::base::ids::{MountId, NodeId};
+use crate::base::reach::Reach;
 use crate::engine::Mount;
 use crate::telemetry::{Class, Most, NoRoom, Opening, Session};
 use crate::wire::message::NodeRole;
@@ -26,6 +27,8 @@ pub struct Visitor<'a> {
     pub target: &'a str,
     /// Where it comes from.
     pub address: IpAddr,
+    /// The circle that it is in.
+    pub from: Reach,
     /// Its scheme.
     pub https: bool,
     /// `User-Agent`.
@@ -171,6 +174,7 @@ impl Control {
             bitrate,
             https: visitor.https,
             address: visitor.address,
+            from: visitor.from,
             agent: visitor.agent,
             session: visitor.session,
             reserves: visitor.reserves,

@@ -67,6 +67,11 @@ impl Edge {
             "node": self.control.identity.id.as_str(),
             "source": self.source_word(),
         });
+        if let (Some(waiting), Some(fields)) = (self.control.waiting(), body.as_object_mut()) {
+            fields.insert("membership".into(), json!("waiting to join"));
+            fields.insert("primary".into(), json!(waiting.primary));
+            fields.insert("reason".into(), json!(waiting.reason));
+        }
         // One that is down is started again, or somebody else's: replacing this node would help nobody.
         if let (Some(outside), Some(fields)) = (&self.control.outside, body.as_object_mut()) {
             let status = outside.status();

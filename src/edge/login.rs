@@ -7,9 +7,18 @@ use crate::base::wall::unix_millis;
 use crate::control::Denied;
 use crate::telemetry::refuse;
 use crate::throttle::Door;
-use crate::wire::basic::Credentials;
+use crate::wire::basic::{Basic, Credentials};
 use crate::wire::head::Request;
 use crate::wire::response::{Answer, GUARDS};
+
+/// Why a source is refused, and what to do.
+pub(super) const WRONG_PASSWORD: &str =
+    "wrong password: `relayctl token show source` on the primary prints the right one";
+/// See [`WRONG_PASSWORD`].
+const WRONG_USER: &str = "wrong user: sources log in as `source`";
+/// See [`WRONG_PASSWORD`].
+pub(super) const TOO_MANY: &str = "too many wrong passwords came from there, so this one is not looked at: correct the \
+     encoder's password and wait a minute";
 
 impl Edge {
     /// Judges the password of a source.
@@ -25,6 +34,27 @@ impl Edge {
         let Credentials::Basic(basic) = Credentials::of(&request.headers) else {
             return Err(Denied::Missing);
         };
+        let judged = self.judge_source(conn, request, mount, &basic);
+        if let Err(denied) = judged {
+            // A user other than `source` may be a password in the wrong field, so it is not told.
+            let why = match denied {
+                Denied::Missing => WRONG_USER,
+                Denied::Wrong => WRONG_PASSWORD,
+                Denied::Delayed(_) => TOO_MANY,
+            };
+            let remote = self.remote(request, conn.client.ip());
+            self.control.source_refused(mount, remote.address, why);
+        }
+        judged
+    }
+
+    fn judge_source(
+        &self,
+        conn: &Conn,
+        request: &Request,
+        mount: &MountId,
+        basic: &Basic,
+    ) -> Result<(), Denied> {
         if basic.user != "source" && !basic.user.is_empty() {
             return Err(Denied::Missing);
         }

@@ -12,12 +12,13 @@ use super::login::too_many;
 use super::{Edge, MAX_WAITING};
 use crate::balancer::location::without_token;
 use crate::base::ids::MountId;
+use crate::base::reach::Reach;
 use crate::control::{ADDRESS_FULL, Denied, PROBE, Place, Verdict, Visitor};
 use crate::engine::{Listener, Mount};
 use crate::telemetry::{Class, Opening, Protocol, Session, refuse};
 use crate::throttle::Door;
 use crate::wire::basic::Credentials;
-use crate::wire::forwarded::ClientOrigin;
+use crate::wire::forwarded::{self, ClientOrigin};
 use crate::wire::head::{Method, Request, Version};
 
 /// Seconds after which one whom a limit kept out may ask again.
@@ -341,6 +342,7 @@ pub(super) fn visitor<'a>(
         mount,
         target: &request.target,
         address: origin.address,
+        from: circle(request, origin.address),
         https: origin.https,
         agent: request.headers.get("user-agent").unwrap_or(""),
         session: request.headers.get("x-playback-session-id"),
@@ -349,6 +351,14 @@ pub(super) fn visitor<'a>(
         behind: false,
         avoid: Vec::new(),
     }
+}
+
+/// The circle that a listener is in. What a proxy in between claims counts where it is wider, trusted or not: its own
+/// address says nothing of who is behind it.
+fn circle(request: &Request, address: IpAddr) -> Reach {
+    let claimed = forwarded::claimed(&request.headers).map(Reach::of_address);
+    let own = Reach::of_address(address);
+    claimed.map_or(own, |claimed| claimed.max(own))
 }
 
 fn opening<'a>(

@@ -6,13 +6,14 @@ use super::Edge;
 use super::connection::Conn;
 use super::described::{carried_headers, content_type};
 use super::gate::HEAD_TIMEOUT;
+use super::login::{TOO_MANY, WRONG_PASSWORD};
 use super::source::open_error;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::control::{Denied, Permit, Role};
 use crate::engine::Offer;
 use crate::outside;
-use crate::telemetry::{log_limit, refuse};
+use crate::telemetry::refuse;
 use crate::throttle::{Door, Remote};
 use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Headers, MAX_HEAD, parse_fields};
@@ -45,14 +46,22 @@ impl Edge {
         }
         let default = self.config.load().shoutcast_mount.clone();
         let named = read_line(line.trim_end(), &default);
-        let known = named.and_then(|(mount, password)| {
-            let permit = self.knows_line(&conn, &mount, password).ok()?;
-            Some((mount, password, permit))
-        });
-        let Some((mount, password, permit)) = known else {
-            refuse("source_password");
-            conn.answer(b"invalid password\r\n").await;
-            return;
+        let known = match named {
+            Some((mount, password)) => match self.knows_line(&conn, &mount, password) {
+                Ok(permit) => Ok((mount, password, permit)),
+                Err(Denied::Delayed(_)) => Err((mount, TOO_MANY)),
+                Err(Denied::Wrong | Denied::Missing) => Err((mount, WRONG_PASSWORD)),
+            },
+            None => Err((default, "it names a path that takes no source")),
+        };
+        let (mount, password, permit) = match known {
+            Ok(known) => known,
+            Err((mount, why)) => {
+                refuse("source_password");
+                self.control.source_refused(&mount, conn.client.ip(), why);
+                conn.answer(b"invalid password\r\n").await;
+                return;
+            }
         };
         let password = Secret::new(password);
         if conn.say(b"OK2\r\nicy-caps:11\r\n\r\n").await.is_err() {
@@ -115,10 +124,14 @@ impl Edge {
                 self.give(outside, &mut conn, decoder, taken).await;
             }
             Err(refused) => {
+                let why = match refused.status {
+                    401 => WRONG_PASSWORD,
+                    _ => &refused.text,
+                };
+                self.control
+                    .source_refused(&offer.mount, conn.client.ip(), why);
                 if refused.status == 401 {
                     permit.into_iter().for_each(Permit::wrong);
-                } else if log_limit::permits("source refused by the engine", conn.client.ip()) {
-                    tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "Shoutcast v1 source refused");
                 }
                 conn.answer(format!("{}\r\n", refused.text).as_bytes())
                     .await;
@@ -148,9 +161,8 @@ impl Edge {
             Err(error) => {
                 let reason = open_error(&error).1;
                 refuse(reason);
-                if log_limit::permits(reason, conn.client.ip()) {
-                    tracing::warn!(%mount, peer = %conn.client, %error, "Shoutcast v1 source refused");
-                }
+                self.control
+                    .source_refused(&mount, conn.client.ip(), &error.to_string());
                 conn.answer(format!("{error}\r\n").as_bytes()).await;
             }
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::Edge;
 use super::connection::{Conn, plain};
 use super::described::{carried_headers, content_type};
+use super::login::WRONG_PASSWORD;
 use super::pump::SourceEnd;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::{Denied, Permit, Role};
 use crate::engine::{Intake, Offer, OpenError};
 use crate::outside::{self, Outside};
-use crate::telemetry::{log_limit, refuse};
+use crate::telemetry::refuse;
 use crate::throttle::Door;
 use crate::wire::basic::Credentials;
 use crate::wire::body::{BodyDecoder, Framing};
@@ -59,9 +60,9 @@ impl Edge {
             Err(error) => {
                 let (status, reason) = open_error(&error);
                 refuse(reason);
-                if log_limit::permits(reason, conn.client.ip()) {
-                    tracing::warn!(%mount, peer = %conn.client, %error, "source refused");
-                }
+                let origin = conn.origin(&request, self).address;
+                self.control
+                    .source_refused(&mount, origin, &error.to_string());
                 conn.answer(&plain(request.version, status, &error.to_string()))
                     .await;
             }
@@ -111,12 +112,15 @@ impl Edge {
             }
             Err(refused) if refused.status == 401 => {
                 permit.into_iter().for_each(Permit::wrong);
+                let origin = conn.origin(&request, self).address;
+                self.control
+                    .source_refused(&offer.mount, origin, WRONG_PASSWORD);
                 return self.deny(conn, &request, Denied::Wrong).await;
             }
             Err(refused) => {
-                if log_limit::permits("source refused by the engine", conn.client.ip()) {
-                    tracing::warn!(mount = %offer.mount, peer = %conn.client, why = refused.text, "source refused");
-                }
+                let origin = conn.origin(&request, self).address;
+                self.control
+                    .source_refused(&offer.mount, origin, &refused.text);
                 conn.answer(&plain(request.version, refused.status, &refused.text))
                     .await;
                 return None;

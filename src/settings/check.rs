@@ -18,8 +18,11 @@ pub struct Row {
     pub key: &'static str,
     /// Name in the environment.
     pub variable: String,
-    /// What holds; `***` for a secret, empty if nothing was set.
+    /// What holds; `***` for a secret, empty if nothing was set and the default is no value, see `default`.
     pub value: String,
+    /// What a node does where there is no value; empty where there is one.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub default: &'static str,
     /// Who said so.
     pub origin: String,
     /// Who said something else and was overruled, the lowest first.
@@ -62,10 +65,16 @@ pub(super) fn report(merged: &Merged, settings: &Settings) -> Report {
             // Parts change a whole: `bind` of a file and `portbase`.
             origins.join(" + ")
         };
+        let value = value(merged, settings, key);
+        let default = match key.default {
+            Preset::Unset(words) if value.is_empty() => words,
+            _ => "",
+        };
         report.rows.push(Row {
             key: key.path,
             variable: keys::environment_name(key.path),
-            value: value(merged, settings, key),
+            value,
+            default,
             origin,
             overruled,
         });
@@ -96,16 +105,43 @@ fn value(merged: &Merged, settings: &Settings, key: &keys::Key) -> String {
     }
 }
 
+impl Row {
+    /// The value for people: what its absence means in brackets.
+    fn shown(&self) -> String {
+        match self.default {
+            "" => self.value.clone(),
+            default => format!("({default})"),
+        }
+    }
+}
+
+impl Report {
+    /// Shows `value` as the default of `key`, where nothing was set and only the machine knows it.
+    pub fn set_default(&mut self, key: &str, value: String) {
+        let mut rows = self.rows.iter_mut();
+        if let Some(row) = rows.find(|row| row.key == key && row.value.is_empty()) {
+            row.value = value;
+            row.default = "";
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wide = |column: fn(&Row) -> usize, least: usize| {
             self.rows.iter().map(column).fold(least, usize::max).min(40)
         };
         let key = wide(|row| row.key.len(), 3);
-        let value = wide(|row| row.value.chars().count(), 5);
+        let value = wide(|row| row.shown().chars().count(), 5);
         writeln!(f, "{:key$}  {:value$}  FROM", "KEY", "VALUE")?;
         for row in &self.rows {
-            write!(f, "{:key$}  {:value$}  {}", row.key, row.value, row.origin)?;
+            write!(
+                f,
+                "{:key$}  {:value$}  {}",
+                row.key,
+                row.shown(),
+                row.origin
+            )?;
             if !row.overruled.is_empty() {
                 write!(f, " (overrules {})", row.overruled.join(", "))?;
             }

@@ -30,6 +30,7 @@ pub mod watch;
 mod addresses;
 mod changes;
 mod document;
+mod doubtful;
 mod environment;
 mod exposure;
 mod fallbacks;
@@ -172,6 +173,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
             report.files = files;
             report.notes = notes(&settings, &report);
             report.warnings = exposure::warnings(&secret);
+            report.warnings.extend(doubtful::warnings(&settings));
             Ok(Loaded {
                 settings,
                 report,

@@ -8,6 +8,7 @@
 mod ask;
 mod client;
 pub mod foreign;
+mod gathered;
 mod playing;
 pub mod probe;
 pub mod pull;

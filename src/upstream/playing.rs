@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::gathered::News;
 use super::pull::{
     Doubt, Left, MAX_OPENING_BYTES, Memory, Opened, Ours, Parent, Parents, Pull, is_worth,
 };
@@ -303,7 +304,11 @@ impl<'a> Playing<'a> {
         }
         self.begin(epoch, head)?;
         let text = format!("pulling from `{}`", self.parent.node);
-        memory.report.fine(&self.pull.mount, text);
+        if memory.report.is_over() {
+            let pull = self.pull;
+            pull.pulls
+                .say(News::Fine, &self.parent.node, &pull.mount, &text);
+        }
         if is_first {
             self.arrived(lost, memory);
         }

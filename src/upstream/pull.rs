@@ -17,6 +17,7 @@ use url::Url;
 
 use super::ask::Ask;
 use super::client::{self, Reply};
+use super::gathered::News;
 use super::playing::Playing;
 use super::pulls::Pulls;
 use crate::base::ids::{Epoch, MountId, NodeId, Position};
@@ -189,13 +190,18 @@ impl Pull {
     fn note(&self, left: &Left, parent: &Parent, memory: &mut Memory) -> Option<Finished> {
         match left {
             Left::Ended => {
-                tracing::info!(mount = %self.mount, "{left}");
+                self.pulls
+                    .say(News::Ended, &parent.node, &self.mount, &left.to_string());
                 return Some(Finished::Ended);
             }
             Left::Evicted => return Some(Finished::Evicted),
             Left::Failed { why, .. } => {
                 memory.lost(why);
-                memory.report.trouble(&self.mount, left);
+                let text = left.to_string();
+                if memory.report.is_news(&text) {
+                    self.pulls
+                        .say(News::Trouble, &parent.node, &self.mount, &text);
+                }
             }
             _ => {
                 memory.lost(&left.to_string());

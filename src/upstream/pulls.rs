@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::gathered::{Gathered, News};
 use crate::base::ids::{Epoch, MountId};
 
 /// Failovers that wait to be taken.
@@ -74,6 +75,8 @@ struct Inner {
     failovers: Mutex<VecDeque<Failover>>,
     /// Moves with every change of a parent.
     changed: watch::Sender<u64>,
+    /// What is to be said of parents.
+    gathered: Gathered,
 }
 
 /// All pulls of a node, by mount. Cheap to clone; clones are the same.
@@ -108,6 +111,18 @@ impl Pulls {
         })
     }
 
+    /// Says something of `mount` and `parent`, together with what other mounts have to say of that parent.
+    pub(super) fn say(&self, news: News, parent: &str, mount: &MountId, text: &str) {
+        self.0
+            .gathered
+            .add(news, parent, mount, text, Instant::now());
+    }
+
+    /// Says what was gathered of parents. To be called a few times a second.
+    pub fn flush_lines(&self, now: Instant) {
+        self.0.gathered.flush(now);
+    }
+
     /// Moves whenever a pull gets or loses its parent.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
@@ -130,6 +145,11 @@ impl Pulls {
         if kept.len() >= MAX_FAILOVERS {
             kept.pop_front();
         }
+        let text = format!(
+            "pulling from `{}`, no more from `{}`: {}",
+            failover.to, failover.from, failover.why
+        );
+        self.say(News::Failover, &failover.from, &failover.mount, &text);
         kept.push_back(failover);
         drop(kept);
         self.announce();

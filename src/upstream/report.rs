@@ -12,12 +12,23 @@ impl Report {
     /// Something is wrong. True, and logged as a warning, if it is not what was said last.
     pub(super) fn trouble(&mut self, mount: impl Display, text: impl Display) -> bool {
         let text = text.to_string();
-        if self.trouble.as_ref() == Some(&text) {
-            return false;
+        let is_news = self.is_news(&text);
+        if is_news {
+            tracing::warn!(%mount, "{text}");
         }
-        tracing::warn!(%mount, "{text}");
-        self.trouble = Some(text);
-        true
+        is_news
+    }
+
+    /// Notes trouble that the caller says; true if it is not what was noted last.
+    pub(super) fn is_news(&mut self, text: &str) -> bool {
+        let is_news = self.trouble.as_deref() != Some(text);
+        self.trouble = Some(text.to_owned());
+        is_news
+    }
+
+    /// Ends the trouble; true if there was one.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.trouble.take().is_some()
     }
 
     /// All is well; said if it was not before.

@@ -123,7 +123,7 @@ impl Forwarded {
     }
 }
 
-fn claimed(headers: &Headers) -> Option<IpAddr> {
+pub fn claimed(headers: &Headers) -> Option<IpAddr> {
     let last = hops(headers).last().and_then(|hop| hop.address);
     last.or_else(|| headers.all("x-real-ip").last().and_then(node))
 }

@@ -52,6 +52,53 @@ fn unknown_words_name_the_nearest_known_one() {
     );
 }
 
+/// The value that a default takes, and who does not reach what is told to listeners.
+#[test]
+fn check_shows_defaults_and_urls_that_are_not_reached() {
+    let home = tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let shown = run(
+        home.path(),
+        &[("STATE_DIRECTORY", &state), ("RELAYCTL_DATA_DIR", "")],
+        &["check"],
+    );
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let row = |key: &str| {
+        let mut lines = shown.out.lines();
+        let line = lines.find(|line| line.split_whitespace().next() == Some(key));
+        line.unwrap_or_else(|| panic!("no {key}: {}", shown.out))
+            .to_owned()
+    };
+    assert!(row("data_dir").contains(&state), "{}", row("data_dir"));
+    assert!(row("source_password").contains("(generated once)"));
+    assert!(!shown.out.contains("cannot reach"), "{}", shown.out);
+    for (variable, value, note) in [
+        (
+            "RELAYCTL_PUBLIC_URL",
+            "http://localhost:8000",
+            "listeners elsewhere cannot reach `public_url`",
+        ),
+        (
+            "RELAYCTL_PUBLIC_URL",
+            "http://relay-1:8000",
+            "is private: listeners on the Internet are not sent there",
+        ),
+        (
+            "RELAYCTL_BIND",
+            "127.0.0.1:8000",
+            "`bind` is 127.0.0.1: listeners elsewhere cannot reach this node",
+        ),
+        (
+            "RELAYCTL_MAX_BANDWIDTH",
+            "100",
+            "less than one listener of most streams takes",
+        ),
+    ] {
+        let noted = run(home.path(), &[(variable, value)], &["check"]);
+        assert!(noted.out.contains(note), "{value}: {noted:?}");
+    }
+}
+
 const SECRETS: [(&str, &str); 5] = [
     ("RELAYCTL_SOURCE_PASSWORD", "so-secret"),
     ("RELAYCTL_ADMIN_PASSWORD", "ad-secret"),

@@ -314,3 +314,52 @@ async fn a_listener_is_kicked_on_any_node() {
         401
     );
 }
+
+/// `render` beside a running node prints what that node runs with, whatever flags it was started with.
+#[tokio::test]
+async fn render_beside_a_node_uses_the_settings_of_that_node() {
+    let node = Plan::primary()
+        .flag("--public-url", "http://radio.example.org:8000")
+        .flag("--max-listeners", "77")
+        .yaml("station:\n  location: Atlantis")
+        .start()
+        .await;
+    let icecast = node.asked(&["render", "icecast"]).await;
+    for line in [
+        "<hostname>radio.example.org</hostname>",
+        "<location>Atlantis</location>",
+    ] {
+        assert!(icecast.contains(line), "no {line}: {icecast}");
+    }
+    assert!(icecast.contains(&node.source_password()));
+    for (kind, file) in [
+        ("icecast", "icecast.xml"),
+        ("shoutcast", "sc_serv.conf"),
+        ("haproxy", "haproxy.cfg"),
+    ] {
+        let text = node.asked(&["render", kind]).await;
+        let kept = node.data_dir().join("rendered").join(file);
+        eventually("it is the file that the node keeps", async || {
+            (std::fs::read_to_string(&kept).ok()? == text).then_some(())
+        })
+        .await;
+        assert_eq!(
+            node.asked(&["render", kind, "--diff", kept.to_str().unwrap()])
+                .await,
+            ""
+        );
+    }
+    // A role that is named is what is asked about.
+    let (code, said) = node
+        .asked_in_vain(&["render", "icecast", "--role", "relay"])
+        .await;
+    assert_eq!(code, 1, "{said}");
+    // Passwords leave by the node's own socket alone.
+    let login = crate::harness::source::login("admin", &node.secret("admin-password"));
+    let request = format!(
+        "POST /api/v1/render/icecast HTTP/1.1\r\nHost: localhost\r\n{login}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let (head, body) = Peer::connect(node.port).await.ask(request).await;
+    assert_eq!(head.status, 403, "{body}");
+    assert!(!body.contains(&node.source_password()), "{body}");
+}

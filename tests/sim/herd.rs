@@ -104,6 +104,7 @@ impl Herd {
             bitrate: 128_000,
             https: false,
             address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + guest.number)),
+            from: relayctl::base::reach::Reach::Network,
             agent: "player/1",
             session: None,
             reserves: true,

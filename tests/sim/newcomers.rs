@@ -108,6 +108,7 @@ impl Doors {
             bitrate: 128_000,
             https: false,
             address: IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + guest.number)),
+            from: relayctl::base::reach::Reach::Network,
             agent: "player/1",
             session: None,
             reserves: true,

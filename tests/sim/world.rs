@@ -392,6 +392,8 @@ impl World {
             }],
             on_demand: false,
             full: false,
+            limit: String::new(),
+            reflect: None,
             listeners: node.listeners,
             confirmed: Vec::new(),
             parent: node.parent().map(id),

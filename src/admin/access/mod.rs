@@ -151,6 +151,14 @@ impl Caller {
         admin.judge(right.then_some(()))
     }
 
+    /// Tells of a title that came with a wrong password: the encoder that sent it shows an old one for ever.
+    pub fn tell_refused_title(&self, control: &Control, mount: &MountId, denied: Denied) {
+        if denied == Denied::Wrong {
+            let why = "a title came with a wrong password: `relayctl token show source` on the primary prints the right one";
+            control.source_refused(mount, self.remote().address, why);
+        }
+    }
+
     /// Leave to have its credential judged by another server; none without one.
     ///
     /// # Errors
@@ -218,19 +226,30 @@ impl Caller {
         self.scope(control).map(|_| ())
     }
 
-    /// Where this client reaches the node, without a trailing slash: the public URL of its scheme, else the first,
-    /// else the host that it asked.
+    /// Where this client reaches the node, without a trailing slash: the public URL of its scheme, else the first. Where
+    /// nobody set one, the host that it asked, and only then what the node guesses of itself.
     pub fn base_url(&self, control: &Control) -> String {
         let config = control.config();
         let urls = &config.public_urls;
         let public = urls.of_scheme(self.client.https).or_else(|| urls.first());
-        if let Some(url) = public {
-            return url.trim_end_matches('/').to_owned();
+        let public = public.map(|url| url.trim_end_matches('/'));
+        if let Some(url) = public.filter(|_| !config.urls_are_guessed) {
+            return url.to_owned();
         }
         let scheme = if self.client.https { "https" } else { "http" };
-        let fallback = format!("localhost:{}", control.identity.data_port);
-        let host = self.host.as_deref().unwrap_or(&fallback);
-        format!("{scheme}://{host}")
+        match (self.asked_host(), public) {
+            (Some(host), _) => format!("{scheme}://{host}"),
+            (None, Some(url)) => url.to_owned(),
+            (None, None) => format!("{scheme}://localhost:{}", control.identity.data_port),
+        }
+    }
+
+    /// The host and port that the client asked for: by the word of a trusted proxy, else its own. The node's own socket
+    /// is asked for none.
+    fn asked_host(&self) -> Option<&str> {
+        let told = self.client.hosts.first();
+        let told = told.map(String::as_str).filter(|host| is_authority(host));
+        told.or(self.host.as_deref()).filter(|_| !self.client.local)
     }
 
     /// The answer to a caller without the right: 401, or 429 where it failed too often.
@@ -301,7 +320,11 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// True for what can stand between `://` and `/` without ending either.
 fn is_authority(host: &str) -> bool {
     let known = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-    (1..=255).contains(&host.len()) && host.bytes().all(known)
+    let parses = || {
+        let url = url::Url::parse(&format!("http://{host}/"));
+        url.is_ok_and(|url| url.has_host() && url.username().is_empty())
+    };
+    (1..=255).contains(&host.len()) && host.bytes().all(known) && parses()
 }
 
 /// Loopback, private and link-local addresses.
@@ -381,7 +404,19 @@ mod own_tests {
     #[test]
     fn only_a_plain_authority_is_told_back() {
         assert!(is_authority("radio.example:8000") && is_authority("[::1]:8000"));
-        for bad in ["", "a/b", "a\"b", "<x>", "user@host", "a b"] {
+        for bad in [
+            ":80",
+            "a:b",
+            "a:1:2",
+            "[::1",
+            "a:99999",
+            "",
+            "a/b",
+            "a\"b",
+            "<x>",
+            "user@host",
+            "a b",
+        ] {
             assert!(!is_authority(bad), "{bad}");
         }
     }

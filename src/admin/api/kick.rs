@@ -2,6 +2,7 @@
 //! of the same number, the node has to be named.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -12,7 +13,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::Error;
-use super::listeners::{Page, client, gather};
+use super::listeners::{Page, base_of, client, gather};
 use crate::admin::access::Admin;
 use crate::admin::query::Query;
 use crate::base::ids::ListenerId;
@@ -115,13 +116,8 @@ async fn at(control: &Control, number: u64, name: &str) -> Result<Kicked, Error>
         return own(control, number).ok_or_else(|| nobody(&number.to_string(), name));
     }
     let snapshot = control.snapshot();
-    let is_named = |node: &&Arc<NodeView>| name == node.name.as_str() || name == node.id.as_str();
-    let node = snapshot
-        .nodes
-        .iter()
-        .filter(|node| node.state != NodeState::Dead)
-        .find(is_named);
-    match node {
+    match snapshot.named(name) {
+        Some(node) if node.state == NodeState::Dead => Err(dead(control, node)),
         Some(node) => ask(control, node, number).await,
         None => Err(Error::new(
             StatusCode::NOT_FOUND,
@@ -129,6 +125,19 @@ async fn at(control: &Control, number: u64, name: &str) -> Result<Kicked, Error>
             "`relayctl get nodes` shows them",
         )),
     }
+}
+
+fn dead(control: &Control, node: &NodeView) -> Error {
+    let trouble = control.trouble_of(node, Instant::now());
+    Error::new(
+        StatusCode::CONFLICT,
+        format!(
+            "`{}` is {}: its listeners' connections ended with it, and none can be kicked",
+            node.name,
+            trouble.unwrap_or_default()
+        ),
+        "`relayctl get listeners` shows who is here",
+    )
 }
 
 /// On the one node that has a listener of this number.
@@ -181,7 +190,7 @@ pub(in crate::admin) async fn ask(
             "ask that node itself (`--addr`)",
         )
     };
-    let base = node.public_url().trim_end_matches('/');
+    let base = base_of(node);
     let path = format!("/cluster/v1/kick?id={number}");
     let url = Url::parse(&format!("{base}{path}")).map_err(|error| failed(error.to_string()))?;
     let client = client().map_err(|error| failed(error.to_string()))?;

@@ -20,7 +20,7 @@ use crate::base::wall::rfc3339;
 use crate::control::Control;
 use crate::telemetry::SessionRecord;
 pub(in crate::admin) use everywhere::{Everybody, everybody, is_at};
-pub(super) use everywhere::{client, gather};
+pub(super) use everywhere::{base_of, client, gather};
 
 /// Listeners in a page where `limit` does not say.
 const PAGE: usize = 1000;

@@ -9,6 +9,7 @@ mod node;
 mod nodes;
 mod orders;
 mod picks;
+mod render;
 mod tokens;
 
 use std::sync::LazyLock;
@@ -77,6 +78,7 @@ pub(super) fn table() -> Routes {
         ("/api/v1/nodes/{name}/unbar", post(members::unbar)),
         ("/api/v1/barred", get(members::barred)),
         ("/api/v1/picks", get(picks::picks)),
+        ("/api/v1/render/{kind}", post(render::render)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/listeners", get(listeners::listeners)),
         ("/api/v1/listeners/{id}", delete(kick::end)),
@@ -108,6 +110,7 @@ pub(super) fn table() -> Routes {
         members::unbar,
         members::barred,
         picks::picks,
+        render::render,
         events::events,
         listeners::listeners,
         kick::end,
@@ -178,6 +181,7 @@ mod tests {
                 {
                     &["post"]
                 }
+                path if path.ends_with("/{kind}") => &["post"],
                 path if path.ends_with("/{id}") => &["delete"],
                 _ => &["get"],
             };

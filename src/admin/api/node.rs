@@ -1,6 +1,7 @@
 //! `/api/v1/status`: this node on one screen.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +13,7 @@ use super::orders::Drain;
 use crate::admin::access::Read;
 use crate::admin::stats::present;
 use crate::base::wall::{rfc3339, unix_millis};
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::engine::{MountState, fanout};
 use crate::outside::{self, Outside};
 use crate::wire::tls;
@@ -79,8 +80,10 @@ pub(super) struct Status {
     name: String,
     /// `primary` or `relay`.
     role: &'static str,
-    /// `up`, or `draining` while it takes nobody new.
+    /// `up`, `draining` while it takes nobody new, or `waiting to join`.
     state: &'static str,
+    /// What keeps listeners or sources away now, the gravest first.
+    notices: Vec<Notice>,
     /// The source: `live`, `lost` while its listeners are held, `waiting` before any.
     source: &'static str,
     /// The program's version.
@@ -111,6 +114,22 @@ pub(super) struct Status {
     fanout: Fanout,
     /// The engine, where it is not our own.
     engine: Option<Engine>,
+}
+
+/// A condition with its cause and the next thing to do.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Notice {
+    /// `waiting_to_join`, `primary_silent`, `full`, `source_refused` or `join_refused`.
+    kind: &'static str,
+    /// For people.
+    text: String,
+}
+
+impl From<control::Notice> for Notice {
+    fn from(notice: control::Notice) -> Self {
+        let control::Notice { kind, text } = notice;
+        Self { kind, text }
+    }
 }
 
 /// The certificate of the data port.
@@ -153,11 +172,16 @@ pub(super) async fn status(_: Read, State(control): State<Arc<Control>>) -> Json
         id: identity.id.to_string(),
         name: identity.name.to_string(),
         role: identity.role.as_str(),
-        state: if control.is_draining() {
-            "draining"
-        } else {
-            "up"
+        state: match (control.is_draining(), control.waiting()) {
+            (true, _) => "draining",
+            (false, Some(_)) => "waiting to join",
+            (false, None) => "up",
         },
+        notices: control
+            .notices(Instant::now())
+            .into_iter()
+            .map(Notice::from)
+            .collect(),
         source: match (live, mounts.is_empty()) {
             (true, _) => "live",
             (false, false) => "lost",

@@ -1,7 +1,7 @@
 //! `/api/v1/nodes`: the table, on a relay as it last heard it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -74,10 +74,14 @@ struct Node {
     suspected: bool,
     /// `on` or `off` where an operator forced it to send newcomers on, or not to; else `auto`.
     reflect: &'static str,
+    /// True while the node has not said yet that it follows its last order.
+    pending: bool,
     /// How far its drain is, where this node knows.
     drain: Option<Drain>,
-    /// Why listeners cannot reach it: the URL that was tried, the error, and what to set.
+    /// Why listeners do not reach it, and what to do: a node that died, or the URL that was tried and the error.
     trouble: Option<String>,
+    /// Listeners that are not sent to it, since they do not reach its URL, and what to set.
+    warning: Option<String>,
     /// Seconds since its process began.
     uptime_seconds: u64,
     /// Seconds since its last beat.
@@ -124,7 +128,10 @@ impl Node {
             }
         });
         let mounts: Vec<NodeMount> = mounts.collect();
-        let age = now.saturating_duration_since(node.reported);
+        let age = match node.id == control.identity.id {
+            true => Duration::ZERO,
+            false => now.saturating_duration_since(node.reported),
+        };
         Self {
             id: node.id.to_string(),
             name: node.name.to_string(),
@@ -132,7 +139,7 @@ impl Node {
                 NodeRole::Primary => "primary",
                 NodeRole::Relay => "relay",
             },
-            state: node.state(),
+            state: control.state_of(node, now).as_str(),
             public_url: node.public_url().to_owned(),
             public_url_https: node.public_urls.https.clone(),
             listeners: node.listeners,
@@ -157,8 +164,10 @@ impl Node {
             full: node.full,
             suspected: node.suspected,
             reflect: control.reflect_of(&node.id).as_str(),
+            pending: control.is_pending(node),
             drain: control.drain_progress(node).map(Drain::from),
-            trouble: node.trouble.clone(),
+            trouble: control.trouble_of(node, now),
+            warning: control.address_warning(node),
             uptime_seconds: node.uptime_at(now).as_secs(),
             heartbeat_age_seconds: (age.as_secs_f64() * 1000.0).round() / 1000.0,
             mounts,

@@ -14,6 +14,8 @@ pub(super) struct Reach {
     pub(super) answered: Option<bool>,
     /// Why it does not answer.
     pub(super) trouble: Option<String>,
+    /// It has answered at some time.
+    pub(super) worked: bool,
     failures: u32,
     due: Instant,
 }
@@ -24,6 +26,7 @@ impl Reach {
         Self {
             answered: trusted.then_some(true),
             trouble: None,
+            worked: false,
             failures: 0,
             due: now,
         }
@@ -49,6 +52,7 @@ impl Reach {
     pub(super) fn fetched(&mut self, trouble: Option<String>) {
         let Some(trouble) = trouble else {
             self.answered = Some(true);
+            self.worked = true;
             self.failures = 0;
             self.trouble = None;
             return;

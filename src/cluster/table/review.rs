@@ -55,11 +55,11 @@ impl Table {
     fn bury(&mut self, now: Instant) {
         for row in self.rows.values_mut() {
             if row.life.is_live() {
-                row.died = None;
+                row.set_died(None);
                 // Who has been in the pool is missed there; who never was is only late.
                 row.admitted |= row.is_reachable();
             } else if row.died.is_none() {
-                row.died = Some(now);
+                row.set_died(Some(now));
                 row.clear_load();
             }
         }

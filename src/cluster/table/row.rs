@@ -20,6 +20,10 @@ use crate::wire::message::{
 const SECURE_HINT: &str = "listeners by https are not sent there: give it a certificate that is valid for this name \
      (`tls.cert`), or another URL with --public-url";
 
+/// What is to be done about a refused connection of a node that was reached there before.
+const STOPPED_HINT: &str =
+    "it was reached there before, so see that it runs, and start it again if it does not";
+
 /// Most characters that are kept of what a probe met.
 const LONGEST_WHY: usize = 256;
 
@@ -87,6 +91,9 @@ impl Row {
             mounts: BTreeMap::new(),
             on_demand: false,
             full: false,
+            limit: String::new(),
+            draining: false,
+            reflect: None,
             parent: None,
             peer_url: None,
             children: 0,
@@ -123,7 +130,7 @@ impl Row {
         self.admitted = false;
         self.seq = 0;
         self.connection = 0;
-        self.died = None;
+        self.set_died(None);
         self.draining = false;
         self.most = 0;
         self.clear_load();
@@ -185,6 +192,9 @@ impl Row {
         view.bandwidth_bits = beat.bandwidth_bits;
         view.on_demand = beat.on_demand;
         view.full = beat.full;
+        view.draining = beat.state == NodeState::Draining;
+        view.limit = beat.limit;
+        view.reflect = beat.reflect;
         view.parent = beat.parent;
         view.children = beat.children;
         view.region = beat.region;
@@ -209,6 +219,14 @@ impl Row {
         self.show_urls();
     }
 
+    /// Takes or ends its death: others see why it is not there.
+    pub(super) fn set_died(&mut self, died: Option<Instant>) {
+        if self.died.is_some() != died.is_some() {
+            self.died = died;
+            self.show_urls();
+        }
+    }
+
     /// A URL by https beside one in clear is shown only while its certificate is good: a listener who is sent to
     /// a bad one hears nothing, one who is sent nowhere is served here.
     fn show_urls(&mut self) {
@@ -216,8 +234,14 @@ impl Row {
         if urls.http.is_some() && self.secure.answered != Some(true) {
             urls.https = None;
         }
-        let trouble = self.reach.trouble.clone();
-        let trouble = trouble.or_else(|| self.secure.trouble.clone());
+        let trouble = match self.died {
+            // A URL that nobody serves any more is no fault of the URL.
+            Some(died) => Some(dead(died.saturating_duration_since(self.life.last_beat()))),
+            None => {
+                let trouble = self.reach.trouble.clone();
+                trouble.or_else(|| self.secure.trouble.clone())
+            }
+        };
         if self.view.public_urls != urls || self.view.trouble != trouble {
             let view = self.view_mut();
             view.public_urls = urls;
@@ -264,7 +288,11 @@ impl Row {
             if refused {
                 self.life.refused(now, &config.pace);
             }
-            let trouble = why.map(|why| format!("{url}: {}; {URL_HINT}", short(&why)));
+            let hint = match refused && self.reach.worked {
+                true => STOPPED_HINT,
+                false => URL_HINT,
+            };
+            let trouble = why.map(|why| format!("{url}: {}; {hint}", short(&why)));
             self.reach.fetched(trouble);
         } else if self.second_url() == Some(url) {
             let known = self.secure.answered.is_some();
@@ -318,6 +346,11 @@ impl Row {
         self.changed = version;
         self.fed = (self.view.listeners, now);
     }
+}
+
+/// What is said of a dead node.
+fn dead(silence: Duration) -> String {
+    format!("no beat for {} s: start it again", silence.as_secs())
 }
 
 /// What a probe met, in at most [`LONGEST_WHY`] characters: it is in the words of whatever answered there.

@@ -77,6 +77,8 @@ fn beat(name: &str, incarnation: u64, seq: u64, listeners: u64) -> Beat {
         }],
         on_demand: false,
         full: false,
+        limit: String::new(),
+        reflect: None,
         listeners,
         confirmed: Vec::new(),
         parent: None,

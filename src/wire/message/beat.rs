@@ -134,6 +134,13 @@ pub struct Beat {
     /// It takes no newcomers: over a limit of its own (listeners, bandwidth, CPU).
     #[serde(default)]
     pub full: bool,
+    /// That limit: `listeners`, `bandwidth`, `one-listener` (bandwidth for not a single one), `cpu` or `forced`. Empty
+    /// where it is over none, and from older versions.
+    #[serde(default)]
+    pub limit: String,
+    /// The operator's word that it follows; absent from older versions.
+    #[serde(default)]
+    pub reflect: Option<Reflect>,
     /// All listeners.
     #[serde(default)]
     pub listeners: u64,
@@ -201,6 +208,7 @@ impl Beat {
         fits("mounts", self.mounts.len(), MAX_MOUNTS)?;
         fits("confirmed", self.confirmed.len(), MAX_CONFIRMED)?;
         fits("region", self.region.len(), MAX_REGION)?;
+        fits("limit", self.limit.len(), MAX_REGION)?;
         fits("events", self.events.len(), MAX_EVENTS)?;
         self.mounts
             .iter()

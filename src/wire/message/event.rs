@@ -36,6 +36,9 @@ pub enum Happening {
     Died {
         /// Who.
         who: NodeName,
+        /// How that is known, and the next thing to do.
+        #[serde(default)]
+        why: Option<String>,
     },
     /// A node's beats stopped, or its URL does not answer.
     Suspected {
@@ -82,6 +85,9 @@ pub enum Happening {
         on: bool,
         /// The limit: `listeners`, `bandwidth`, `cpu` or `forced`.
         reason: String,
+        /// The limit in words, and the next thing to do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A node takes nobody new from now on.
     DrainBegan {
@@ -184,6 +190,47 @@ pub enum Happening {
         /// Failures of the client at that door.
         failures: u32,
     },
+    /// A relay is no member, and tries on.
+    WaitingToJoin {
+        /// URL of the primary.
+        primary: String,
+        /// Why it was not taken in.
+        why: String,
+    },
+    /// A node was not taken in; told at growing intervals for each client.
+    JoinRefused {
+        /// Address of the client.
+        address: IpAddr,
+        /// Name that it gave itself; nothing proves it.
+        who: Option<NodeName>,
+        /// Why, and the next thing to do.
+        why: String,
+        /// Refusals of the client so far.
+        count: u64,
+    },
+    /// A source was turned away; told at growing intervals for each client.
+    SourceRefused {
+        /// The mount that it named.
+        mount: MountId,
+        /// Address of the client; behind an untrusted proxy the proxy's.
+        address: IpAddr,
+        /// Why, and the next thing to do.
+        why: String,
+        /// Refusals of the client so far.
+        count: u64,
+    },
+    /// The primary answers a relay no more, which plays on.
+    PrimarySilent {
+        /// URL of the primary.
+        primary: String,
+        /// What its last request met.
+        why: String,
+    },
+    /// The primary answers the relay again.
+    PrimaryBack {
+        /// URL of the primary.
+        primary: String,
+    },
     /// A word of a newer version.
     #[serde(other)]
     Unknown,
@@ -217,7 +264,7 @@ impl Happening {
     /// Where a text is longer than [`MAX_TEXT`], or a number beyond its range.
     pub fn check(&self, clock: &Clock) -> Result<(), MessageError> {
         match self {
-            Self::Suspected { why, .. } => {
+            Self::Suspected { why, .. } | Self::Died { why, .. } => {
                 fits("events", why.as_deref().unwrap_or_default().len(), MAX_TEXT)
             }
             Self::Failover {
@@ -233,11 +280,22 @@ impl Happening {
             Self::Panicked { why } | Self::SourceUnplayable { why, .. } => {
                 fits("events", why.len(), MAX_TEXT)
             }
+            Self::WaitingToJoin { primary, why } | Self::PrimarySilent { primary, why } => {
+                fits("events", primary.len().max(why.len()), MAX_TEXT)
+            }
+            Self::PrimaryBack { primary } => fits("events", primary.len(), MAX_TEXT),
+            Self::JoinRefused { why, count, .. } | Self::SourceRefused { why, count, .. } => {
+                at_most("events.count", *count, MAX_BYTES)?;
+                fits("events", why.len(), MAX_TEXT)
+            }
             Self::Reflected { count, reason } => {
                 at_most("events.count", *count, MAX_BYTES)?;
                 fits("events", reason.len(), MAX_TEXT)
             }
-            Self::Overload { reason, .. } => fits("events", reason.len(), MAX_TEXT),
+            Self::Overload { reason, why, .. } => {
+                let longest = why.as_ref().map_or(0, String::len).max(reason.len());
+                fits("events", longest, MAX_TEXT)
+            }
             Self::Guessing { door, .. } => fits("events", door.len(), MAX_TEXT),
             Self::DrainBegan {
                 by,
@@ -263,9 +321,27 @@ impl Happening {
     /// The same with its texts cut to what [`Self::check`] permits.
     pub fn bounded(mut self) -> Self {
         match &mut self {
+            Self::WaitingToJoin { primary, why } | Self::PrimarySilent { primary, why } => {
+                cut(primary);
+                cut(why);
+            }
+            Self::Overload {
+                reason,
+                why: Some(why),
+                ..
+            } => {
+                cut(reason);
+                cut(why);
+            }
             Self::Suspected {
                 why: Some(text), ..
             }
+            | Self::Died {
+                why: Some(text), ..
+            }
+            | Self::JoinRefused { why: text, .. }
+            | Self::SourceRefused { why: text, .. }
+            | Self::PrimaryBack { primary: text }
             | Self::Failover { why: text, .. }
             | Self::Panicked { why: text }
             | Self::SourceUnplayable { why: text, .. }

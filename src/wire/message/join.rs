@@ -13,6 +13,9 @@ use crate::wire::bounds::Clock;
 /// The header of a join that has the credential of an earlier one, where the node kept it.
 pub const CREDENTIAL_HEADER: &str = "x-relayctl-credential";
 
+/// The header of a join that has the node's name, for whoever reads of a refusal; nothing proves it.
+pub const NODE_NAME_HEADER: &str = "x-relayctl-name";
+
 /// `POST /cluster/v1/join`, with a join token as bearer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JoinRequest {
@@ -144,6 +147,9 @@ pub struct JoinAnswer {
     pub public_url: String,
     /// Whether it got through there.
     pub probe: ProbeResult,
+    /// Listeners that do not reach the node's URL, and what to set.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// The primary's clock: token expiries are in its time.
     #[serde(default)]
     pub unix_millis: u64,
@@ -166,6 +172,8 @@ impl JoinAnswer {
             self.relay_password.reveal().len(),
             MAX_TEXT,
         )?;
+        let warning = self.warning.as_ref().map_or(0, String::len);
+        fits("warning", warning, 4 * MAX_TEXT)?;
         at_most("beat_millis", self.beat_millis, MAX_BEAT)?;
         millis("unix_millis", self.unix_millis)
     }

@@ -28,7 +28,8 @@ pub use counts::{Counts, MountCounts};
 pub use event::{EventReport, Happening, MAX_EVENTS};
 pub use feed::{FeedLine, MountInfo, MountRow, NodeRole, NodeRow, Removal};
 pub use join::{
-    CREDENTIAL_HEADER, ClusterKey, JoinAnswer, JoinRequest, ProbeResult, UNFETCHED, URL_HINT,
+    CREDENTIAL_HEADER, ClusterKey, JoinAnswer, JoinRequest, NODE_NAME_HEADER, ProbeResult,
+    UNFETCHED, URL_HINT,
 };
 
 /// The version that this program writes.

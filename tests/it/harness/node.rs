@@ -136,6 +136,12 @@ impl Plan {
         self.port(0)
     }
 
+    /// On every address of its place.
+    pub fn everywhere(mut self) -> Self {
+        self.bind = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0).to_string();
+        self
+    }
+
     /// `relayctl join` of that primary, from a place of its own.
     pub fn relay_at(primary: &Node, place: &Place) -> Self {
         Self::new("join")
@@ -181,13 +187,26 @@ impl Plan {
         }
     }
 
+    /// The node's URL once it has said that it is ready, or that it waits to join.
+    fn url_of(&self, stdout: &str) -> Option<String> {
+        let (first, _) = stdout.split_once('\n')?;
+        if first.starts_with("relayctl: waiting to join ") {
+            let url = std::fs::read_to_string(self.data_dir().join("url"));
+            return Some(url.expect("the node's own URL").trim_end().to_owned());
+        }
+        let words = first.strip_prefix("relayctl: ready role=");
+        let words = words.unwrap_or_else(|| panic!("the first line is no ready line: {first}"));
+        let (_, url) = words.split_once(" url=").expect("a url");
+        Some(url.trim_end().to_owned())
+    }
+
     /// Starts the process and does not wait for it.
     pub fn spawn(&self) -> Program {
         std::fs::create_dir_all(self.data_dir()).unwrap();
         Program::start_in(self.command(), self.folder.path())
     }
 
-    /// Starts the node and waits for its ready line.
+    /// Starts the node and waits until it says that it is ready, or that it waits to join.
     pub async fn start(self) -> Node {
         let mut program = self.spawn();
         let url = eventually("the node is ready", async || {
@@ -198,7 +217,7 @@ impl Plan {
                 status.unwrap(),
                 program.stderr()
             );
-            ready_url(&program.stdout())
+            self.url_of(&program.stdout())
         })
         .await;
         let port = url.rsplit(':').next().and_then(|text| text.parse().ok());
@@ -257,20 +276,6 @@ pub fn relayctl() -> Command {
     command
 }
 
-fn ready_url(stdout: &str) -> Option<String> {
-    let (first, _) = stdout.split_once('\n')?;
-    let words = first.strip_prefix("relayctl: ready role=");
-    let words = words.unwrap_or_else(|| panic!("the first line is no ready line: {first}"));
-    Some(
-        words
-            .split_once(" url=")
-            .expect("a url")
-            .1
-            .trim_end()
-            .to_owned(),
-    )
-}
-
 impl Node {
     /// `http://HOST:PORT`.
     pub fn url(&self) -> String {
@@ -323,6 +328,23 @@ impl Node {
     /// Its access lines so far: what it printed after the ready line.
     pub fn printed(&self) -> String {
         self.program.stdout()
+    }
+
+    /// Waits until it has printed that it is ready.
+    pub async fn is_ready(&self) {
+        eventually("it says that it is ready", async || {
+            let printed = self.printed();
+            let mut lines = printed.lines();
+            lines
+                .any(|line| line.starts_with("relayctl: ready role="))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// True unless its process has ended.
+    pub fn is_running(&mut self) -> bool {
+        self.program.status().is_none()
     }
 
     /// Asks it to end, and waits.

@@ -101,6 +101,13 @@ async fn ask_all(
     }
 }
 
+/// Where a relay is asked: at its public URL, or where it keeps that to itself at the address that its beats come from.
+pub(in crate::admin::api) fn base_of(node: &NodeView) -> &str {
+    let public = Some(node.public_url()).filter(|url| !url.is_empty());
+    let url = public.or(node.peer_url.as_deref()).unwrap_or_default();
+    url.trim_end_matches('/')
+}
+
 /// The answer of a relay that gives none.
 fn silent(node: &NodeView) -> Listeners {
     Listeners {
@@ -225,7 +232,7 @@ async fn ask(
     path: String,
     limit: usize,
 ) -> Listeners {
-    let base = node.public_url().trim_end_matches('/');
+    let base = base_of(&node);
     let Ok(url) = Url::parse(&format!("{base}{path}")) else {
         return silent(&node);
     };
