@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::claims::Claim;
 use super::format::ogg::{self, Retitled};
-use super::format::{Codec, Piece, Section, Unplayable};
+use super::format::{Codec, Piece, Section, Unplayable, is_known_type};
 use super::mount::{Content, Mount, Taken};
 use super::ring::{TimeMark, Writer};
 use super::titles::Encoder;
@@ -182,9 +182,19 @@ impl Sink {
             writer,
         };
         self.inherit_title(&mut fed, goes_on);
+        self.say_unknown();
         self.marked = None;
         self.changed = true;
         fed
+    }
+
+    /// A format that is not known is passed on as it comes.
+    fn say_unknown(&self) {
+        let declared = &self.content.content_type;
+        if !is_known_type(declared) {
+            let mount = self.claim.id();
+            tracing::warn!(%mount, declared, "the format of this source is not known here: nobody who comes late gets its beginning, and most players decode nothing then; send Ogg, WebM, MP3 or AAC");
+        }
     }
 
     /// An encoder that comes back plays what it played, and does not say so again; another one plays something else.

@@ -26,6 +26,8 @@ enum Manner {
     Short,
     /// Sends titles within the stream.
     Titles,
+    /// Says that it sends AAC, and sends titles in a Russian character set, a URL beside them.
+    Mislabelled,
 }
 
 /// A server of the tone that counts on over its connections.
@@ -82,11 +84,15 @@ async fn answer(
         );
         return stream.write_all(head.as_bytes()).await.ok();
     }
-    let metaint = manner == Manner::Titles && request.contains("icy-metadata: 1");
+    let sends_titles = matches!(manner, Manner::Titles | Manner::Mislabelled);
+    let metaint = sends_titles && request.contains("icy-metadata: 1");
     let head = match manner {
         Manner::Icy => "ICY 200 OK\r\nicy-name:Far\r\ncontent-type:audio/mpeg\r\n\r\n",
         Manner::Chunked => {
             "HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\nicy-name: Far\r\n\r\n"
+        }
+        Manner::Mislabelled => {
+            "HTTP/1.0 200 OK\r\nContent-Type: audio/aac\r\nicy-name: Far\r\nicy-metaint: 3840\r\n\r\n"
         }
         _ if metaint => {
             "HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nicy-name: Far\r\nicy-metaint: 3840\r\n\r\n"
@@ -107,7 +113,12 @@ async fn answer(
         }
         let from = next.fetch_add(10, Ordering::Relaxed);
         let mut bytes = framed(&tone::frames(from, 10), framing);
-        if metaint {
+        if manner == Manner::Mislabelled {
+            bytes.push(3);
+            bytes.extend_from_slice(
+                b"StreamTitle='\xcf\xf0';StreamUrl='http://far/x';\0\0\0\0\0\0",
+            );
+        } else if metaint {
             // Sixteen times two: `StreamTitle='far away';` and zeros.
             bytes.push(2);
             bytes.extend_from_slice(b"StreamTitle='far away';\0\0\0\0\0\0\0\0\0");
@@ -194,4 +205,31 @@ async fn a_backup_is_taken_when_the_first_is_not_there() {
     on_air(node.port, "/far.mp3").await;
     let (mut listener, _) = listen(node.port, "/far.mp3").await;
     tone::run(&listener.exact(50 * FRAME).await);
+}
+
+/// Nobody can correct somebody else's server: it is announced as what it sends.
+#[tokio::test]
+async fn a_server_with_a_wrong_content_type_is_relayed_as_what_it_is() {
+    let server = Foreign::start(Manner::Mislabelled).await;
+    let node = Plan::primary().yaml(&format!(
+        "metaint: 4096\nrelay:\n  - url: http://127.0.0.1:{}/live\n    mount: /far.mp3\n    charset: windows-1251",
+        server.port
+    ));
+    let node = node.start().await;
+    let head = on_air(node.port, "/far.mp3").await;
+    assert_eq!(head.get("content-type"), Some("audio/mpeg"));
+    let (mut listener, _) = listen_with(node.port, "/far.mp3", "Icy-MetaData: 1\r\n").await;
+    let wanted = "StreamTitle='Пр';StreamUrl='http://far/x';";
+    let mut heard = Vec::new();
+    while !heard
+        .windows(wanted.len())
+        .any(|part| part == wanted.as_bytes())
+    {
+        heard.extend(listener.exact(4_096).await);
+        assert!(heard.len() < 200_000, "no such title");
+    }
+    assert!(
+        server.connections.load(Ordering::Relaxed) == 1,
+        "it was left"
+    );
 }

@@ -50,6 +50,7 @@ mod shoutcast;
 mod silence;
 mod silence_acts;
 mod slow;
+mod sound;
 mod sources;
 mod starting;
 mod storm;

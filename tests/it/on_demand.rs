@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::harness::cluster::{Cluster, api, follow};
 use crate::harness::icecast::Icecast;
 use crate::harness::node::{Node, Plan};
-use crate::harness::source::{Source, listen};
+use crate::harness::peer::Peer;
+use crate::harness::source::{Source, listen, source_head};
 use crate::harness::tone::{self, FRAME};
 use crate::harness::{address, eventually, within};
 
@@ -109,4 +110,30 @@ async fn a_backup_takes_over_from_a_foreign_server_that_dies() {
     .await;
     tone::run(&listener.exact(100 * FRAME).await);
     second.listened(MOUNT, 1).await;
+}
+
+/// The burst is the burst, however the ring of the relay fills: a minute of audio is there when the first ones come.
+#[tokio::test]
+async fn the_first_listeners_of_a_pull_begin_near_the_live_edge() {
+    const MINUTE: u64 = 2_600;
+    let cluster = Cluster::start_with(1, "", "pull:\n  on_demand: true").await;
+    let (primary, relay) = (&cluster.primary, &cluster.relays[0]);
+    let mut source = Peer::connect(primary.port).await;
+    let head = source_head("PUT /live.mp3 HTTP/1.1", &primary.source_password(), "");
+    source.send(head).await;
+    assert_eq!(source.head().await.status, 200);
+    source.send(tone::frames(0, MINUTE)).await;
+    eventually("all of it is there", async || {
+        let rows = api(primary, "mounts").await;
+        let offset = rows.first()?["offset"].as_u64()?;
+        (offset >= (MINUTE - 1) * FRAME as u64).then_some(())
+    })
+    .await;
+    let listeners = (0..6).map(|_| listen(relay.port, MOUNT));
+    for (mut listener, _) in futures_util::future::join_all(listeners).await {
+        let first = tone::number_of(&listener.exact(FRAME).await);
+        // 64 KiB, and a quarter of a second to the next place to start.
+        let behind = MINUTE - first;
+        assert!(behind < 190, "{behind} frames behind");
+    }
 }

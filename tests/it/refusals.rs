@@ -142,7 +142,11 @@ async fn a_body_that_stalls_is_408_after_the_source_timeout() {
 
 #[tokio::test]
 async fn a_source_that_never_sends_is_told_about_proxies() {
-    let node = Plan::primary().start().await;
+    // It may take its time for the larger of both.
+    let node = Plan::primary()
+        .yaml("hold: 1s\nsource:\n  timeout: 500ms")
+        .start()
+        .await;
     let mut peer = Peer::connect(node.port).await;
     peer.send(source_head(
         "PUT /live.mp3 HTTP/1.1",

@@ -14,6 +14,7 @@ use crate::base::ids::MountId;
 use crate::base::wall::{rfc3339, unix_millis};
 use crate::cluster::snapshot::State as NodeState;
 use crate::control::Control;
+use crate::engine::format::is_known_type;
 
 /// All mounts of this node.
 #[derive(Serialize, ToSchema)]
@@ -45,6 +46,8 @@ struct Mount {
     offset: u64,
     /// Bits a second, 0 where unknown.
     bitrate: u64,
+    /// False where its format is not known here: who comes late gets bytes from the middle of it, and may decode nothing.
+    joinable: bool,
     /// Where its listeners go when its source is gone.
     fallback: Option<String>,
     /// The mount that who asks for this one hears now, where that is another: its source is gone, or silent.
@@ -139,6 +142,7 @@ fn row(mount: &crate::engine::Mount, base: &str, elsewhere: u64) -> Mount {
         epoch: ring.epoch().0,
         offset: ring.end(),
         bitrate: mount.bitrate(),
+        joinable: is_known_type(&mount.content().content_type),
         fallback: None,
         hears: None,
         silent: mount.is_silent(),
