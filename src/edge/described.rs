@@ -1,5 +1,7 @@
 //! What a source says of itself: its type and the headers that are carried to listeners. Pure.
 
+use percent_encoding::percent_decode_str;
+
 use crate::base::ids::MountId;
 use crate::wire::head::Headers;
 use crate::wire::icy::clean_field;
@@ -46,7 +48,10 @@ pub(super) fn carried_headers(headers: &Headers) -> Vec<(String, String)> {
     for (name, synonyms) in SYNONYMS {
         let value = synonyms.iter().find_map(|synonym| headers.get(synonym));
         let from_info = || (name == "icy-br").then(|| info_bitrate(headers)).flatten();
-        if let Some(value) = value.map(clean_field).or_else(from_info) {
+        // A quality in place of a rate is of no use to a player.
+        let is_usable = |value: &String| name != "icy-br" || begins_with_digit(value);
+        let value = value.map(clean_field).filter(is_usable);
+        if let Some(value) = value.or_else(from_info) {
             carried.push((name.to_owned(), value));
         }
     }
@@ -69,7 +74,14 @@ fn info_bitrate(headers: &Headers) -> Option<String> {
     let info = headers.get("ice-audio-info")?;
     let mut pairs = info.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.find(|(key, _)| matches!(key.trim(), "ice-bitrate" | "bitrate"))?;
-    Some(value.trim().to_owned())
+    // Escaped as in a URL: `Quality%3a%2010` from some encoders.
+    let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+    let value = clean_field(&value);
+    begins_with_digit(&value).then_some(value)
+}
+
+fn begins_with_digit(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// The type as sent; where none is, by the mount's ending, else MP3 as every server before us takes it.
@@ -117,6 +129,24 @@ mod tests {
             ("icy-logo", "http://l/"),
         ];
         assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn a_quality_is_no_bit_rate() {
+        let rate = |name: &str, value: &str| {
+            let mut headers = Headers::new();
+            headers.push(name, value);
+            let carried = carried_headers(&headers).into_iter();
+            let mut rates = carried.filter(|(name, _)| name == "icy-br");
+            rates.next().map(|(_, value)| value)
+        };
+        assert_eq!(rate("ice-audio-info", "bitrate=Quality%3a%2010"), None);
+        assert_eq!(
+            rate("ice-audio-info", "bitrate=12%38;x=y").as_deref(),
+            Some("128")
+        );
+        assert_eq!(rate("ice-bitrate", "Quality 10"), None);
+        assert_eq!(rate("icy-br", "128,128").as_deref(), Some("128,128"));
     }
 
     #[test]

@@ -113,6 +113,10 @@ impl Edge {
             is_told: false,
         };
         let end = loop {
+            // A body without a byte is over at its head.
+            if body.decoder.is_done() {
+                break SourceEnd::Done;
+            }
             if !conn.buffer.is_empty() {
                 body.has_begun = true;
                 match body.take(conn) {

@@ -9,6 +9,7 @@ use super::*;
 use crate::engine::format::{Codec, Params, Section};
 use crate::telemetry::{Class, EndReason, Opening, Protocol, SessionRecord};
 use crate::wire::icy;
+use crate::wire::title::Title;
 
 thread_local! {
     /// The backend of this test; both pass the same ones.

@@ -115,9 +115,8 @@ async fn answer(
         let mut bytes = framed(&tone::frames(from, 10), framing);
         if manner == Manner::Mislabelled {
             bytes.push(3);
-            bytes.extend_from_slice(
-                b"StreamTitle='\xcf\xf0';StreamUrl='http://far/x';\0\0\0\0\0\0",
-            );
+            bytes
+                .extend_from_slice(b"StreamTitle='\xcf\xf0';StreamUrl='http://far/x';\0\0\0\0\0\0");
         } else if metaint {
             // Sixteen times two: `StreamTitle='far away';` and zeros.
             bytes.push(2);

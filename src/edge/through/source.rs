@@ -94,6 +94,10 @@ impl Edge {
         self.control.telemetry.connections.add_source();
         let mut received = false;
         let end = loop {
+            // A body without a byte is over at its head.
+            if decoder.is_done() {
+                break SourceEnd::Done;
+            }
             if !conn.buffer.is_empty() {
                 received = true;
                 taken.hold.touch();

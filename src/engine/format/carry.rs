@@ -1,5 +1,7 @@
 //! What a framer could not decide yet, kept until more comes.
 
+use super::{Framer, Piece, Tally};
+
 /// Input is taken in blocks of at most this size, which bounds the memory whatever the caller pushes.
 const BLOCK: usize = 16 * 1024;
 
@@ -59,5 +61,44 @@ mod tests {
             at.len() - 1
         });
         assert_eq!(sizes, [BLOCK, BLOCK + 1, BLOCK + 1, 2]);
+    }
+}
+
+/// A format as a scanner of undecided bytes; [`Scanner`] makes a framer of it.
+pub trait Scan: Send {
+    /// Handles all that can be decided in `data`, calling `out` for all that is whole; returns how many bytes that was.
+    fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize;
+
+    /// Counts of the bytes that were decided.
+    fn counts(&self) -> Tally;
+}
+
+/// A scanner and the bytes that it has not decided.
+#[derive(Debug, Default)]
+pub struct Scanner<S> {
+    scan: S,
+    carry: Carry,
+}
+
+impl<S: Scan> Scanner<S> {
+    /// A framer at the start of a stream.
+    pub fn new(scan: S) -> Self {
+        let carry = Carry::default();
+        Self { scan, carry }
+    }
+}
+
+impl<S: Scan> Framer for Scanner<S> {
+    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
+        let Self { scan, carry } = self;
+        carry.feed(input, |data| scan.scan(data, out));
+    }
+
+    fn tally(&self) -> Tally {
+        let waiting = self.carry.len();
+        Tally {
+            waiting,
+            ..self.scan.counts()
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A frame holds the decoder's setup, or refers to the one before: a listener starts where it is held.
 
-use super::carry::Carry;
+use super::carry::{Scan, Scanner};
 use super::{Framer, Piece, Tally, opaque};
 
 /// Bytes before a frame's body: eleven bits of sync word and thirteen of length.
@@ -10,19 +10,18 @@ const FRONT: usize = 3;
 
 /// A framer for LOAS.
 pub fn framer() -> Box<dyn Framer> {
-    Box::new(LoasFramer::default())
+    Box::new(Scanner::new(LoasScan::default()))
 }
 
 /// See the module.
 #[derive(Default)]
-pub struct LoasFramer {
-    carry: Carry,
+pub struct LoasScan {
     /// True while the position is right after a frame.
     locked: bool,
     tally: Tally,
 }
 
-impl LoasFramer {
+impl Scan for LoasScan {
     fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut position = 0;
         loop {
@@ -59,6 +58,12 @@ impl LoasFramer {
         }
     }
 
+    fn counts(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl LoasScan {
     fn junk(&mut self, at: &[u8]) -> usize {
         self.locked = false;
         let next = at.iter().skip(1).position(|byte| *byte == 0x56);
@@ -69,19 +74,6 @@ impl LoasFramer {
             .max(1);
         self.tally.junk(len);
         len
-    }
-}
-
-impl Framer for LoasFramer {
-    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.feed(input, |data| self.scan(data, out));
-        self.tally.waiting = carry.len();
-        self.carry = carry;
-    }
-
-    fn tally(&self) -> Tally {
-        self.tally
     }
 }
 
@@ -117,7 +109,7 @@ mod tests {
         let noise = junk(500);
         for cuts in [&[10_000][..], &[1, 50, 7]] {
             let input = [&noise[..], &whole, &noise, &whole].concat();
-            let seen = Seen::of(LoasFramer::default(), &split(&input, cuts));
+            let seen = Seen::of(Scanner::new(LoasScan::default()), &split(&input, cuts));
             assert!(seen.media == [&whole[..], &whole].concat());
             assert_eq!((seen.skipped, seen.sections.len()), (1_000, 1));
             assert_eq!(seen.edges.len(), 6);
@@ -134,7 +126,7 @@ mod tests {
             for (place, byte) in places {
                 whole[place] = byte;
             }
-            check_sums(LoasFramer::default, &whole, &cuts)?;
+            check_sums(|| Scanner::new(LoasScan::default()), &whole, &cuts)?;
         }
     }
 }

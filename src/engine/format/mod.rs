@@ -204,3 +204,13 @@ pub trait Framer: Send {
     /// Counts of the bytes so far.
     fn tally(&self) -> Tally;
 }
+
+impl<F: Framer + ?Sized> Framer for Box<F> {
+    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
+        (**self).push(input, out);
+    }
+
+    fn tally(&self) -> Tally {
+        (**self).tally()
+    }
+}

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::engine::format::Unplayable;
-use crate::wire::title::Title;
 
 by_both! {
     a_source_that_sends_nothing_yet_changes_nothing,

@@ -3,11 +3,11 @@
 //! A late listener gets all from the EBML header to the first Cluster, with a Segment of unknown size and without pictures
 //! and indexes, and starts at a Cluster; where there is video, at one that begins with a key frame.
 
-use super::super::carry::Carry;
-use super::super::{Framer, Piece, Tally, Unplayable};
-use super::Over;
+use super::super::carry::Scan;
+use super::super::{Piece, Tally, Unplayable};
 use super::elements::{Element, Reading, children, number, read, unknown_size};
 use super::tracks::Tracks;
+use super::{Over, Skip};
 
 const EBML: u32 = 0x1A45_DFA3;
 const SEGMENT: u32 = 0x1853_8067;
@@ -28,12 +28,11 @@ const LONGEST_FRONT: usize = 256 * 1024;
 /// More time between two blocks is a new beginning of the clock, in microseconds.
 const LONGEST_STEP: u64 = 10_000_000;
 
-pub struct EbmlFramer {
-    carry: Carry,
+pub struct EbmlScan {
     limit: usize,
     state: State,
     /// Bytes of an element that is left out which are still to come.
-    skip: u64,
+    skip: Skip,
     /// True while a Cluster is looked for.
     is_lost: bool,
     tracks: Tracks,
@@ -54,23 +53,7 @@ enum State {
     Over(Over),
 }
 
-impl EbmlFramer {
-    pub fn new(limit: usize) -> Self {
-        Self {
-            carry: Carry::default(),
-            limit,
-            state: State::Begin,
-            skip: 0,
-            is_lost: false,
-            tracks: Tracks::default(),
-            cluster: Vec::new(),
-            cluster_micros: 0,
-            cluster_time: 0,
-            last_micros: None,
-            tally: Tally::default(),
-        }
-    }
-
+impl Scan for EbmlScan {
     fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut position = 0;
         loop {
@@ -78,13 +61,8 @@ impl EbmlFramer {
             if at.is_empty() {
                 return position;
             }
-            if self.skip > 0 {
-                let here = at
-                    .len()
-                    .min(usize::try_from(self.skip).unwrap_or(usize::MAX));
-                self.skip -= here as u64;
-                self.tally.tag(here);
-                position += here;
+            if self.skip.0 > 0 {
+                position += self.skip.take(at, &mut self.tally);
                 continue;
             }
             if let State::Over(over) = self.state {
@@ -111,6 +89,27 @@ impl EbmlFramer {
                 Some(used) => position += used,
                 None => return position,
             }
+        }
+    }
+
+    fn counts(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl EbmlScan {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            state: State::Begin,
+            skip: Skip::default(),
+            is_lost: false,
+            tracks: Tracks::default(),
+            cluster: Vec::new(),
+            cluster_micros: 0,
+            cluster_time: 0,
+            last_micros: None,
+            tally: Tally::default(),
         }
     }
 
@@ -147,7 +146,7 @@ impl EbmlFramer {
                 Some(0)
             }
             (id, Some(size)) if LEFT_OUT.contains(&id) => {
-                self.skip = size;
+                self.skip = Skip(size);
                 self.tally.tag(element.front);
                 Some(element.front)
             }
@@ -223,7 +222,7 @@ impl EbmlFramer {
                 Some(element.front)
             }
             (id, Some(size)) if LEFT_OUT.contains(&id) && !self.is_within(id) => {
-                self.skip = size;
+                self.skip = Skip(size);
                 self.tally.tag(element.front);
                 Some(element.front)
             }
@@ -318,19 +317,6 @@ impl EbmlFramer {
         self.is_lost = next.is_none();
         self.tally.junk(len);
         (len > 0 || next.is_some()).then_some(len)
-    }
-}
-
-impl Framer for EbmlFramer {
-    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.feed(input, |data| self.scan(data, out));
-        self.tally.waiting = carry.len();
-        self.carry = carry;
-    }
-
-    fn tally(&self) -> Tally {
-        self.tally
     }
 }
 

@@ -3,9 +3,9 @@
 //! A frame does not say how long it is: it ends where the next one's header, which has a checksum, begins, and where its own
 //! checksum is right. So frames leave one later than they came.
 
-use super::super::carry::Carry;
+use super::super::carry::Scan;
 use super::super::frames::SampleClock;
-use super::super::{Framer, Piece, Tally, Unplayable};
+use super::super::{Piece, Tally, Unplayable};
 use super::Over;
 
 /// Metadata blocks that are of no use to a listener: padding, seek table, picture (RFC 9639 8.1).
@@ -17,8 +17,7 @@ const LONGEST: usize = 2 * 1024 * 1024 + 64 * 1024;
 /// The longest frame header.
 const LONGEST_HEADER: usize = 16;
 
-pub struct FlacFramer {
-    carry: Carry,
+pub struct FlacScan {
     limit: usize,
     state: State,
     clock: SampleClock,
@@ -45,19 +44,7 @@ struct FrameHeader {
     rate: Option<u32>,
 }
 
-impl FlacFramer {
-    pub fn new(limit: usize) -> Self {
-        Self {
-            carry: Carry::default(),
-            limit,
-            state: State::Begin,
-            clock: SampleClock::default(),
-            looked: 0,
-            sum: 0,
-            tally: Tally::default(),
-        }
-    }
-
+impl Scan for FlacScan {
     fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut position = 0;
         loop {
@@ -77,6 +64,23 @@ impl FlacFramer {
                 Some(used) => position += used,
                 None => return position,
             }
+        }
+    }
+
+    fn counts(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl FlacScan {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            state: State::Begin,
+            clock: SampleClock::default(),
+            looked: 0,
+            sum: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -205,19 +209,6 @@ impl FlacFramer {
         }
         (self.looked, self.sum) = (place, sum);
         None
-    }
-}
-
-impl Framer for FlacFramer {
-    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.feed(input, |data| self.scan(data, out));
-        self.tally.waiting = carry.len();
-        self.carry = carry;
-    }
-
-    fn tally(&self) -> Tally {
-        self.tally
     }
 }
 

@@ -15,6 +15,7 @@ mod wav;
 
 pub use pcm::Pcm;
 
+use super::carry::Scanner;
 use super::{Framer, Section, Tally, opaque};
 
 /// The longest piece of audio, so that a place to start is never far.
@@ -22,27 +23,27 @@ const PIECE: usize = 8 * 1024;
 
 /// A framer for Matroska and WebM.
 pub fn ebml(limit: usize) -> Box<dyn Framer> {
-    Box::new(ebml::EbmlFramer::new(limit))
+    Box::new(Scanner::new(ebml::EbmlScan::new(limit)))
 }
 
 /// A framer for FLAC that is not in Ogg.
 pub fn flac(limit: usize) -> Box<dyn Framer> {
-    Box::new(flac::FlacFramer::new(limit))
+    Box::new(Scanner::new(flac::FlacScan::new(limit)))
 }
 
 /// A framer for fragmented MP4.
 pub fn mp4(limit: usize) -> Box<dyn Framer> {
-    Box::new(mp4::Mp4Framer::new(limit))
+    Box::new(Scanner::new(mp4::Mp4Scan::new(limit)))
 }
 
 /// A framer for WAV.
 pub fn wav(limit: usize) -> Box<dyn Framer> {
-    Box::new(wav::WavFramer::new(limit))
+    Box::new(Scanner::new(wav::WavScan::new(limit)))
 }
 
 /// A framer for samples without a header.
 pub fn pcm(pcm: Pcm) -> Box<dyn Framer> {
-    Box::new(pcm::PcmFramer::new(pcm))
+    Box::new(Scanner::new(pcm::PcmScan::new(pcm)))
 }
 
 /// Kind of a stream of which nothing more will be played.
@@ -62,6 +63,20 @@ impl Over {
             Self::Unplayable => tally.unheard(len),
         }
         len
+    }
+}
+
+/// Bytes of a part that is left out which are still to come.
+#[derive(Debug, Default)]
+struct Skip(u64);
+
+impl Skip {
+    /// Counts those at the start of `at`, and returns how many they are.
+    fn take(&mut self, at: &[u8], tally: &mut Tally) -> usize {
+        let here = at.len().min(usize::try_from(self.0).unwrap_or(usize::MAX));
+        self.0 -= here as u64;
+        tally.tag(here);
+        here
     }
 }
 

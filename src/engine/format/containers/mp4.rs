@@ -2,9 +2,9 @@
 //!
 //! A file that is not fragmented has its samples behind one index of all of them, and no stream of it can be joined.
 
-use super::super::carry::Carry;
-use super::super::{Framer, Piece, Tally, Unplayable};
-use super::Over;
+use super::super::carry::Scan;
+use super::super::{Piece, Tally, Unplayable};
+use super::{Over, Skip};
 
 /// Boxes in front of a fragment that belong to it.
 const BEFORE_FRAGMENT: [&[u8; 4]; 4] = [b"styp", b"sidx", b"emsg", b"prft"];
@@ -15,13 +15,13 @@ const LARGEST: u64 = 1024 * 1024;
 /// More time between two fragments is a new beginning of the clock, in microseconds.
 const LONGEST_STEP: u64 = 60_000_000;
 
-pub struct Mp4Framer {
-    carry: Carry,
+pub struct Mp4Scan {
     limit: usize,
     state: State,
-    /// Bytes of a box that is passed on, or left out, which are still to come.
+    /// Bytes of a box that is passed on which are still to come.
     pass: u64,
-    skip: u64,
+    /// Bytes of a box that is left out.
+    skip: Skip,
     /// Boxes in front of a fragment.
     before: Vec<u8>,
     /// Track whose times are read, and its units a second.
@@ -52,21 +52,7 @@ enum Reading {
     Box(Front),
 }
 
-impl Mp4Framer {
-    pub fn new(limit: usize) -> Self {
-        Self {
-            carry: Carry::default(),
-            limit,
-            state: State::Begin,
-            pass: 0,
-            skip: 0,
-            before: Vec::new(),
-            track: None,
-            last_micros: None,
-            tally: Tally::default(),
-        }
-    }
-
+impl Scan for Mp4Scan {
     fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
         let mut position = 0;
         loop {
@@ -74,13 +60,8 @@ impl Mp4Framer {
             if at.is_empty() {
                 return position;
             }
-            if self.skip > 0 {
-                let here = at
-                    .len()
-                    .min(usize::try_from(self.skip).unwrap_or(usize::MAX));
-                self.skip -= here as u64;
-                self.tally.tag(here);
-                position += here;
+            if self.skip.0 > 0 {
+                position += self.skip.take(at, &mut self.tally);
                 continue;
             }
             if self.pass > 0 {
@@ -106,6 +87,25 @@ impl Mp4Framer {
                 Some(used) => position += used,
                 None => return position,
             }
+        }
+    }
+
+    fn counts(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl Mp4Scan {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            state: State::Begin,
+            pass: 0,
+            skip: Skip::default(),
+            before: Vec::new(),
+            track: None,
+            last_micros: None,
+            tally: Tally::default(),
         }
     }
 
@@ -145,7 +145,7 @@ impl Mp4Framer {
             return self.give_up(Unplayable::Container, out);
         }
         if !is_kept {
-            self.skip = front.whole;
+            self.skip = Skip(front.whole);
             return Some(0);
         }
         if kept.len() as u64 + front.whole > self.limit as u64 {
@@ -203,7 +203,7 @@ impl Mp4Framer {
             return Some(0);
         }
         if LEFT_OUT.contains(&&front.kind) || &front.kind == b"moov" {
-            self.skip = front.whole;
+            self.skip = Skip(front.whole);
             return Some(0);
         }
         let is_before = BEFORE_FRAGMENT.contains(&&front.kind);
@@ -256,19 +256,6 @@ impl Mp4Framer {
         let before = self.last_micros.replace(now).unwrap_or(now);
         let step = now.saturating_sub(before);
         if step > LONGEST_STEP { 0 } else { step }
-    }
-}
-
-impl Framer for Mp4Framer {
-    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.feed(input, |data| self.scan(data, out));
-        self.tally.waiting = carry.len();
-        self.carry = carry;
-    }
-
-    fn tally(&self) -> Tally {
-        self.tally
     }
 }
 

@@ -1,8 +1,8 @@
 //! Samples without a header, as RFC 2586, 3190 and 3551 name them: rate and channels stand in the content type.
 
-use super::super::carry::Carry;
+use super::super::carry::Scan;
 use super::super::frames::SampleClock;
-use super::super::{Framer, Piece, Tally, opaque};
+use super::super::{Piece, Tally, opaque};
 
 /// Layout of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,46 +50,35 @@ impl Pcm {
 }
 
 /// Passes whole blocks of samples on.
-pub struct PcmFramer {
+pub struct PcmScan {
     pcm: Pcm,
-    carry: Carry,
     blocks: Blocks,
     tally: Tally,
 }
 
-impl PcmFramer {
+impl PcmScan {
     pub fn new(pcm: Pcm) -> Self {
         Self {
             pcm,
-            carry: Carry::default(),
             blocks: Blocks::new(pcm),
             tally: Tally::default(),
         }
     }
 }
 
-impl Framer for PcmFramer {
-    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        let Self {
-            pcm,
-            carry,
-            blocks,
-            tally,
-        } = self;
-        carry.feed(input, |data| {
-            if tally.found == 0 && data.len() >= pcm.block {
-                let mut section = opaque::section(bytes::Bytes::new());
-                section.params.sample_rate = pcm.rate;
-                section.params.channels = pcm.channels;
-                section.bitrate = pcm.bitrate();
-                out(Piece::Section(section));
-            }
-            blocks.emit(data, tally, out)
-        });
-        tally.waiting = carry.len();
+impl Scan for PcmScan {
+    fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
+        if self.tally.found == 0 && data.len() >= self.pcm.block {
+            let mut section = opaque::section(bytes::Bytes::new());
+            section.params.sample_rate = self.pcm.rate;
+            section.params.channels = self.pcm.channels;
+            section.bitrate = self.pcm.bitrate();
+            out(Piece::Section(section));
+        }
+        self.blocks.emit(data, &mut self.tally, out)
     }
 
-    fn tally(&self) -> Tally {
+    fn counts(&self) -> Tally {
         self.tally
     }
 }
@@ -131,6 +120,7 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::carry::Scanner;
     use super::super::super::testing::{Seen, junk};
     use super::*;
 
@@ -167,9 +157,9 @@ mod tests {
     fn pieces_begin_at_whole_samples() {
         let pcm = Pcm::of("audio/l16; rate=44100; channels=2").unwrap();
         let bytes = junk(44_101);
-        let at_once = Seen::of(PcmFramer::new(pcm), &[&bytes]);
+        let at_once = Seen::of(Scanner::new(PcmScan::new(pcm)), &[&bytes]);
         let split = Seen::of(
-            PcmFramer::new(pcm),
+            Scanner::new(PcmScan::new(pcm)),
             &[&bytes[..1], &bytes[1..7], &bytes[7..]],
         );
         for seen in [at_once, split] {

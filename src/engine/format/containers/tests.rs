@@ -12,16 +12,16 @@ const MP4: &[u8] = fixture!("tone.mp4");
 const LIMIT: usize = 1 << 20;
 const CLUSTER: &[u8] = b"\x1F\x43\xB6\x75";
 
-fn ebml_framer() -> ebml::EbmlFramer {
-    ebml::EbmlFramer::new(LIMIT)
+fn ebml_framer() -> Box<dyn Framer> {
+    ebml(LIMIT)
 }
 
-fn flac_framer() -> flac::FlacFramer {
-    flac::FlacFramer::new(LIMIT)
+fn flac_framer() -> Box<dyn Framer> {
+    flac(LIMIT)
 }
 
-fn mp4_framer() -> mp4::Mp4Framer {
-    mp4::Mp4Framer::new(LIMIT)
+fn mp4_framer() -> Box<dyn Framer> {
+    mp4(LIMIT)
 }
 
 /// All places of `what` in `bytes`.
@@ -153,9 +153,9 @@ fn what_nobody_could_join_is_said() {
         (seen.found, &seen.unplayable[..]),
         (0, &[(0, Unplayable::Container)][..])
     );
-    let seen = Seen::of(ebml::EbmlFramer::new(100), &[WEBM]);
+    let seen = Seen::of(ebml(100), &[WEBM]);
     assert_eq!(seen.unplayable, [(0, Unplayable::Headers)]);
-    let seen = Seen::of(flac::FlacFramer::new(20), &[FLAC]);
+    let seen = Seen::of(flac(20), &[FLAC]);
     assert_eq!(seen.unplayable, [(0, Unplayable::Headers)]);
     for bytes in [&junk(5_000)[..], FLAC] {
         assert_eq!(Seen::of(ebml_framer(), &[bytes]).lost, bytes.len() as u64);

@@ -4,16 +4,15 @@
 //! Its sizes are replaced by the largest ones, since a player of a stream would stop where the file was said to end. Samples
 //! of a format with blocks of its own (ADPCM) are cut at these.
 
-use super::super::carry::Carry;
-use super::super::{Framer, Piece, Tally, Unplayable};
+use super::super::carry::Scan;
+use super::super::{Piece, Tally, Unplayable};
 use super::Over;
 use super::pcm::{Blocks, Pcm};
 
 /// Size of a chunk that has no known end.
 const ENDLESS: [u8; 4] = [0xFF; 4];
 
-pub struct WavFramer {
-    carry: Carry,
+pub struct WavScan {
     limit: usize,
     /// The samples' cutter, once the header has come.
     blocks: Option<Blocks>,
@@ -31,17 +30,7 @@ enum Reading {
     Header(usize, Option<Pcm>),
 }
 
-impl WavFramer {
-    pub fn new(limit: usize) -> Self {
-        Self {
-            carry: Carry::default(),
-            limit,
-            blocks: None,
-            over: None,
-            tally: Tally::default(),
-        }
-    }
-
+impl Scan for WavScan {
     fn scan(&mut self, data: &[u8], out: &mut dyn FnMut(Piece<'_>)) -> usize {
         if let Some(blocks) = &mut self.blocks {
             return blocks.emit(data, &mut self.tally, out);
@@ -62,6 +51,21 @@ impl WavFramer {
                 self.over = Some(Over::Other);
                 self.scan(data, out)
             }
+        }
+    }
+
+    fn counts(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl WavScan {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            blocks: None,
+            over: None,
+            tally: Tally::default(),
         }
     }
 
@@ -97,19 +101,6 @@ impl WavFramer {
         });
         self.tally.found(header.len());
         self.blocks = Some(Blocks::new(pcm));
-    }
-}
-
-impl Framer for WavFramer {
-    fn push(&mut self, input: &[u8], out: &mut dyn FnMut(Piece<'_>)) {
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.feed(input, |data| self.scan(data, out));
-        self.tally.waiting = carry.len();
-        self.carry = carry;
-    }
-
-    fn tally(&self) -> Tally {
-        self.tally
     }
 }
 
@@ -169,6 +160,7 @@ fn layout(format: &[u8]) -> Option<Pcm> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::carry::Scanner;
     use super::super::super::testing::{Seen, junk, split};
     use super::*;
 
@@ -195,7 +187,10 @@ mod tests {
             let header = wav(CD, extra);
             let samples = junk(44_100);
             let whole = [&header[..], &samples].concat();
-            let seen = Seen::of(WavFramer::new(1 << 20), &split(&whole, &[1, 100, 9_000]));
+            let seen = Seen::of(
+                Scanner::new(WavScan::new(1 << 20)),
+                &split(&whole, &[1, 100, 9_000]),
+            );
             let (_, section) = &seen.sections[0];
             let end = header.len();
             assert_eq!(section.header[4..8], ENDLESS);
@@ -218,14 +213,17 @@ mod tests {
     #[test]
     fn what_is_no_wav_is_junk() {
         for bytes in [&b"RIFF\0\0\0\0AVI LIST"[..], b"no file at all", &[b'R'; 50]] {
-            let seen = Seen::of(WavFramer::new(1 << 20), &[bytes]);
+            let seen = Seen::of(Scanner::new(WavScan::new(1 << 20)), &[bytes]);
             assert_eq!((seen.found, seen.lost), (0, bytes.len() as u64));
         }
         let silent = wav(&[0; 16], 0);
-        let seen = Seen::of(WavFramer::new(1 << 20), &[&silent]);
+        let seen = Seen::of(Scanner::new(WavScan::new(1 << 20)), &[&silent]);
         assert_eq!(seen.unplayable, [(0, Unplayable::Container)]);
         let long = wav(CD, 2_000);
-        let seen = Seen::of(WavFramer::new(1_000), &split(&long[..1_500], &[500]));
+        let seen = Seen::of(
+            Scanner::new(WavScan::new(1_000)),
+            &split(&long[..1_500], &[500]),
+        );
         assert_eq!(seen.unplayable, [(0, Unplayable::Headers)]);
     }
 }
