@@ -17,10 +17,10 @@ use super::shoutcast::admin_cgi;
 use super::stats::{Stats, listed};
 use super::titles;
 use super::xml::{Xml, answer};
+use crate::base::charset::Charset;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::Control;
-use crate::wire::charset::Charset;
 use crate::wire::title::Title;
 
 /// Commands of Icecast and icecast-kh that this server does not have.

@@ -3,6 +3,7 @@
 //! Must never: do I/O, hold state, or know any other module of ours.
 
 pub mod address;
+pub mod charset;
 pub mod ids;
 pub mod reach;
 pub mod retry;

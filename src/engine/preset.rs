@@ -4,7 +4,7 @@ use super::detours::Fallback;
 use super::format::normalise_content_type;
 use super::ring::Burst;
 use super::{Content, Offer};
-use crate::wire::charset::Charset;
+use crate::base::charset::Charset;
 
 /// Settings of one mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::mount::{Content, Feeder, Mount, MountState};
 use super::{Engine, Intake, Offer, OpenError, Replica, TitleError, Titles, Trouble};
 use super::{claims, format, mount};
+use crate::base::charset::Charset;
 use crate::base::ids::MountId;
-use crate::wire::charset::Charset;
 use crate::wire::title::Title;
 
 impl Engine {

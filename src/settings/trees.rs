@@ -13,10 +13,10 @@ use super::secret_file;
 use super::table::{MOUNT, RELAY};
 use super::values::{self, Read};
 use super::yaml;
+use crate::base::charset::Charset;
 use crate::base::ids::MountId;
 use crate::base::secret::Secret;
 use crate::base::units::Size;
-use crate::wire::charset::Charset;
 
 /// Entries of one list at most.
 const MAX_ENTRIES: usize = 10_000;

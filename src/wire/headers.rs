@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::icy::{clean, latin1};
+use super::icy::clean;
+use crate::base::charset::Charset;
 
 /// Most fields that one head may carry.
 pub const MAX_FIELDS: usize = 100;
@@ -149,10 +150,7 @@ impl fmt::Debug for Headers {
 
 /// The text of a value as it stood on the wire: UTF-8 where it is valid, else Latin-1.
 pub fn field_text(raw: &[u8]) -> String {
-    match std::str::from_utf8(raw) {
-        Ok(text) => text.to_owned(),
-        Err(_) => latin1(raw),
-    }
+    Charset::UTF_8.decode(raw)
 }
 
 /// One line of a head; a name that is no token writes nothing.

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::charset::Charset;
 use super::title::Title;
+use crate::base::charset::Charset;
 
 /// Longest text of a block in bytes: 255 times 16.
 pub const MAX_BLOCK: usize = 4080;
@@ -89,25 +89,6 @@ fn cut(text: &str, limit: usize) -> &str {
         end -= 1;
     }
     text.get(..end).unwrap_or_default().trim_end()
-}
-
-/// Latin-1 as the web reads it: 0x80 to 0x9f, control characters in the letter of the standard, are what
-/// windows-1252 has there.
-pub(super) fn latin1(raw: &[u8]) -> String {
-    const HIGH: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
-        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
-        'ž', 'Ÿ',
-    ];
-    raw.iter()
-        .map(|&b| match b {
-            0x80..=0x9f => HIGH
-                .get(usize::from(b - 0x80))
-                .copied()
-                .unwrap_or('\u{fffd}'),
-            other => char::from(other),
-        })
-        .collect()
 }
 
 /// Takes the metadata out of a stream that carries it every `metaint` bytes.

@@ -7,7 +7,6 @@ pub mod basic;
 mod block;
 pub mod body;
 pub mod bounds;
-pub mod charset;
 pub mod forwarded;
 pub mod frame;
 pub mod head;

@@ -7,13 +7,13 @@
 use std::io::Write as _;
 
 use bytes::BytesMut;
+use relayctl::base::charset::Charset;
 use relayctl::base::ids::{Epoch, MountId};
 use relayctl::engine::format::{self, Detector, Framer, Piece};
 use relayctl::settings::{self, Sources};
 use relayctl::wire::basic::Credentials;
 use relayctl::wire::body::{BodyDecoder, Framing};
 use relayctl::wire::bounds::Clock;
-use relayctl::wire::charset::Charset;
 use relayctl::wire::frame::{self, Frame, FrameDecoder};
 use relayctl::wire::head::{self, Headers, parse_fields};
 use relayctl::wire::icy::{self, Stripper};

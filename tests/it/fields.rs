@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::harness::node::{Node, Plan};
 use crate::harness::peer::{Head, Peer, ask};
 use crate::harness::program::output_of;
-use crate::harness::source::{Source, listen, listen_with, login, on_air, source_head};
+use crate::harness::source::{Source, basic, listen, listen_with, login, on_air, source_head};
 use crate::harness::tone::{self, FRAME};
 use crate::harness::{eventually, within};
 
@@ -70,6 +70,7 @@ async fn every_field_of_mounts_has_an_effect() {
                 let head = head("metaint: 4096").await;
                 assert_eq!(head.get("icy-metaint"), Some("4096"));
             }
+            "charset" => titles_are_read_in_the_mounts_character_set().await,
             "public" => assert_eq!(head("public: true").await.get("icy-pub"), Some("1")),
             "hidden" => {
                 let (node, _source) = with_mount("hidden: true").await;
@@ -121,6 +122,27 @@ async fn a_password_is_the_mounts_own(line: &str) {
             .await;
         assert_eq!(peer.head().await.status, status, "{line}");
     }
+}
+
+async fn titles_are_read_in_the_mounts_character_set() {
+    let (node, _source) = with_mount("charset: windows-1251").await;
+    let login = basic(&node.source_password());
+    let path = format!("/admin/metadata?mode=updinfo&mount={LIVE}&song=%CF%F0");
+    let request = format!("GET {path} HTTP/1.0\r\n{login}\r\n");
+    assert_eq!(ask(node.port, request).await.0.status, 200);
+    shows_title(&node, "Пр").await;
+}
+
+/// Waits until the public statistics have a title.
+async fn shows_title(node: &Node, title: &str) {
+    eventually("the title is shown", async || {
+        node.get("/status-json.xsl")
+            .await
+            .1
+            .contains(title)
+            .then_some(())
+    })
+    .await;
 }
 
 async fn a_mount_is_full() {
@@ -223,6 +245,12 @@ async fn a_burst_is_the_mounts_own() {
 
 /// A server that tells the head of the request that it gets, and sends MP3.
 async fn far() -> (u16, tokio::sync::mpsc::Receiver<String>) {
+    let head = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n";
+    far_sending([&head[..], &tone::frames(0, 200)].concat()).await
+}
+
+/// The same that sends `answer`.
+async fn far_sending(answer: Vec<u8>) -> (u16, tokio::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (heads, told) = tokio::sync::mpsc::channel(16);
@@ -238,9 +266,7 @@ async fn far() -> (u16, tokio::sync::mpsc::Receiver<String>) {
             if heads.send(String::from_utf8(head).unwrap()).await.is_err() {
                 return;
             }
-            let answer = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n";
-            let _ = stream.write_all(answer).await;
-            let _ = stream.write_all(&tone::frames(0, 200)).await;
+            let _ = stream.write_all(&answer).await;
         }
     });
     (port, told)
@@ -312,6 +338,18 @@ async fn every_field_of_relay_has_an_effect() {
                     let head = asked(line).await.to_ascii_lowercase();
                     assert_eq!(head.contains("icy-metadata: 1"), wants, "{line}: {head}");
                 }
+            }
+            "charset" => {
+                let metaint = 20 * FRAME;
+                let head = format!(
+                    "HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nicy-metaint: {metaint}\r\n\r\n"
+                );
+                let frames = tone::frames(0, 20);
+                let mut block = b"\x02StreamTitle='\xcf\xf0';".to_vec();
+                block.resize(1 + 32, 0);
+                let answer = [head.as_bytes(), &frames, &block, &frames].concat();
+                let (port, _heads) = far_sending(answer).await;
+                shows_title(&pulling(port, "charset: windows-1251").await, "Пр").await;
             }
             other => panic!("no scene shows what `relay[].{other}` does"),
         }

@@ -8,11 +8,11 @@ use url::Url;
 
 use super::open::Opened;
 use super::{Foreign, Left};
+use crate::base::charset::Charset;
 use crate::base::wall::unix_millis;
 use crate::engine::{Intake, Offer, OpenError, PushError};
 use crate::upstream::client::shown;
 use crate::upstream::report::Report;
-use crate::wire::charset::Charset;
 use crate::wire::icy::Stripper;
 use crate::wire::title::Title;
 

@@ -17,12 +17,12 @@ use url::Url;
 
 use super::client::shown;
 use super::report::Report;
+use crate::base::charset::Charset;
 use crate::base::ids::MountId;
 use crate::base::retry::Backoff;
 use crate::base::secret::Secret;
 use crate::discovery::Connector;
 use crate::engine::Engine;
-use crate::wire::charset::Charset;
 
 /// One foreign stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! Character sets of titles, by the labels of the WHATWG Encoding Standard.
 
-use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
-
-use super::headers::field_text;
+use encoding_rs::{Encoding, REPLACEMENT, UTF_8, WINDOWS_1252};
 
 /// A character set that titles may be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +31,11 @@ impl Charset {
         self.0.name()
     }
 
-    /// The text of a title's bytes. What is no UTF-8 where that was said is read as Latin-1.
+    /// The text of a title's bytes. What is no UTF-8 where that was said is read as Latin-1, as the web reads it.
     pub fn decode(self, raw: &[u8]) -> String {
-        if self.0 == UTF_8 {
-            return field_text(raw);
-        }
-        let (text, _) = self.0.decode_without_bom_handling(raw);
+        let is_other = self.0 == UTF_8 && std::str::from_utf8(raw).is_err();
+        let encoding = if is_other { WINDOWS_1252 } else { self.0 };
+        let (text, _) = encoding.decode_without_bom_handling(raw);
         text.into_owned()
     }
 }
