@@ -150,6 +150,8 @@ impl Sink {
         self.fed = Some(fed);
         if section.params.codec.is_ogg() {
             if let Some(title) = ogg::comment_title(&section.header) {
+                // What was set before it is older.
+                self.link.wanted = None;
                 self.set_title(title);
             }
             self.link.section = Some(section);
@@ -230,6 +232,8 @@ impl Sink {
         self.link.count = self.link.count.wrapping_add(1);
         let link = Retitled::begin(&own.header, &title, self.link.count);
         let Some((link, (header, ends))) = link else {
+            let mount = self.claim.id();
+            tracing::warn!(%mount, "a title that was set before this Ogg stream began cannot be put into it: it has several streams, or a codec whose comments are not known here");
             return;
         };
         self.link.now = Some(link);

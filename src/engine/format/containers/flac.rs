@@ -5,8 +5,9 @@
 
 use super::super::carry::Scan;
 use super::super::frames::SampleClock;
+use super::super::tags::{self, Reading, Tags};
 use super::super::{Piece, Tally, Unplayable};
-use super::Over;
+use super::{Over, Skip};
 
 /// Metadata blocks that are of no use to a listener: padding, seek table, picture (RFC 9639 8.1).
 const LEFT_OUT: [u8; 3] = [1, 3, 6];
@@ -20,6 +21,8 @@ const LONGEST_HEADER: usize = 16;
 pub struct FlacScan {
     limit: usize,
     state: State,
+    /// Bytes of a tag in front of a file, or behind it.
+    skip: Skip,
     clock: SampleClock,
     /// Bytes of the frame at the position in which its end was looked for in vain, and their checksum.
     looked: usize,
@@ -49,6 +52,10 @@ impl Scan for FlacScan {
         let mut position = 0;
         loop {
             let at = data.get(position..).unwrap_or_default();
+            if self.skip.0 > 0 && !at.is_empty() {
+                position += self.skip.take(at, &mut self.tally);
+                continue;
+            }
             let used = match &mut self.state {
                 State::Begin => self.begin(at),
                 State::Metadata(_) => self.metadata(at, out),
@@ -77,6 +84,7 @@ impl FlacScan {
         Self {
             limit,
             state: State::Begin,
+            skip: Skip::default(),
             clock: SampleClock::default(),
             looked: 0,
             sum: 0,
@@ -90,12 +98,26 @@ impl FlacScan {
             return None;
         }
         if !at.starts_with(mark) {
-            self.state = State::Over(Over::Other);
-            return Some(0);
+            return self.tag(at, |scan| {
+                scan.state = State::Over(Over::Other);
+                0
+            });
         }
         self.state = State::Metadata(mark.to_vec());
         self.tally.held += mark.len() as u64;
         Some(mark.len())
+    }
+
+    /// A tag, as some programs put it around a file; `other` handles what is none.
+    fn tag(&mut self, at: &[u8], other: impl FnOnce(&mut Self) -> usize) -> Option<usize> {
+        match Tags::default().read(at) {
+            Reading::More => None,
+            Reading::Tag(len) => {
+                self.skip = Skip(len);
+                Some(0)
+            }
+            Reading::None => Some(other(self)),
+        }
     }
 
     /// One metadata block.
@@ -160,13 +182,11 @@ impl FlacScan {
                 return Some(0);
             }
             if frame_header(at).is_none() {
-                let next = at
-                    .iter()
-                    .skip(1)
-                    .position(|byte| *byte == 0xFF || *byte == b'f');
-                let junk = next.map_or(at.len(), |next| next + 1);
-                self.tally.junk(junk);
-                return Some(junk);
+                return self.tag(at, |scan| {
+                    let junk = to_next_candidate(at);
+                    scan.tally.junk(junk);
+                    junk
+                });
             }
         }
         let Some(len) = self.find_end(at) else {
@@ -199,7 +219,9 @@ impl FlacScan {
             // A checksum over what it checks and itself is 0.
             let ends = place > LONGEST_HEADER / 2
                 && sum == 0
-                && (frame_header(rest).is_some() || rest.starts_with(b"fLaC"));
+                && (frame_header(rest).is_some()
+                    || rest.starts_with(b"fLaC")
+                    || tags::begins(rest));
             if ends {
                 (self.looked, self.sum) = (0, 0);
                 return Some(place);
@@ -210,6 +232,15 @@ impl FlacScan {
         (self.looked, self.sum) = (place, sum);
         None
     }
+}
+
+/// Bytes from the start of `at`, which is no frame, to the next byte that may begin one, a file, or a tag.
+fn to_next_candidate(at: &[u8]) -> usize {
+    let is_candidate = |place: &usize| {
+        let rest = at.get(*place..).unwrap_or_default();
+        matches!(rest.first(), Some(0xFF | b'f')) || tags::begins(rest)
+    };
+    (1..at.len()).find(is_candidate).unwrap_or(at.len())
 }
 
 /// Sample rate and channels of a header that begins with STREAMINFO (RFC 9639 8.2).

@@ -124,6 +124,26 @@ fn a_picture_is_cut_out_of_flac() {
 }
 
 #[test]
+fn tags_around_flac_are_skipped() {
+    for (name, tags) in super::super::testing::between_songs() {
+        if name.starts_with("Lyrics") || name == "all of them" {
+            continue;
+        }
+        let whole = [&tags[..], FLAC, &tags, FLAC, &tags, FLAC].concat();
+        let seen = Seen::of(flac_framer(), &[&whole]);
+        let alone = Seen::of(flac_framer(), &[FLAC, &tags]);
+        assert_eq!((seen.sections.len(), seen.lost), (3, 0), "{name}");
+        // The last frame of the last file waits for what follows it.
+        assert!(
+            (5_700_000..6_000_000).contains(&seen.micros),
+            "{name}: {}",
+            seen.micros
+        );
+        assert_eq!(alone.micros, 2_000_000, "{name}");
+    }
+}
+
+#[test]
 fn mp4_starts_at_fragments_behind_its_header() {
     let seen = Seen::of(mp4_framer(), &[MP4]);
     let (_, section) = &seen.sections[0];
