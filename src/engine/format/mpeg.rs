@@ -312,6 +312,39 @@ mod tests {
         assert_eq!(seen(&[&false_sync]).found, 0);
     }
 
+    /// Frames in free format: no bit rate in the header, every third one padded.
+    fn free_format(count: usize, len: usize) -> Vec<u8> {
+        let frame = |number: usize| {
+            let padding = usize::from(number.is_multiple_of(3));
+            let mut frame = vec![0xFF, 0xFB, 0x04 | (padding as u8) << 1, 0xC4];
+            frame.resize(len + padding, number as u8 & 0x7F);
+            frame
+        };
+        (0..count).flat_map(frame).collect()
+    }
+
+    #[test]
+    fn the_length_of_free_format_is_found_out() {
+        for len in [300, 777, 1_900] {
+            let whole = free_format(30, len);
+            let noise = junk(400);
+            for cuts in [&[usize::MAX][..], &[1], &[313, 5]] {
+                let input = [&noise[..], &whole, &noise, &whole].concat();
+                let got = Seen::of(
+                    FrameScanner::<MpegHeader>::new(),
+                    &super::super::testing::split(&input, cuts),
+                );
+                assert!(got.media == [&whole[..], &whole].concat(), "{len} {cuts:?}");
+                assert_eq!((got.edges.len(), got.skipped), (60, 800));
+                assert_eq!(got.sections[0].1.params.sample_rate, 48_000);
+                assert_eq!(got.micros, 60 * 24_000);
+            }
+        }
+        // Two headers that happen to look alike are no stream.
+        let got = seen(&[&free_format(2, 500), &junk(20_000)]);
+        assert_eq!(got.found, 0);
+    }
+
     proptest! {
         #[test]
         fn any_split_gives_the_same(cuts in proptest::collection::vec(1usize..3_000, 1..40)) {
