@@ -33,7 +33,18 @@ fn is_one_of(agent: &str, wanted: impl Fn(&Player) -> bool) -> bool {
     }
     let agent = agent.to_ascii_lowercase();
     let mut players = PLAYERS.iter().filter(|player| wanted(player));
-    players.any(|player| has_word(&agent, &player.part))
+    players.any(|player| player.is_named(&agent))
+}
+
+impl Player {
+    /// True where an agent in small letters names it. Devices put their libraries' names anywhere, and those are long.
+    fn is_named(&self, agent: &str) -> bool {
+        if self.follows {
+            has_word(agent, &self.part)
+        } else {
+            agent.contains(&self.part)
+        }
+    }
 }
 
 /// True where `part` begins a word of `agent`: `Compass/1.0` is no `BASS/`.

@@ -68,6 +68,18 @@ async fn everybody_is_answered_and_a_listener_goes_on() {
 }
 
 #[tokio::test]
+async fn all_requests_are_answered_that_came_in_one_piece() {
+    let node = Plan::primary().start().await;
+    let one = "GET /nothing.mp3 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let health = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (mut peer, head) = say(node.port, &format!("{health}{health}{one}")).await;
+    assert_eq!(head.status, 200, "{head:?}");
+    let rest = String::from_utf8(peer.rest().await).unwrap();
+    assert_eq!(rest.matches("HTTP/1.1 200 OK").count(), 1, "{rest}");
+    assert_eq!(rest.matches("HTTP/1.1 404").count(), 1, "{rest}");
+}
+
+#[tokio::test]
 async fn by_a_relay_too() {
     let cluster = Cluster::start(1).await;
     let (primary, relay) = (&cluster.primary, &cluster.relays[0]);

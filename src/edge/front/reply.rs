@@ -80,7 +80,7 @@ impl Front {
             &mut self.request,
             Request::new(Method::Get, String::new(), Version::Http11),
         );
-        let keep = self.may_keep(&guest, &request);
+        let keep = self.may_keep(&guest, &request, !after.is_empty());
         let edge = Arc::clone(&self.edge);
         let buffer = std::mem::take(&mut self.answer);
         // Closing over bytes that were not read would take the answer back.
@@ -150,10 +150,11 @@ impl Front {
         route
     }
 
-    fn may_keep(&self, guest: &Guest, request: &Request) -> bool {
+    /// `follows`: more was said already, which is answered also where the guest will say no more.
+    fn may_keep(&self, guest: &Guest, request: &Request, follows: bool) -> bool {
         request.keep_alive()
             && !request.has_body()
-            && !guest.hung_up
+            && (follows || !guest.hung_up)
             && guest.answered + 1 < MAX_REQUESTS
             && self.guests.idle() + self.outbox.len() < self.edge.idle_room()
     }
