@@ -1,6 +1,7 @@
 //! Whose a request is: one table, read from the top.
 
-use crate::base::ids::{MountId, is_playlist, is_reserved};
+use crate::base::ids::MountId;
+use crate::base::reserved::{is_playlist, is_reserved};
 use crate::wire::head::{Method, Request};
 use crate::wire::validity::{self, Invalid};
 
