@@ -40,7 +40,7 @@ pub(super) fn answer(control: &Control, caller: &Caller, name: &str, kind: Kind)
         let mount = control.engine.mount(id)?;
         (mount.state() != MountState::Ended).then_some(mount)
     };
-    let found = MountId::from_request(name).ok().as_ref().and_then(exists);
+    let found = MountId::new(name).ok().as_ref().and_then(exists);
     let found = found.or_else(|| match name {
         "/listen" => unnamed(control),
         _ => None,

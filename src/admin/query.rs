@@ -36,8 +36,8 @@ impl Query {
 
     /// The mount that `mount=` names. `None` without it, an error where it is no mount.
     pub fn mount(&self) -> Option<Result<MountId, String>> {
-        let name = self.text("mount").filter(|name| !name.is_empty())?;
-        Some(name.parse::<MountId>().map_err(|error| error.to_string()))
+        let name = self.bytes("mount").filter(|name| !name.is_empty())?;
+        Some(MountId::from_octets(&name).map_err(|error| error.to_string()))
     }
 }
 
@@ -61,6 +61,11 @@ mod tests {
         assert_eq!((query.number("id"), query.number("song")), (Some(7), None));
         assert_eq!(query.text("flag").as_deref(), Some(""));
         assert!(query.bytes("none").is_none());
+        // Octets in any character set; and the same as the API shows them.
+        for name in ["%2Fcaf%E9", "/caf%25E9"] {
+            let named = Query(format!("mount={name}")).mount().unwrap();
+            assert_eq!(named.unwrap().path(), "/caf%E9");
+        }
         assert!(Query("mount=live".into()).mount().unwrap().is_err());
         assert!(Query("mount=".into()).mount().is_none());
     }

@@ -117,18 +117,15 @@ impl Stream {
 /// The mount that is meant: `mount=`, else the `sid`-th by name, else the Shoutcast source's, else the first one that is
 /// live. Hidden mounts are none of them.
 fn chosen(control: &Control, query: &Query) -> Option<Arc<Mount>> {
-    let mounts = listed(control);
-    if let Some(named) = query.mount() {
-        let named = named.ok()?;
-        return mounts.into_iter().find(|mount| mount.id == named);
-    }
-    if let Some(sid) = query.number("sid").filter(|sid| *sid > 1) {
-        return mounts.get(usize::try_from(sid - 1).ok()?).cloned();
-    }
-    let own = &control.config().shoutcast_mount;
-    let found = mounts.iter().find(|mount| mount.id == *own);
-    let live = || mounts.iter().find(|m| m.state() == MountState::Live);
-    found.or_else(live).or_else(|| mounts.first()).cloned()
+    let named = match query.mount() {
+        Some(named) => named.ok()?,
+        None => {
+            let number = usize::try_from(query.number("sid").unwrap_or(1)).ok()?;
+            control.stream_of(number)?
+        }
+    };
+    let mut mounts = listed(control).into_iter();
+    mounts.find(|mount| mount.id == named)
 }
 
 /// Most listeners at once where a mount has no limit of its own: of this node, on a primary of all that are not dead.

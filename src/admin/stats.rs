@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::access::Caller;
 use super::query::Query;
 use super::xml::{Xml, answer};
-use crate::base::ids::MountId;
+use crate::base::ids::{MountId, encoded_path};
 use crate::base::wall::rfc3339;
 use crate::control::Control;
 use crate::engine::{Content, Mount, MountState};
@@ -40,14 +40,14 @@ pub(super) struct Stats {
 
 /// `base` and the mount's path, as a URL.
 pub(super) fn listen_url(base: &str, mount: &MountId) -> String {
-    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const KEPT: AsciiSet = NON_ALPHANUMERIC
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'/')
         .remove(b'-')
         .remove(b'.')
         .remove(b'_')
         .remove(b'~');
-    format!("{base}{}", utf8_percent_encode(mount.path(), &KEPT))
+    format!("{base}{}", encoded_path(mount.path(), KEPT))
 }
 
 /// The mounts that are there: live or held.

@@ -57,7 +57,7 @@ pub fn location(base: &str, mount: &MountId, target: &str, token: Option<&str>) 
     let mut text =
         String::with_capacity(base.len().saturating_add(target.len()).saturating_add(80));
     text.push_str(base.trim_end_matches('/'));
-    text.extend(utf8_percent_encode(mount.path(), PATH));
+    mount.write_encoded(&mut text, PATH);
     let mut separator = '?';
     let kept = query_of(target).map(kept).unwrap_or_default();
     if !kept.is_empty() {

@@ -6,6 +6,7 @@ pub mod address;
 pub mod charset;
 pub mod ids;
 pub mod reach;
+pub mod reserved;
 pub mod retry;
 pub mod secret;
 pub mod text;

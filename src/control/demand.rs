@@ -50,6 +50,21 @@ impl Control {
         carried.iter().any(comes) || self.demand.offered().contains(mount)
     }
 
+    /// True for a mount that the primary has live.
+    pub(super) fn is_carried_live(&self, mount: &MountId) -> bool {
+        let carried = self.carried.borrow();
+        let is_it = |info: &MountInfo| info.mount == *mount && info.state == MountState::Live;
+        carried.iter().any(is_it)
+    }
+
+    /// The mounts that are here or come when they are asked for, as the primary and foreign upstreams say.
+    pub(super) fn offered_mounts(&self) -> Vec<MountId> {
+        let carried = self.carried.borrow();
+        let comes = carried.iter().filter(|info| info.state != MountState::Idle);
+        let comes = comes.map(|info| info.mount.clone());
+        comes.chain(self.demand.offered().iter().cloned()).collect()
+    }
+
     /// The mount whose audio somebody who asks for `id` gets now: itself, or where its source is lost the first of
     /// its fallbacks that plays here or comes when it is asked for. Where its source is silent, one that plays here.
     pub fn stands_for(&self, id: &MountId) -> Option<MountId> {

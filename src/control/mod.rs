@@ -23,6 +23,7 @@ mod members;
 mod membership;
 mod moves;
 mod notices;
+mod numbers;
 mod once;
 mod orders;
 mod overload;

@@ -21,6 +21,7 @@ use super::{Edge, carry};
 use crate::admin::Client;
 use crate::base::wall::unix_millis;
 use crate::control::Role;
+use crate::engine::HALF_CLOSED;
 use crate::telemetry::refuse;
 use crate::wire::forwarded::Forwarded;
 use crate::wire::head::{Method, Request, Version};
@@ -100,14 +101,19 @@ impl Edge {
     /// An answer that goes on until one of both ends it.
     async fn stream(&self, mut conn: Conn, answer: Answer, mut body: Body) {
         let mut next = conn.say(&answer.stream_head()).await;
+        let mut hears_only = false;
         while next.is_ok() {
             conn.buffer.clear();
             let frame = tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                more = conn.fill() => match more {
-                    Ok(true) => continue,
-                    Ok(false) | Err(_) => return,
+                more = conn.fill(), if !hears_only => match more {
+                    Ok(more) => {
+                        hears_only = !more;
+                        continue;
+                    }
+                    Err(_) => return,
                 },
+                () = tokio::time::sleep(HALF_CLOSED), if hears_only => return,
                 frame = body.frame() => frame,
             };
             let Some(Ok(frame)) = frame else { break };

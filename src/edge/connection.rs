@@ -13,7 +13,7 @@ use super::gate::{HEAD_TIMEOUT, Place, State};
 use super::paced::time_for;
 use super::route::Route;
 use super::stream::Stream;
-use super::{Edge, carry, route};
+use super::{Edge, carry};
 use crate::base::wall::unix_millis;
 use crate::telemetry::panics;
 use crate::telemetry::refuse;
@@ -198,7 +198,7 @@ impl Edge {
     async fn dispatch(self: &Arc<Self>, mut conn: Conn, request: Request) -> Option<Conn> {
         panics::drill(&request.target);
         self.note_carried_client(&mut conn, &request);
-        let route = route::route(&request, &self.control.config().default_mount);
+        let route = self.route(&request);
         // Icecast counts sources apart.
         if !matches!(route, Route::Source(_)) && !carry::is_line(&request) {
             self.control.telemetry.connections.add_request();

@@ -84,6 +84,8 @@ where
         .header_read_timeout(NEXT_HEAD)
         .max_buf_size(MAX_BUFFER)
         .keep_alive(keep_alive)
+        // Nodes ask on, and one that has closed is gone; everybody else may close behind the only request.
+        .half_close(!keep_alive)
         .serve_connection(TokioIo::new(stream), service);
     let mut going = false;
     let ended = loop {

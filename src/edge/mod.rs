@@ -18,6 +18,7 @@ mod health;
 mod http;
 mod line;
 mod login;
+mod names;
 mod paced;
 mod playback;
 mod pump;

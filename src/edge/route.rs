@@ -1,6 +1,7 @@
 //! Whose a request is: one table, read from the top.
 
-use crate::base::ids::{MountId, is_playlist, is_reserved};
+use crate::base::ids::MountId;
+use crate::base::reserved::{is_playlist, is_reserved};
 use crate::wire::head::{Method, Request};
 use crate::wire::validity::{self, Invalid};
 
@@ -117,7 +118,7 @@ fn by_path(request: &Request, default_mount: &MountId) -> Route {
         return Route::Api;
     }
     match request.method {
-        Method::Get | Method::Head => MountId::from_request(path).map_or(
+        Method::Get | Method::Head => MountId::new(path).map_or(
             Route::refused(400, "this path names no mount"),
             Route::Listen,
         ),
@@ -126,7 +127,7 @@ fn by_path(request: &Request, default_mount: &MountId) -> Route {
 }
 
 fn source(path: &str) -> Route {
-    match MountId::from_request(path) {
+    match MountId::new(path) {
         Ok(mount) if mount.is_reserved() => Route::refused(
             403,
             "this path is the server's own: choose a mount such as /live.mp3",

@@ -42,7 +42,8 @@ mod silent;
 by_both! {
     a_mount_with_settings_of_its_own,
     a_ring_is_released_when_its_mount_ends,
-    a_hang_up_is_seen_while_nothing_is_sent,
+    a_client_that_closes_its_writing_side_hears_on,
+    a_reset_is_seen_while_nothing_is_sent,
     a_listener_gets_head_burst_and_what_comes,
     metadata_is_exact_to_the_byte_and_titles_are_in_order,
     listeners_are_held_and_the_epoch_goes_on_with_the_same_parameters,
@@ -207,6 +208,8 @@ fn a_listener_gets_head_burst_and_what_comes() {
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<fanout::State>(&text).unwrap(), state);
     client.shutdown(Shutdown::Both).unwrap();
+    // What it does not take tells.
+    push(&mut intake, &frames(510, 10));
     eventually("the session closes", || !ends.lock().unwrap().is_empty());
     assert_eq!(engine.telemetry.listeners(), 0);
     assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);
@@ -555,7 +558,26 @@ fn a_ring_is_released_when_its_mount_ends() {
     engine.stop();
 }
 
-fn a_hang_up_is_seen_while_nothing_is_sent() {
+fn a_client_that_closes_its_writing_side_hears_on() {
+    let (engine, ends) = engine_with(config());
+    let mut intake = engine.open_source(&live(), offer()).unwrap();
+    push(&mut intake, &frames(0, 10));
+    let mut client = listen(&engine, &live(), b"HEAD", 0);
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let first = read(&mut client, 4 + 10 * FRAME);
+    assert_eq!(first, [b"HEAD".as_slice(), &frames(0, 10)].concat());
+    push(&mut intake, &frames(10, 30));
+    assert_eq!(read(&mut client, 30 * FRAME), frames(10, 30));
+    assert!(ends.lock().unwrap().is_empty());
+    // All was read, so that the system answers the next bytes with a reset, and nothing before.
+    drop(client);
+    push(&mut intake, &frames(40, 10));
+    eventually("the session closes", || !ends.lock().unwrap().is_empty());
+    assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);
+    engine.stop();
+}
+
+fn a_reset_is_seen_while_nothing_is_sent() {
     let mut slow = config();
     // Turns are ten seconds apart, so that it is no failed send that tells.
     slow.fanout.min_delay = Duration::from_secs(10);
@@ -565,6 +587,7 @@ fn a_hang_up_is_seen_while_nothing_is_sent() {
     push(&mut intake, &frames(0, 10));
     let mut client = listen(&engine, &live(), b"HEAD", 0);
     read(&mut client, 4);
+    // With audio unread, as with most who leave.
     drop(client);
     eventually("the session closes", || !ends.lock().unwrap().is_empty());
     assert_eq!(*ends.lock().unwrap(), [EndReason::Left]);

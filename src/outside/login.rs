@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::ask::{self, AGENT};
 use super::{Kind, Outside, Place, State};
-use crate::base::ids::MountId;
+use crate::base::ids::{MountId, encoded_path};
 use crate::base::secret::Secret;
 use crate::discovery::Stream;
 use crate::wire::basic::Basic;
@@ -244,7 +244,7 @@ impl Outside {
         let target = match status.kind.unwrap_or(Kind::Icecast) {
             Kind::Icecast => {
                 let path = self.path_of(mount);
-                let path = utf8_percent_encode(&path, NON_ALPHANUMERIC);
+                let path = encoded_path(&path, NON_ALPHANUMERIC);
                 format!("/admin/metadata?mount={path}&mode=updinfo&charset=UTF-8&song={song}")
             }
             Kind::Shoutcast => {
@@ -272,7 +272,7 @@ impl Outside {
         let path = self.path_of(mount);
         let target = match status.kind.unwrap_or(Kind::Icecast) {
             Kind::Icecast => {
-                let path = utf8_percent_encode(&path, NON_ALPHANUMERIC);
+                let path = encoded_path(&path, NON_ALPHANUMERIC);
                 format!("/admin/killsource?mount={path}")
             }
             Kind::Shoutcast => format!("/admin.cgi?sid={}&mode=kicksrc", self.number_of(mount)),
@@ -373,7 +373,7 @@ fn encoded(path: &str) -> String {
         .remove(b',')
         .remove(b';')
         .remove(b'=');
-    utf8_percent_encode(path, KEPT).to_string()
+    encoded_path(path, KEPT)
 }
 
 /// The target of a listener's request: a path there and a query.

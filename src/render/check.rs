@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS};
 use serde_json::Value;
 
 use super::{RenderError, Role, Scheme, Station, Upstream};
+use crate::base::ids::encoded_path;
 use crate::base::secret::Secret;
 
 /// What may not stand unescaped in the path of a request.
@@ -217,9 +218,9 @@ pub(super) fn set_secret(secret: &Secret) -> Option<String> {
     (!secret.is_empty()).then(|| secret.reveal().to_owned())
 }
 
-/// A decoded mount as it stands in a request.
+/// A mount's path as it stands in a request.
 pub(super) fn request_path(path: &str) -> String {
-    utf8_percent_encode(path, IN_PATH).to_string()
+    encoded_path(path, IN_PATH)
 }
 
 /// Host and port as in a URL: IPv6 addresses in brackets.

@@ -169,7 +169,7 @@ fn relay(entry: &mut Entry) -> Option<ForeignRelay> {
             .map(|item| values::http_url(item))
             .collect::<Read<Vec<_>>>()
     });
-    let of_url = MountId::from_request(first.path());
+    let of_url = MountId::new(first.path());
     let mount = match entry.get("mount", mount_id) {
         Some(mount) => mount,
         None => match of_url {

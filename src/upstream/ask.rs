@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use crate::base::ids::{DEFAULT_SERVICE, Epoch, MountError, MountId, Position};
 use crate::wire::head::decode_component;
@@ -45,7 +45,7 @@ impl Ask {
     /// The request's target.
     pub fn target(&self) -> String {
         let mut out = STREAM_PATH.to_owned();
-        out.extend(utf8_percent_encode(self.mount.path(), PATH));
+        self.mount.write_encoded(&mut out, PATH);
         let mut mark = '?';
         let service = self.mount.service();
         if service != DEFAULT_SERVICE {
@@ -67,8 +67,6 @@ impl Ask {
         if !rest.starts_with('/') {
             return Err(AskError::Path);
         }
-        let decoded = percent_decode_str(rest).decode_utf8();
-        let decoded = decoded.map_err(|_| MountError::Characters)?;
         let value = |key: &str| {
             let pairs = query.unwrap_or_default().split('&');
             pairs
@@ -77,7 +75,7 @@ impl Ask {
                 .map(|(_, value)| String::from_utf8_lossy(&decode_component(value)).into_owned())
         };
         let service = value("service");
-        let mount = MountId::of_service(service.as_deref().unwrap_or(DEFAULT_SERVICE), &decoded)?;
+        let mount = MountId::of_service(service.as_deref().unwrap_or(DEFAULT_SERVICE), rest)?;
         let number = |text: String| text.parse::<u64>().map_err(|_| AskError::Position);
         let position = match (value("epoch"), value("offset")) {
             (None, None) => None,
@@ -113,6 +111,9 @@ mod tests {
                 position,
                 "/cluster/v1/stream/a%20b/%C3%BC.ogg?service=talk&epoch=1700000000000&offset=417",
             ),
+            ("/dir/", None, "/cluster/v1/stream/dir/"),
+            ("/caf%E9", None, "/cluster/v1/stream/caf%E9"),
+            ("/x%25E1", None, "/cluster/v1/stream/x%25E1"),
             ("/a?b&c=d%", None, "/cluster/v1/stream/a%3Fb%26c%3Dd%25"),
         ] {
             let mount = mount.parse().unwrap();

@@ -353,7 +353,7 @@ pub fn messages(data: &[u8]) {
 /// Mount paths and the paths of positioned pulls.
 pub fn names(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    if let Ok(mount) = MountId::from_request(&text) {
+    if let Ok(mount) = MountId::new(&text) {
         let path = mount.path();
         assert!(path.starts_with('/') && !path.contains("/../") && !path.ends_with("/.."));
         assert!(!path.chars().any(char::is_control), "{path:?}");

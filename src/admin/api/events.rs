@@ -22,8 +22,8 @@ use crate::base::wall::rfc3339;
 use crate::control::{ClusterEvent, Control};
 use crate::wire::message::Happening;
 
-/// A comment this often, so that proxies and readers know that the connection lives.
-const ALIVE: Duration = Duration::from_secs(15);
+/// A comment this often, so that proxies and readers know that the connection lives, and we that the reader does.
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// What happened.
 #[derive(Serialize, ToSchema)]

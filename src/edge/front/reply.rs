@@ -11,7 +11,8 @@ use super::{Front, MAX_REQUESTS, READ};
 use crate::base::ids::MountId;
 use crate::edge::connection::Conn;
 use crate::edge::gate::State;
-use crate::edge::route::{Route, route};
+use crate::edge::names::STREAMS;
+use crate::edge::route::Route;
 use crate::edge::serve::{Served, Settled};
 use crate::telemetry::log_limit;
 use crate::wire::head::{self, Method, Request, Version};
@@ -79,7 +80,7 @@ impl Front {
             &mut self.request,
             Request::new(Method::Get, String::new(), Version::Http11),
         );
-        let keep = self.may_keep(&guest, &request);
+        let keep = self.may_keep(&guest, &request, !after.is_empty());
         let edge = Arc::clone(&self.edge);
         let buffer = std::mem::take(&mut self.answer);
         // Closing over bytes that were not read would take the answer back.
@@ -128,7 +129,7 @@ impl Front {
         next
     }
 
-    /// [`route`], which is not asked again about the path that came last.
+    /// [`Edge::route`](crate::edge::Edge::route), which is not asked again about the path that came last.
     fn route_of(&mut self, request: &Request) -> Route {
         let path = request.path();
         if let Some((known, mount)) = &self.known
@@ -137,21 +138,23 @@ impl Front {
         {
             return Route::listen(request, mount);
         }
-        let route = route(request, &self.edge.control.config().default_mount);
-        // What `/;` stands for is a setting, which may change.
+        let route = self.edge.route(request);
+        // What another name than the mount's own stands for may change.
         if let Route::Listen(mount) = &route
             && request.method == Method::Get
-            && !path.starts_with("/;")
+            && mount.path() == path
+            && !path.starts_with(STREAMS)
         {
             self.known = Some((path.to_owned(), mount.clone()));
         }
         route
     }
 
-    fn may_keep(&self, guest: &Guest, request: &Request) -> bool {
+    /// `follows`: more was said already, which is answered also where the guest will say no more.
+    fn may_keep(&self, guest: &Guest, request: &Request, follows: bool) -> bool {
         request.keep_alive()
             && !request.has_body()
-            && !guest.hung_up
+            && (follows || !guest.hung_up)
             && guest.answered + 1 < MAX_REQUESTS
             && self.guests.idle() + self.outbox.len() < self.edge.idle_room()
     }

@@ -17,7 +17,7 @@ use crate::edge::Edge;
 use crate::edge::connection::Conn;
 use crate::edge::health::CORS;
 use crate::edge::serve::Served;
-use crate::engine::Mount;
+use crate::engine::{HALF_CLOSED, Mount};
 use crate::outside::{Audio, Guest, Outside, Refused, State};
 use crate::telemetry::{Class, EndReason, Session, refuse};
 use crate::wire::head::Request;
@@ -273,6 +273,9 @@ impl Edge {
                     Ok(0) => listens_only = true,
                     Err(_) => return Some(EndReason::Left),
                 },
+                () = tokio::time::sleep(HALF_CLOSED), if listens_only => {
+                    return Some(EndReason::Left);
+                }
                 end = self.told_to_end(session, limits) => return Some(end),
             }
         }

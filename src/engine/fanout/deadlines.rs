@@ -1,5 +1,5 @@
-//! Who is looked at whatever happens: listeners that are blocked, when their stall is over, and those whose
-//! session has a longest duration. Between being blocked and that moment a listener costs nothing.
+//! Who is looked at whatever happens: listeners that are blocked, when their stall is over, those whose session has a
+//! longest duration, and those that have closed their writing side. Between being blocked and that moment a listener costs nothing.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,7 +12,7 @@ const STALE: usize = 4;
 /// … and more than this many.
 const FEW: usize = 1_024;
 
-/// See the module. Holds at most two of each listener, and for a while those of listeners that are gone.
+/// See the module. Holds at most three of each listener, and for a while those of listeners that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     heap: BinaryHeap<Reverse<(u64, Ticket)>>,

@@ -90,6 +90,17 @@ pub(super) struct Side {
     pub weight: u64,
     /// Milliseconds of the shard's clock at its last jump, 0 for none.
     pub jumped: u64,
+    /// Set once the client has closed its writing side.
+    pub half_closed: Option<HalfClosed>,
+}
+
+/// How one that has closed its writing side is told from one that is gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HalfClosed {
+    /// The next look, in milliseconds of the shard's clock.
+    pub look_at: u64,
+    /// Bytes that it had at the last look.
+    pub sent: u64,
 }
 
 /// All that another process would need to go on with a listener's socket; what is unsent follows from it,

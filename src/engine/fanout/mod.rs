@@ -40,6 +40,10 @@ pub use backend::{Choice, Kind};
 pub use entry::{STATE_VERSION, State};
 pub(super) use shards::Shards;
 
+/// A client that has closed its writing side listens on for as long as it gets something; nothing tells it from one that is
+/// gone where nothing was sent for this long.
+pub const HALF_CLOSED: Duration = Duration::from_secs(10);
+
 /// The fan-out's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -53,6 +57,17 @@ pub struct Config {
     pub stall: Duration,
     /// How sends reach the kernel; chosen once, at the start.
     pub backend: Choice,
+}
+
+/// What became of a client's writing side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// It may say more.
+    Open,
+    /// It has said all that it will say, and may hear on.
+    Closed,
+    /// The client is gone, or says what no listener says.
+    Gone,
 }
 
 /// How the fan-out runs.

@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 use rustls::ServerConnection;
 use slab::Slab;
 
+use super::Input;
 use crate::wire::tls::MAX_RECORD;
 
 /// Reads of one visit: who sends more is no listener.
@@ -101,32 +102,32 @@ impl Sessions {
         (taken, flow)
     }
 
-    /// Throws away what a listener sends, and answers what the protocol wants answered; false if it sends too
-    /// much, broke the protocol or has gone.
-    pub fn discard_input(&mut self, place: Place, socket: &TcpStream) -> bool {
+    /// Throws away what a listener sends, and answers what the protocol wants answered. Its writing side is closed by
+    /// `close_notify`, or by the socket's end alone.
+    pub fn discard_input(&mut self, place: Place, socket: &TcpStream) -> Input {
         let Some(session) = self.all.get_mut(place.key()) else {
-            return false;
+            return Input::Gone;
         };
         let mut input = socket;
         for _ in 0..READS {
             match session.read_tls(&mut input) {
-                Ok(0) => return false,
+                Ok(0) => return Input::Closed,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Input::Open,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return false,
+                Err(_) => return Input::Gone,
             }
             let state = session.process_new_packets();
             // An alert, or the answer to an update of keys.
             let flow = flush(session, socket);
             match state {
-                Ok(state) if flow != Flow::Gone && !state.peer_has_closed() => {
-                    discard(session, state.plaintext_bytes_to_read());
-                }
-                _ => return false,
+                Ok(_) if flow == Flow::Gone => return Input::Gone,
+                Ok(state) if state.peer_has_closed() => return Input::Closed,
+                Ok(state) => discard(session, state.plaintext_bytes_to_read()),
+                Err(_) => return Input::Gone,
             }
         }
-        false
+        Input::Gone
     }
 
     /// Ends a session: says so to the client as far as its socket takes it now, and forgets it.
@@ -279,7 +280,7 @@ mod tests {
         client.write_all(&[7; 20_000]).unwrap();
         client.conn.refresh_traffic_keys().unwrap();
         client.write_all(b"after").unwrap();
-        assert!(sessions.discard_input(place, &socket));
+        assert_eq!(sessions.discard_input(place, &socket), Input::Open);
         // Its keys were updated, and it may still listen.
         assert_eq!(
             send(&mut sessions, place, &socket, &[b"x"]),
@@ -289,9 +290,39 @@ mod tests {
         client.read_exact(&mut got).unwrap();
         client.conn.send_close_notify();
         client.flush().unwrap();
-        while sessions.discard_input(place, &socket) {
-            std::thread::yield_now();
+        assert_eq!(end_of_input(&mut sessions, place, &socket), Input::Closed);
+        // It has said all, and hears on.
+        assert_eq!(
+            send(&mut sessions, place, &socket, &[b"y"]),
+            (1, Flow::Clear)
+        );
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(got, *b"y");
+        client.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(sessions.discard_input(place, &socket), Input::Closed);
+    }
+
+    fn end_of_input(sessions: &mut Sessions, place: Place, socket: &TcpStream) -> Input {
+        loop {
+            match sessions.discard_input(place, socket) {
+                Input::Open => std::thread::yield_now(),
+                end => return end,
+            }
         }
+    }
+
+    #[test]
+    fn a_socket_that_ends_without_a_word_hears_on() {
+        let mut sessions = Sessions::default();
+        let (place, socket, mut client) = scene(&mut sessions);
+        client.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(end_of_input(&mut sessions, place, &socket), Input::Closed);
+        assert_eq!(
+            send(&mut sessions, place, &socket, &[b"x"]),
+            (1, Flow::Clear)
+        );
+        let mut got = [0; 1];
+        client.read_exact(&mut got).unwrap();
     }
 
     #[test]
@@ -299,13 +330,11 @@ mod tests {
         let mut sessions = Sessions::default();
         let (place, socket, mut client) = scene(&mut sessions);
         client.sock.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        while sessions.discard_input(place, &socket) {
-            std::thread::yield_now();
-        }
+        assert_eq!(end_of_input(&mut sessions, place, &socket), Input::Gone);
         let gone = Place::new(7);
         assert_eq!(sessions.flush(gone, &socket), Flow::Gone);
         assert_eq!(send(&mut sessions, gone, &socket, &[b"x"]), (0, Flow::Gone));
-        assert!(!sessions.discard_input(gone, &socket));
+        assert_eq!(sessions.discard_input(gone, &socket), Input::Gone);
         println!(
             "a session's own size: {} bytes",
             size_of::<ServerConnection>()

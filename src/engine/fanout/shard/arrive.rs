@@ -98,6 +98,7 @@ impl Shard {
                 ends_at: listener.ends_at,
                 weight,
                 jumped: 0,
+                half_closed: None,
             }),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
 
+use super::super::HALF_CLOSED;
 use super::*;
 use crate::base::ids::{Epoch, MountId};
 use crate::engine::detours::Signpost;
@@ -274,4 +275,90 @@ fn who_is_due_does_not_go_before_what_is_left_in_the_inbox() {
     assert!(matches!(scene.shard.take_commands(now), Inbox::Empty));
     scene.round(1_302);
     assert!(scene.shard.due.is_empty());
+}
+
+/// Events until `holds`, all at one moment.
+fn events_until(scene: &mut Scene, millis: u64, holds: impl Fn(&Scene) -> bool) {
+    let now = scene.at(millis);
+    let mut events = Events::with_capacity(8);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds(scene) {
+        assert!(Instant::now() < deadline, "it is never seen");
+        let wait = Some(Duration::from_millis(100));
+        scene.shard.poll.poll(&mut events, wait).unwrap();
+        scene.shard.on_events(&events, now);
+        scene.shard.views.end();
+    }
+}
+
+fn is_half_closed(scene: &Scene) -> bool {
+    let mut entries = scene.shard.entries.iter();
+    entries.all(|(_, entry)| entry.side.half_closed.is_some())
+}
+
+#[test]
+fn one_that_closed_its_writing_side_stays_while_it_gets_something() {
+    let mut scene = Scene::open();
+    let now = scene.at(1_000);
+    scene.join(now);
+    scene.clients[0]
+        .shutdown(std::net::Shutdown::Write)
+        .unwrap();
+    events_until(&mut scene, 1_000, is_half_closed);
+    let patience = millis(HALF_CLOSED);
+    // A byte before each look.
+    let mut at = 1_000;
+    for _ in 0..3 {
+        scene.writer.append(&[0x55; 100], 250_000);
+        scene.round(at + 1_000);
+        scene.round(at + patience + 1);
+        assert_eq!(scene.telemetry.listeners(), 1);
+        at += patience + 1;
+    }
+    // The mount is held: it goes at the look after the last byte, and not before.
+    scene.round(at + patience - 1);
+    assert_eq!(scene.telemetry.listeners(), 1);
+    scene.round(at + patience);
+    assert_eq!(scene.telemetry.listeners(), 0);
+    let mut got = Vec::new();
+    scene.clients[0].read_to_end(&mut got).unwrap();
+    assert_eq!(got.len(), 4 + 300);
+}
+
+#[test]
+fn one_that_is_gone_is_noticed_at_the_next_send() {
+    let mut scene = Scene::open();
+    let now = scene.at(1_000);
+    scene.join(now);
+    let mut client = scene.clients.pop().unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    drop(client);
+    events_until(&mut scene, 1_000, is_half_closed);
+    assert_eq!(scene.telemetry.listeners(), 1);
+    scene.writer.append(&[0x55; 100], 250_000);
+    scene.round(1_300);
+    events_until(&mut scene, 1_300, |scene| scene.telemetry.listeners() == 0);
+}
+
+#[test]
+fn one_that_is_blocked_is_left_to_its_stall() {
+    let mut scene = Scene::open();
+    let now = scene.at(1_000);
+    scene.join(now);
+    let mut millis = 1_000;
+    while !scene.is_blocked() {
+        scene.writer.append(&[0x55; 32 * 1024], 250_000);
+        millis += 200;
+        scene.round(millis);
+    }
+    scene.clients[0]
+        .shutdown(std::net::Shutdown::Write)
+        .unwrap();
+    events_until(&mut scene, millis, is_half_closed);
+    for seconds in 1..30 {
+        scene.round(millis + seconds * 1_000);
+        assert_eq!(scene.telemetry.listeners(), 1, "{seconds} s");
+    }
+    scene.round(millis + 31_000);
+    assert_eq!(scene.mount.counters.stalls(), 1);
 }
