@@ -10,7 +10,7 @@ use super::login::too_many;
 use super::serve::{Served, visitor};
 use crate::base::ids::MountId;
 use crate::control::{Place, Verdict, Visitor};
-use crate::engine::{Mount, MountState};
+use crate::engine::Mount;
 use crate::telemetry::log_limit;
 use crate::wire::head::{Method, Request};
 
@@ -102,12 +102,10 @@ impl Edge {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let demanded = self.control.demand(id);
         loop {
-            let mount = engine.mount(id);
-            if let Some(mount) = mount.as_ref().filter(|mount| mount.is_playable()) {
-                return Some(Arc::clone(mount));
+            if let Some(mount) = engine.mount(id).filter(|mount| mount.is_playable()) {
+                return Some(mount);
             }
-            let fed = mount.is_some_and(|mount| mount.state() == MountState::Live);
-            if !demanded && !fed {
+            if !demanded && engine.is_free(id) {
                 return None;
             }
             tokio::time::timeout_at(deadline, changes.changed())
