@@ -13,6 +13,7 @@ use crate::edge::connection::Conn;
 use crate::edge::gate::State;
 use crate::edge::route::{Route, route};
 use crate::edge::serve::{Served, Settled};
+use crate::edge::upgrade::ends_with_answer;
 use crate::telemetry::log_limit;
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
@@ -110,7 +111,7 @@ impl Front {
                     }
                 }
             }
-            route => match edge.at_once(&request, &route, keep) {
+            route => match edge.at_once(&request, &route, guest.link(), keep) {
                 Some(bytes) => {
                     edge.control.telemetry.connections.add_request();
                     let keep = keep && !matches!(route, Route::Refused { .. });
@@ -150,6 +151,7 @@ impl Front {
 
     fn may_keep(&self, guest: &Guest, request: &Request) -> bool {
         request.keep_alive()
+            && !ends_with_answer(request)
             && !request.has_body()
             && !guest.hung_up
             && guest.answered + 1 < MAX_REQUESTS
