@@ -58,3 +58,4 @@ mod tls;
 mod tokens;
 mod tree;
 mod troubles;
+mod upgrade;
