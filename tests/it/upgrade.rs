@@ -139,6 +139,20 @@ async fn shout_by_tls_from_the_first_byte_plays() {
     plays_by_tls("rfc2818", false).await;
 }
 
+/// Whoever stands in between and shows a certificate of its own gets no password.
+#[tokio::test]
+async fn shout_that_does_not_believe_the_certificate_keeps_its_password() {
+    let (node, _certificate) = scene().await;
+    let other = Certificate::new();
+    for mode in ["auto", "auto_no_plain", "rfc2817", "rfc2818"] {
+        let wire = Wire::before(node.port).await;
+        let mut shout = shout(&node, &node.source_password(), wire.port, mode, &other);
+        assert!(!shout.ended().await.success(), "{mode}");
+        assert_eq!(wire.with(b"Authorization"), 0, "{mode}");
+        assert_eq!(wire.sent().len(), 1, "{mode}: connections");
+    }
+}
+
 #[tokio::test]
 async fn shout_by_itself_plays_through_a_relay_in_tls() {
     let (primary, certificate) = scene().await;
