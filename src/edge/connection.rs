@@ -13,6 +13,7 @@ use super::gate::{HEAD_TIMEOUT, Place, State};
 use super::paced::time_for;
 use super::route::Route;
 use super::stream::Stream;
+use super::upgrade::Link;
 use super::{Edge, carry};
 use crate::base::wall::unix_millis;
 use crate::telemetry::panics;
@@ -117,6 +118,15 @@ impl Conn {
         self.place = None;
     }
 
+    /// How its requests come.
+    pub fn link(&self) -> Link {
+        Link {
+            peer: self.peer.ip(),
+            client: self.client.ip(),
+            tls: self.stream.is_tls(),
+        }
+    }
+
     /// The client, as far as trusted proxies tell.
     pub fn origin(&self, request: &Request, edge: &Edge) -> ClientOrigin {
         edge.origin(request, self.client.ip(), self.stream.is_tls())
@@ -203,7 +213,10 @@ impl Edge {
         if !matches!(route, Route::Source(_)) && !carry::is_line(&request) {
             self.control.telemetry.connections.add_request();
         }
-        if let Some(bytes) = self.at_once(&request, &route, false) {
+        if self.takes_upgrade(&request, &route, conn.link()) {
+            return Box::pin(self.upgrade(conn, &route)).await;
+        }
+        if let Some(bytes) = self.at_once(&request, &route, conn.link(), false) {
             conn.answer(&bytes).await;
             return None;
         }

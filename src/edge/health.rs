@@ -7,11 +7,12 @@ use serde_json::json;
 use super::Edge;
 use super::connection::plain;
 use super::route::{HealthPath, Route};
+use super::upgrade::{Link, offered_if};
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::engine::MountState;
 use crate::telemetry::refuse;
-use crate::wire::head::{Method, Request};
+use crate::wire::head::{Method, Request, Version};
 use crate::wire::response::{Answer, GUARDS};
 
 /// What browsers may send and read across origins.
@@ -27,7 +28,13 @@ const FRESH: std::time::Duration = std::time::Duration::from_secs(5);
 impl Edge {
     /// The answer to what needs neither audio nor anybody else; `None` for every other route. `keep`: another
     /// request may follow.
-    pub(super) fn at_once(&self, request: &Request, route: &Route, keep: bool) -> Option<Vec<u8>> {
+    pub(super) fn at_once(
+        &self,
+        request: &Request,
+        route: &Route,
+        link: Link,
+        keep: bool,
+    ) -> Option<Vec<u8>> {
         match route {
             Route::Health(path) => Some(self.health(request, *path, keep)),
             Route::Page => {
@@ -35,7 +42,8 @@ impl Edge {
                 let page = crate::admin::page(&self.control);
                 Some(finite(request, 200, "text/html; charset=utf-8", page, keep))
             }
-            Route::Options => Some(options(request, keep)),
+            Route::Options if self.takes_upgrade(request, route, link) => None,
+            Route::Options => Some(self.options(request, link, keep)),
             Route::Refused {
                 status,
                 text,
@@ -131,14 +139,15 @@ impl Edge {
     }
 }
 
-fn options(request: &Request, keep: bool) -> Vec<u8> {
-    Answer::new(request.version, 204)
+/// The answer to OPTIONS where there is no page.
+pub(super) fn options(version: Version, keep: bool, offers_tls: bool) -> Vec<u8> {
+    let answer = Answer::new(version, 204)
         .at(unix_millis())
         .keep_alive_if(keep)
         .lines(CORS)
         .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE")
-        .header("Access-Control-Max-Age", "86400")
-        .empty()
+        .header("Access-Control-Max-Age", "86400");
+    offered_if(offers_tls, answer).empty()
 }
 
 fn finite(request: &Request, status: u16, content_type: &str, body: String, keep: bool) -> Vec<u8> {

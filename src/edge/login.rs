@@ -2,6 +2,7 @@
 
 use super::Edge;
 use super::connection::Conn;
+use super::upgrade::offered_if;
 use crate::base::ids::MountId;
 use crate::base::wall::unix_millis;
 use crate::control::Denied;
@@ -84,6 +85,7 @@ impl Edge {
             .header("WWW-Authenticate", "Basic realm=\"relayctl source\"")
             .header("Allow", "GET, HEAD, OPTIONS, PUT, SOURCE")
             .lines(GUARDS);
+        let answer = offered_if(self.offers_tls(request, conn.link()), answer);
         let text = "wrong user or password: the user is `source`, the password is shown by \
                     `relayctl token show source`\n";
         if !again {

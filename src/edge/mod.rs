@@ -29,6 +29,7 @@ mod source;
 mod stream;
 mod tasks;
 mod through;
+mod upgrade;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -112,6 +113,8 @@ pub struct Edge {
     pick_seconds: metrics::Histogram,
     /// What TLS hellos are answered with; none where this node speaks no TLS.
     tls: ArcSwapOption<Server>,
+    /// Who asks for TLS in vain.
+    in_vain: upgrade::InVain,
     tasks: Tasks,
     shutdown: CancellationToken,
 }
@@ -146,6 +149,7 @@ impl Edge {
             opened: Notify::new(),
             pick_seconds: metrics::histogram!("relayctl_pick_seconds"),
             tls: ArcSwapOption::empty(),
+            in_vain: upgrade::InVain::default(),
             tasks: Tasks::default(),
             shutdown,
         });

@@ -88,14 +88,18 @@ pub struct Forwarded {
     pub claimed: Option<IpAddr>,
 }
 
+/// True where a proxy shows by its fields, trusted or not.
+pub fn shows_proxy(headers: &Headers) -> bool {
+    headers.iter().any(|(name, _)| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("x-forwarded-") || OF_PROXIES.contains(&name.as_str())
+    })
+}
+
 impl Forwarded {
     /// Reads the fields of a request of `peer`, who is `trusted` or not.
     pub fn of(headers: &Headers, peer: IpAddr, trusted: bool) -> Self {
-        let of_proxy = |name: &str| {
-            let name = name.to_ascii_lowercase();
-            name.starts_with("x-forwarded-") || OF_PROXIES.contains(&name.as_str())
-        };
-        if !headers.iter().any(|(name, _)| of_proxy(name)) {
+        if !shows_proxy(headers) {
             return Self::default();
         }
         if !trusted {

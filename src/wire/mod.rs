@@ -18,4 +18,5 @@ pub mod response;
 pub mod sniff;
 pub mod title;
 pub mod tls;
+pub mod upgrade;
 pub mod validity;

@@ -98,6 +98,7 @@ pub struct Answer {
     icy: bool,
     at: Option<u64>,
     keep_alive: bool,
+    upgrade: bool,
     head_only: bool,
     out: Vec<u8>,
 }
@@ -125,6 +126,7 @@ impl Answer {
             icy: false,
             at: None,
             keep_alive: false,
+            upgrade: false,
             head_only: false,
             out: buffer,
         }
@@ -188,6 +190,13 @@ impl Answer {
     pub fn keep_alive_if(mut self, keep: bool) -> Self {
         self.keep_alive = keep;
         self
+    }
+
+    /// Adds `Upgrade`: the protocols that are spoken next after a 101, or that may be asked for (RFC 9110, 7.8).
+    #[must_use]
+    pub fn upgrade(mut self, protocols: &str) -> Self {
+        self.upgrade = true;
+        self.header("Upgrade", protocols)
     }
 
     /// For HEAD: all headers, the length too, but no body.
@@ -316,9 +325,12 @@ impl Answer {
             out.write_all(&date_now(millis))?;
             out.write_all(b"\r\n")?;
         }
-        let connection: &[u8] = match self.keep_alive {
-            true => b"Connection: keep-alive\r\n",
-            false => b"Connection: close\r\n",
+        let connection: &[u8] = match (self.keep_alive, self.upgrade) {
+            _ if self.status == 101 => b"Connection: Upgrade\r\n",
+            (true, false) => b"Connection: keep-alive\r\n",
+            (true, true) => b"Connection: keep-alive, Upgrade\r\n",
+            (false, false) => b"Connection: close\r\n",
+            (false, true) => b"Connection: close, Upgrade\r\n",
         };
         out.write_all(connection)
     }

@@ -190,6 +190,20 @@ async fn no_spelling_reaches_administration_or_the_wire_between_nodes(kind: Kind
     }
 }
 
+async fn nobody_asks_a_node_for_tls(kind: Kind) {
+    let cluster = cluster(TRUSTED).await;
+    let proxy = Proxy::start(kind, &cluster).await;
+    // A node that is asked so often says 429 at last.
+    for _ in 0..3 * 25 {
+        let mut peer = Peer::connect(proxy.listeners).await;
+        peer.send(
+            "OPTIONS /live.mp3 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\n\r\n",
+        )
+        .await;
+        assert_eq!(peer.head().await.status, 204);
+    }
+}
+
 macro_rules! through_each {
     ($($scene:ident)*) => {
         mod haproxy {
@@ -202,6 +216,7 @@ macro_rules! through_each {
 }
 
 through_each! {
+    nobody_asks_a_node_for_tls
     ninety_seconds_pass
     a_stream_outlives_every_timeout
     both_sides_keep_the_clients_address

@@ -340,3 +340,19 @@ async fn what_reads_strangers_bytes_is_not_root() {
         assert!(!line.split_whitespace().any(|id| id == "0"), "{line}");
     }
 }
+
+#[tokio::test]
+async fn nobody_asks_a_node_for_tls_through_the_side_of_listeners() {
+    let front = front("", str::to_owned).await;
+    // A node that is asked so often says 429 at last.
+    for wanted in ["TLS/1.0, HTTP/1.1", "HTTP/1.1, tls/1.2"] {
+        for _ in 0..25 {
+            let request = format!(
+                "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {wanted}\r\n\r\n"
+            );
+            let mut peer = Peer::connect(front.listeners).await;
+            peer.send(request).await;
+            assert_eq!(peer.head().await.status, 204, "{wanted}");
+        }
+    }
+}

@@ -61,3 +61,4 @@ mod tls;
 mod tokens;
 mod tree;
 mod troubles;
+mod upgrade;

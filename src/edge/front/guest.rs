@@ -18,6 +18,7 @@ use crate::edge::connection::Conn;
 use crate::edge::gate::{GRACE, Gate, Place, Seat};
 use crate::edge::paced::Paced;
 use crate::edge::stream::Stream;
+use crate::edge::upgrade::Link;
 use crate::telemetry::log_limit;
 
 /// How long one that is accepted by the spare descriptor may take to ask.
@@ -107,6 +108,15 @@ impl Guest {
             watched: false,
             generation: 0,
         })
+    }
+
+    /// How its requests come: TLS goes to a task.
+    pub fn link(&self) -> Link {
+        Link {
+            peer: self.peer.ip(),
+            client: self.client.ip(),
+            tls: false,
+        }
     }
 
     /// Its descriptor, under which the readiness queue knows it for as long as it lives: a place of our own would be

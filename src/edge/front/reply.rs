@@ -14,6 +14,7 @@ use crate::edge::gate::State;
 use crate::edge::names::STREAMS;
 use crate::edge::route::Route;
 use crate::edge::serve::{Served, Settled};
+use crate::edge::upgrade::ends_with_answer;
 use crate::telemetry::log_limit;
 use crate::wire::head::{self, Method, Request, Version};
 use crate::wire::sniff::{Sniff, sniff};
@@ -111,7 +112,7 @@ impl Front {
                     }
                 }
             }
-            route => match edge.at_once(&request, &route, keep) {
+            route => match edge.at_once(&request, &route, guest.link(), keep) {
                 Some(bytes) => {
                     edge.control.telemetry.connections.add_request();
                     let keep = keep && !matches!(route, Route::Refused { .. });
@@ -153,6 +154,7 @@ impl Front {
     /// `follows`: more was said already, which is answered also where the guest will say no more.
     fn may_keep(&self, guest: &Guest, request: &Request, follows: bool) -> bool {
         request.keep_alive()
+            && !ends_with_answer(request)
             && !request.has_body()
             && (follows || !guest.hung_up)
             && guest.answered + 1 < MAX_REQUESTS

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -79,16 +79,29 @@ impl Certificate {
 
     /// The same where something is said in clear before the hello.
     pub async fn tunnel_after(&self, port: u16, first: &'static str) -> u16 {
+        self.tunnel_by(port, first.to_owned(), false).await
+    }
+
+    /// The same by an upgrade: `request` goes in clear, and the hello follows its answer 101. Another answer ends the
+    /// connection.
+    pub async fn tunnel_upgraded(&self, port: u16, request: String) -> u16 {
+        self.tunnel_by(port, request, true).await
+    }
+
+    async fn tunnel_by(&self, port: u16, first: String, is_answered: bool) -> u16 {
         let connector = TlsConnector::from(Arc::new(client(&self.cert())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let connector = connector.clone();
+                let (connector, first) = (connector.clone(), first.clone());
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(("127.0.0.1", port)).await?;
                     far.set_nodelay(true)?;
                     far.write_all(first.as_bytes()).await?;
+                    if is_answered && !is_switched(&mut far).await? {
+                        return Ok((0, 0));
+                    }
                     let name = ServerName::try_from("localhost").unwrap();
                     let mut far = connector.connect(name, far).await?;
                     copy_bidirectional(&mut near, &mut far).await
@@ -105,6 +118,18 @@ impl Certificate {
         curl.arg("--cacert").arg(self.cert());
         curl
     }
+}
+
+/// Reads a head, and no byte more; true where it is a 101 to TLS.
+async fn is_switched(far: &mut TcpStream) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(far.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let has = |line: &str| head.contains(&format!("\r\n{line}\r\n"));
+    let is_switched = head.starts_with("HTTP/1.1 101 Switching Protocols\r\n");
+    Ok(is_switched && has("Upgrade: TLS/1.0, HTTP/1.1") && has("Connection: Upgrade"))
 }
 
 fn put(file: &Path, text: &str) {
