@@ -157,16 +157,19 @@ async fn kill_source(_: Admin, State(control): State<Arc<Control>>, query: Query
 }
 
 async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Query) -> Response {
-    let mount = match named(&query) {
-        Ok(mount) => mount,
-        Err(response) => return *response,
-    };
+    let named = named(&query);
+    // Who names no mount is judged as for the default one: what is wrong with a request is not everybody's to learn.
+    let default = || control.config().default_mount.clone();
+    let mount = named.as_ref().map_or_else(|_| default(), MountId::clone);
     // An attached server judges the password when the title is set.
     if !titles::is_judged_there(&control)
         && let Err(denied) = caller.may_title(&control, &mount)
     {
         caller.tell_refused_title(&control, &mount, denied);
         return caller.denied("/admin/metadata", denied);
+    }
+    if let Err(response) = named {
+        return *response;
     }
     if query.text("mode").as_deref() != Some("updinfo") {
         return said(StatusCode::OK, "No such action", false);

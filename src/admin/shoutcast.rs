@@ -188,15 +188,18 @@ pub(super) async fn admin_cgi(
 ) -> Response {
     let pass = query.text("pass").unwrap_or_default();
     let (in_pass, password) = read_pass(&pass);
-    let Some(mount) = titled(&control, &query, in_pass) else {
-        return (StatusCode::BAD_REQUEST, "this names no mount\n").into_response();
-    };
+    let titled = titled(&control, &query, in_pass);
+    let default = || control.config().default_mount.clone();
+    let mount = titled.clone().unwrap_or_else(default);
     // An attached server judges the password when the title is set.
     if !titles::is_judged_there(&control)
         && let Err(denied) = may_title(&control, &caller, &mount, password)
     {
         caller.tell_refused_title(&control, &mount, denied);
         return refused(denied);
+    }
+    if titled.is_none() {
+        return (StatusCode::BAD_REQUEST, "this names no mount\n").into_response();
     }
     if query.text("mode").as_deref() != Some("updinfo") {
         let text =

@@ -915,3 +915,25 @@ async fn a_child_shows_its_mark_and_over_the_bound_it_is_sent_away() {
         StatusCode::MISDIRECTED_REQUEST
     );
 }
+
+/// What is wrong with a request is told to who may make it.
+#[tokio::test]
+async fn nobody_learns_what_is_missing_before_who_asks_is_known() {
+    let scene = Scene::new();
+    for path in [
+        "/admin/metadata?mode=updinfo&song=x",
+        "/admin/metadata?mount=..",
+        "/admin/metadata?mode=updinfo&mount=/none.mp3&charset=klingon&song=x",
+        "/admin/listclients",
+        "/admin/killclient?mount=/none.mp3",
+        "/admin/killsource",
+        "/admin/stats?mount=/none.mp3",
+        "/admin.cgi?mode=updinfo&mount=..&song=x",
+    ] {
+        assert_eq!(scene.ask(path).send().await.status, 401, "{path}");
+        let guess = scene.ask(path).user("source", "guess").send().await;
+        assert_eq!(guess.status, 401, "{path}");
+        let known = scene.ask(path).admin().send().await;
+        assert_eq!(known.status, 400, "{path}: {}", known.text);
+    }
+}

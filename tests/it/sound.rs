@@ -103,8 +103,14 @@ async fn a_track_with_a_large_cover_is_heard_everywhere() {
             listener.exact(1_000).await;
         }
         let (mut early, _) = listen(relay.port, &mount).await;
+        let offset = async || row(relay, &mount).await?["offset"].as_u64();
+        let before = offset().await.unwrap();
         source.send(OPUS).await;
-        let mut heard = early.exact(OPUS.len()).await;
+        eventually("the second track is there", async || {
+            (offset().await? >= before + OPUS.len() as u64).then_some(())
+        })
+        .await;
+        let mut heard = early.exact(1_000).await;
         end(primary, &mount).await;
         heard.extend(early.ended().await);
         let seconds = decoded(&heard, "heard.opus").await;
@@ -417,6 +423,10 @@ async fn a_title_survives_a_restart_of_the_primary() {
     on_air(node.port, "/t.mp3").await;
     assert_eq!(row(&node, "/t.mp3").await.unwrap()["title"], "Kept");
     drop(peer);
+    eventually("it has gone", async || {
+        (row(&node, "/t.mp3").await?["state"] == "held").then_some(())
+    })
+    .await;
     // Another programme has its own.
     let mut other = source(&node, "/t.mp3", "audio/mpeg", "Ice-Name: Other\r\n").await;
     other.send(tone::frames(0, 50)).await;

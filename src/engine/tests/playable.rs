@@ -10,6 +10,7 @@ by_both! {
     tags_are_progress_and_leave_a_mount_live,
     another_encoder_does_not_inherit_the_title,
     a_title_that_is_set_on_ogg_is_in_the_stream,
+    the_committed_rate_is_what_is_sent_where_that_is_more,
 }
 
 const VORBIS: &[u8] = include_bytes!("../../../tests/fixtures/vorbis.ogg");
@@ -196,6 +197,37 @@ fn a_title_that_is_set_on_ogg_is_in_the_stream() {
         engine.set_title(&id_of("/none"), Title::of("x")),
         Err(TitleError::NoSource)
     );
+    engine.stop();
+}
+
+fn the_committed_rate_is_what_is_sent_where_that_is_more() {
+    let (engine, _) = engine_with(config());
+    let come = |path: &str, kilobits: &str, content_type: &str, bytes: &[u8]| {
+        let headers = vec![("icy-br".into(), kilobits.into())];
+        let offer = Offer {
+            content_type: content_type.into(),
+            headers,
+            ..offer()
+        };
+        let mut intake = engine.open_source(&id_of(path), offer).unwrap();
+        push(&mut intake, bytes);
+        engine.tick(Instant::now());
+        let mount = engine.mount(&id_of(path)).unwrap();
+        (mount.bitrate(), mount.committed_rate())
+    };
+    let long = frames(0, 500);
+    // 128 kbit/s are sent.
+    for (path, said, shown, committed) in [
+        ("/a.mp3", "8", 8_000, 128_000),
+        ("/b.mp3", "", 128_000, 128_000),
+        ("/c.mp3", "320", 320_000, 320_000),
+    ] {
+        let (rate, most) = come(path, said, "audio/mpeg", &long);
+        assert_eq!((rate, most / 1_000 * 1_000), (shown, committed), "{path}");
+    }
+    // Nothing is known yet: nobody gets in for nothing.
+    let (rate, most) = come("/d.nsv", "", "video/nsv", &[7; 1_000]);
+    assert_eq!((rate, most), (0, 128_000));
     engine.stop();
 }
 
