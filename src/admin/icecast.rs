@@ -193,7 +193,7 @@ async fn metadata(State(control): State<Arc<Control>>, caller: Caller, query: Qu
 /// title.
 ///
 /// # Errors
-/// What is missing, or is no character set, in words.
+/// A sentence, where a parameter is missing or names no character set.
 pub(super) fn title_of(query: &Query, usual: Charset) -> Result<Title, String> {
     let charset = match query
         .text("charset")

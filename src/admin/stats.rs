@@ -57,7 +57,7 @@ pub(super) fn present(control: &Control) -> Vec<Arc<Mount>> {
     mounts
 }
 
-/// Those of them that public pages and lists name.
+/// Mounts that public pages and lists name.
 pub(super) fn listed(control: &Control) -> Vec<Arc<Mount>> {
     let mut mounts = present(control);
     mounts.retain(|mount| !control.is_hidden(&mount.id));

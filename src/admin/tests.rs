@@ -916,7 +916,7 @@ async fn a_child_shows_its_mark_and_over_the_bound_it_is_sent_away() {
     );
 }
 
-/// What is wrong with a request is told to who may make it.
+/// Parameters are judged for callers that may make the request.
 #[tokio::test]
 async fn nobody_learns_what_is_missing_before_who_asks_is_known() {
     let scene = Scene::new();

@@ -108,7 +108,7 @@ fn summary(control: &Control) -> String {
     )
 }
 
-/// What a relay that is no member waits for.
+/// Sentence on the wait of a relay that is no member.
 fn unjoined(control: &Control) -> Option<String> {
     let state = match &*control.watch_standing().borrow() {
         Standing::Member => return None,

@@ -24,7 +24,7 @@ pub(super) struct Row {
     fits: u8,
     /// Bits a second of the mount there, 0 where unknown.
     pub bitrate: u64,
-    /// Who reaches its URL by http, and by https.
+    /// Reach of its URL by http, and by https.
     reach: [Reach; 2],
     /// Bits a second that its listeners are owed by its own word.
     pub committed: u64,
@@ -73,7 +73,7 @@ impl Row {
     }
 }
 
-/// Who reaches a node's URL of this scheme.
+/// Reach of a node's URL of this scheme.
 pub(super) fn reach_of(node: &NodeView, https: bool) -> Reach {
     let url = node.public_urls.of_scheme(https);
     url.map(Reach::of_url).unwrap_or_default()

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A node that was not heard for this many seconds is silent: three beats are missing.
 const SILENT: f64 = 3.6;
 
-/// What came of an order.
+/// Outcome of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     /// The node follows it.
@@ -42,7 +42,7 @@ pub(super) fn is(row: &Value, field: &str, text: &str) -> bool {
     row.get(field).and_then(Value::as_str) == Some(text)
 }
 
-/// What the table says of a node that is dead or silent; none of one that is heard.
+/// The table's sentence on a node that is dead or silent; none on one that is heard.
 pub(super) fn silence(row: &Value) -> Option<String> {
     let age = row.get("heartbeat_age_seconds").and_then(Value::as_f64);
     let age = age.unwrap_or(0.0);

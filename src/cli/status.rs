@@ -53,7 +53,7 @@ fn engine(state: &Value) -> Option<String> {
     Some(format!("engine {} is {}{why}", said("kind"), said("state")))
 }
 
-/// What keeps listeners or sources away, one a line.
+/// Troubles that keep listeners or sources away, one a line.
 fn notices(state: &Value) -> String {
     let list = state.get("status").and_then(|status| status.get("notices"));
     let list = list.and_then(Value::as_array);

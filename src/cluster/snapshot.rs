@@ -137,9 +137,9 @@ pub struct NodeView {
     pub on_demand: bool,
     /// Over a limit of its own.
     pub full: bool,
-    /// That limit, as in its beat; empty where it is over none, and on a relay.
+    /// The limit that it is over, as in its beat; empty where there is none, and on a relay.
     pub limit: String,
-    /// It takes nobody new, by its own word; on a relay false.
+    /// True where it takes nobody new, by its own word; on a relay false.
     pub draining: bool,
     /// The operator's word that it follows, as in its beat; on a relay none.
     pub reflect: Option<Reflect>,

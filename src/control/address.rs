@@ -6,7 +6,7 @@ use crate::cluster::snapshot::{NodeView, Snapshot, State};
 use crate::wire::message::NodeRole;
 
 impl Control {
-    /// What a relay's URL keeps from it: nobody elsewhere is sent to a loopback URL, and nobody from the Internet to a
+    /// Clients that a relay's URL keeps from it: nobody elsewhere is sent to a loopback URL, and nobody from the Internet to a
     /// private one. None where everybody who reaches this cluster reaches that relay.
     pub fn address_warning(&self, node: &NodeView) -> Option<String> {
         if node.role != NodeRole::Relay || node.state == State::Dead {

@@ -115,7 +115,7 @@ impl Control {
         self.remember(what);
     }
 
-    /// The same of what has its own line in the log.
+    /// Notes a happening that has its own line in the log.
     pub fn remember(&self, what: Happening) {
         let what = what.bounded();
         if let Some(counter) = what.counter() {

@@ -23,7 +23,7 @@ pub struct Notice {
 }
 
 impl Control {
-    /// What is wrong now, the gravest first.
+    /// Troubles of now, the gravest first.
     pub fn notices(&self, now: Instant) -> Vec<Notice> {
         let mut notices = Vec::new();
         let mut note = |kind, text| notices.push(Notice { kind, text });

@@ -45,7 +45,7 @@ pub(super) struct Row {
     pub why: String,
     /// All of them.
     pub count: u64,
-    /// Those that no line has told.
+    /// Refusals that no line has told.
     untold: u64,
     pub last: Instant,
     /// Earliest time of the next line.

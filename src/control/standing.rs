@@ -28,7 +28,7 @@ pub enum Standing {
 pub struct Waiting {
     /// URL of the primary.
     pub primary: String,
-    /// What the last request met, and the next thing to do.
+    /// Outcome of the last request, and the next thing to do.
     pub reason: String,
     /// Set where no later request can end otherwise.
     pub refusal: Option<Refusal>,

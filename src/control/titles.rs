@@ -42,7 +42,7 @@ impl KeptTitles {
     }
 }
 
-/// What was written last: the count of changes, and when.
+/// State of the file: the count of changes when it was written, and the time.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     change: AtomicU64,

@@ -113,7 +113,7 @@ pub struct Edge {
     pick_seconds: metrics::Histogram,
     /// What TLS hellos are answered with; none where this node speaks no TLS.
     tls: ArcSwapOption<Server>,
-    /// Who asks for TLS in vain.
+    /// Clients that ask for TLS in vain.
     in_vain: upgrade::InVain,
     tasks: Tasks,
     shutdown: CancellationToken,

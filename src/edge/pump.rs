@@ -77,7 +77,7 @@ impl SourceEnd {
     }
 }
 
-/// What a source's body needs on its way.
+/// State of a source's body on its way to the engine.
 pub(super) struct Body {
     decoder: BodyDecoder,
     stripper: Option<icy::Stripper>,

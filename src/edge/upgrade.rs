@@ -35,9 +35,9 @@ const MAX_CLIENTS: usize = 1024;
 /// How a connection's requests come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Link {
-    /// Who connected, by the socket.
+    /// Address of the peer, by the socket.
     pub peer: IpAddr,
-    /// Who connected, by the PROXY protocol or by a node that carries the request.
+    /// Address of the client, by the PROXY protocol or by a node that carries the request.
     pub client: IpAddr,
     /// In TLS already.
     pub tls: bool,

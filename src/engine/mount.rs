@@ -239,7 +239,7 @@ impl Mount {
         }
     }
 
-    /// The same in kilobits, rounded.
+    /// [`Self::bitrate`] in kilobits, rounded.
     pub fn kilobits(&self) -> u64 {
         self.bitrate().saturating_add(500) / 1000
     }

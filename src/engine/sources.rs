@@ -127,7 +127,7 @@ impl Engine {
         &self.titles
     }
 
-    /// What went wrong with sources since this was last asked.
+    /// Troubles with sources since this was last asked.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.troubles.take()
     }

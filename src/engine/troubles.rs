@@ -14,7 +14,7 @@ const KEPT: usize = 64;
 pub struct Trouble {
     /// Its mount.
     pub mount: MountId,
-    /// What came.
+    /// Reason why nobody can play it.
     pub why: Unplayable,
 }
 

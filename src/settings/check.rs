@@ -18,9 +18,9 @@ pub struct Row {
     pub key: &'static str,
     /// Name in the environment.
     pub variable: String,
-    /// What holds; `***` for a secret, empty if nothing was set and the default is no value, see `default`.
+    /// Value that holds; `***` for a secret, empty if nothing was set and the default is no value, see `default`.
     pub value: String,
-    /// What a node does where there is no value; empty where there is one.
+    /// Behaviour of a node where there is no value; empty where there is one.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub default: &'static str,
     /// Who said so.

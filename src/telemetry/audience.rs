@@ -35,7 +35,7 @@ impl Share {
 /// A mount's numbers as the public is told them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Audience {
-    /// This node's and those of the others.
+    /// Numbers of this node and of the others.
     pub share: Share,
     /// Most listeners at once.
     pub peak: u64,

@@ -85,7 +85,7 @@ impl MountCounters {
         self.elsewhere.store(listeners, Ordering::Relaxed);
     }
 
-    /// This node's numbers, `uptime_millis` after its start.
+    /// Numbers of this node, `uptime_millis` after its start.
     pub fn share(&self, uptime_millis: u64) -> Share {
         let here = self.listeners.load(Ordering::Relaxed);
         let began = self.began_millis.load(Ordering::Relaxed);

@@ -222,7 +222,7 @@ impl Telemetry {
         mounts.values().map(|counters| of(counters)).sum()
     }
 
-    /// This node's numbers of a mount.
+    /// Numbers of a mount at this node.
     pub fn share(&self, counters: &MountCounters) -> Share {
         counters.share(self.uptime_millis())
     }

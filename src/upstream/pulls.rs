@@ -75,7 +75,7 @@ struct Inner {
     failovers: Mutex<VecDeque<Failover>>,
     /// Moves with every change of a parent.
     changed: watch::Sender<u64>,
-    /// What is to be said of parents.
+    /// News of parents.
     gathered: Gathered,
 }
 

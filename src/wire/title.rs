@@ -54,7 +54,7 @@ impl Title {
         self
     }
 
-    /// The same from another node, whose texts are cleaned again.
+    /// A title from another node, whose texts are cleaned again.
     #[must_use]
     pub fn cleaned(self) -> Self {
         let part = |text: Option<String>| {

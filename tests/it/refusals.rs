@@ -115,7 +115,10 @@ async fn a_body_that_stalls_is_408_after_the_source_timeout() {
         .yaml("source:\n  timeout: 400ms")
         .start()
         .await;
-    for framing in [Framing::Raw, Framing::Chunked] {
+    for (framing, mount) in [
+        (Framing::Raw, "/raw.mp3"),
+        (Framing::Chunked, "/chunked.mp3"),
+    ] {
         let mut peer = Peer::connect(node.port).await;
         let more = if framing == Framing::Chunked {
             "Transfer-Encoding: chunked\r\n"
@@ -123,7 +126,7 @@ async fn a_body_that_stalls_is_408_after_the_source_timeout() {
             ""
         };
         peer.send(source_head(
-            "PUT /live.mp3 HTTP/1.1",
+            &format!("PUT {mount} HTTP/1.1"),
             &node.source_password(),
             more,
         ))
@@ -132,7 +135,7 @@ async fn a_body_that_stalls_is_408_after_the_source_timeout() {
             assert_eq!(peer.head().await.status, 200);
         }
         let source = Source::over(peer, framing, 0);
-        on_air(node.port, "/live.mp3").await;
+        on_air(node.port, mount).await;
         source.pause();
         let said = source.answer().await;
         assert!(said.contains("408 "), "{framing:?}: {said}");

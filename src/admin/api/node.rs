@@ -82,7 +82,7 @@ pub(super) struct Status {
     role: &'static str,
     /// `up`, `draining` while it takes nobody new, or `waiting to join`.
     state: &'static str,
-    /// What keeps listeners or sources away now, the gravest first.
+    /// Troubles that keep listeners or sources away now, the gravest first.
     notices: Vec<Notice>,
     /// The source: `live`, `lost` while its listeners are held, `waiting` before any.
     source: &'static str,

@@ -15,7 +15,7 @@ use crate::admin::Client;
 use crate::admin::access::Admin;
 use crate::control::Control;
 
-/// What is to be rendered.
+/// Kind of the file to be rendered.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct Wanted {
     /// Text of the file that is replaced, where there is one: what its server wrote there stays.

@@ -14,7 +14,7 @@ pub(super) struct Reach {
     pub(super) answered: Option<bool>,
     /// Why it does not answer.
     pub(super) trouble: Option<String>,
-    /// It has answered at some time.
+    /// True once it has answered.
     pub(super) worked: bool,
     failures: u32,
     due: Instant,

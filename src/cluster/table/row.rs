@@ -20,7 +20,7 @@ use crate::wire::message::{
 const SECURE_HINT: &str = "listeners by https are not sent there: give it a certificate that is valid for this name \
      (`tls.cert`), or another URL with --public-url";
 
-/// What is to be done about a refused connection of a node that was reached there before.
+/// Advice for a refused connection of a node that was reached there before.
 const STOPPED_HINT: &str =
     "it was reached there before, so see that it runs, and start it again if it does not";
 
@@ -348,7 +348,7 @@ impl Row {
     }
 }
 
-/// What is said of a dead node.
+/// Sentence on a dead node.
 fn dead(silence: Duration) -> String {
     format!("no beat for {} s: start it again", silence.as_secs())
 }

@@ -59,12 +59,12 @@ pub struct Config {
     pub backend: Choice,
 }
 
-/// What became of a client's writing side.
+/// State of a client's writing side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
-    /// It may say more.
+    /// Open: more may come.
     Open,
-    /// It has said all that it will say, and may hear on.
+    /// Closed: nothing more comes, and the client may hear on.
     Closed,
     /// The client is gone, or says what no listener says.
     Gone,

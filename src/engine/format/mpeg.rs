@@ -70,7 +70,7 @@ impl Header for MpegHeader {
 /// Rates of free format, in bits a second; LAME, for one, goes up to 640 kbit/s.
 const FREE: (u32, u32) = (8_000, 640_000);
 
-/// What a header says, in either form.
+/// Fields of a header of either form.
 struct Fields {
     word: u32,
     /// 1, 2, or 5 for 2.5.

@@ -45,7 +45,7 @@ const SECTION: u8 = 0x84;
 const TIME: u8 = 0x85;
 const POSITION: u8 = 0x86;
 const END: u8 = 0x87;
-/// What a title has beside its text, as JSON, before the title itself; readers of old skip it.
+/// Parts of a title beside its text, as JSON, before the title itself; readers of old skip them.
 const DETAILS: u8 = 0x88;
 
 /// How a stream begins. Travels as JSON; a field that a reader does not know is skipped.

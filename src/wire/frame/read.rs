@@ -19,7 +19,7 @@ pub struct FrameDecoder {
     skip: usize,
     /// A message's earlier frames, and their kind.
     parts: Option<(u8, BytesMut)>,
-    /// What was said of the title that follows.
+    /// Parts of the title that follows.
     details: Option<Title>,
     failed: Option<FrameError>,
 }

@@ -134,7 +134,7 @@ pub struct Beat {
     /// It takes no newcomers: over a limit of its own (listeners, bandwidth, CPU).
     #[serde(default)]
     pub full: bool,
-    /// That limit: `listeners`, `bandwidth`, `one-listener` (bandwidth for not a single one), `cpu` or `forced`. Empty
+    /// The limit that the node is over: `listeners`, `bandwidth`, `one-listener` (bandwidth for not a single one), `cpu` or `forced`. Empty
     /// where it is over none, and from older versions.
     #[serde(default)]
     pub limit: String,

@@ -124,7 +124,7 @@ pub enum Happening {
     SourceUnplayable {
         /// Which.
         mount: MountId,
-        /// What came.
+        /// Reason why nobody can play it.
         why: String,
     },
     /// A mount's source sends silence, or sound again.
@@ -223,7 +223,7 @@ pub enum Happening {
     PrimarySilent {
         /// URL of the primary.
         primary: String,
-        /// What its last request met.
+        /// Outcome of its last request.
         why: String,
     },
     /// The primary answers the relay again.

@@ -11,7 +11,7 @@ pub struct Element {
     pub front: usize,
 }
 
-/// What stands at a position.
+/// Kind of the bytes at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     More,

@@ -40,7 +40,7 @@ enum State {
     Over(Over),
 }
 
-/// What a frame header says.
+/// Fields of a frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FrameHeader {
     samples: u32,

@@ -21,7 +21,7 @@ pub struct WavScan {
     tally: Tally,
 }
 
-/// What the bytes so far are.
+/// Kind of the bytes so far.
 enum Reading {
     More,
     /// No WAV.

@@ -170,7 +170,7 @@ struct Comments {
     length: usize,
 }
 
-/// What comes next.
+/// Part of the packet that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// So many bytes before the vendor's length.
@@ -311,7 +311,7 @@ impl Comments {
 }
 
 impl State {
-    /// This one, or `then` where nothing of it is left.
+    /// Goes on to `then` where nothing of this part is left.
     fn or(self, then: Self) -> Self {
         match self {
             Self::Front(0) | Self::Vendor(0) | Self::Keep(0) | Self::Drop(0) => then,
