@@ -23,7 +23,7 @@ const REFERENCE: u32 = 0xFB;
 const LEFT_OUT: [u32; 5] = [0x114D_9B74, 0x1C53_BB6B, 0x1043_A770, 0x1941_A469, 0xEC];
 /// The largest block that is waited for: a picture of a video.
 const LARGEST: u64 = 8 * 1024 * 1024;
-/// The beginning of a Cluster is held back for a block of the video up to this size.
+/// The beginning of a Cluster is held back for its first block, or the first of the video, up to this size.
 const LONGEST_FRONT: usize = 256 * 1024;
 /// More time between two blocks is a new beginning of the clock, in microseconds.
 const LONGEST_STEP: u64 = 10_000_000;
@@ -181,14 +181,7 @@ impl EbmlScan {
         let mut section = super::section(kept);
         section.params.sample_rate = self.tracks.sample_rate;
         section.params.channels = self.tracks.channels;
-        let header = section.header.clone();
-        out(Piece::Section(section));
-        out(Piece::Media {
-            bytes: &header,
-            micros: 0,
-            edge: true,
-        });
-        self.tally.emit_held(header.len());
+        super::announce(section, &mut self.tally, out);
         self.cluster.clear();
         self.last_micros = None;
     }
@@ -252,24 +245,27 @@ impl EbmlScan {
             _ => None,
         };
         let Some((block, is_key)) = block else {
-            if self.cluster.is_empty() {
-                return self.emit(whole, 0, false, out);
+            if (1..LONGEST_FRONT).contains(&self.cluster.len()) {
+                return self.hold(whole, 0);
             }
-            self.cluster.extend_from_slice(whole);
-            self.tally.held += whole.len() as u64;
-            return;
+            self.flush(false, out);
+            return self.emit(whole, 0, false, out);
         };
         let micros = self.step(block.time);
         let video = self.tracks.video;
         let is_before_video = video.is_some_and(|video| video != block.track);
         if is_before_video && (1..LONGEST_FRONT).contains(&self.cluster.len()) {
-            self.cluster.extend_from_slice(whole);
-            self.cluster_micros += micros;
-            self.tally.held += whole.len() as u64;
-            return;
+            return self.hold(whole, micros);
         }
         self.flush(video.is_none() || (is_key && !is_before_video), out);
         self.emit(whole, micros, false, out);
+    }
+
+    /// Adds an element to the beginning of the Cluster.
+    fn hold(&mut self, whole: &[u8], micros: u64) {
+        self.cluster.extend_from_slice(whole);
+        self.cluster_micros += micros;
+        self.tally.held += whole.len() as u64;
     }
 
     /// Emits the beginning of a Cluster.

@@ -159,14 +159,7 @@ impl FlacScan {
         let mut section = super::section(header);
         section.params.sample_rate = rate;
         section.params.channels = channels;
-        let header = section.header.clone();
-        out(Piece::Section(section));
-        out(Piece::Media {
-            bytes: &header,
-            micros: 0,
-            edge: true,
-        });
-        self.tally.emit_held(header.len());
+        super::announce(section, &mut self.tally, out);
         self.state = State::Frames { rate };
     }
 

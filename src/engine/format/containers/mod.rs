@@ -16,7 +16,7 @@ mod wav;
 pub use pcm::Pcm;
 
 use super::carry::Scanner;
-use super::{Framer, Section, Tally, opaque};
+use super::{Framer, Piece, Section, Tally, opaque};
 
 /// The longest piece of audio, so that a place to start is never far.
 const PIECE: usize = 8 * 1024;
@@ -83,4 +83,16 @@ impl Skip {
 /// A section with this header.
 fn section(header: Vec<u8>) -> Section {
     opaque::section(header.into())
+}
+
+/// Emits a section and its header, which is the first place to start.
+fn announce(section: Section, tally: &mut Tally, out: &mut dyn FnMut(Piece<'_>)) {
+    let header = section.header.clone();
+    out(Piece::Section(section));
+    out(Piece::Media {
+        bytes: &header,
+        micros: 0,
+        edge: true,
+    });
+    tally.emit_held(header.len());
 }

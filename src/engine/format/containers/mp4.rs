@@ -10,7 +10,7 @@ use super::{Over, Skip};
 const BEFORE_FRAGMENT: [&[u8; 4]; 4] = [b"styp", b"sidx", b"emsg", b"prft"];
 /// Boxes that are of no use to a listener.
 const LEFT_OUT: [&[u8; 4]; 5] = [b"free", b"skip", b"wide", b"mfra", b"uuid"];
-/// The largest box beside the samples that is waited for once the stream runs.
+/// The largest front of a fragment that is waited for once the stream runs.
 const LARGEST: u64 = 1024 * 1024;
 /// More time between two fragments is a new beginning of the clock, in microseconds.
 const LONGEST_STEP: u64 = 60_000_000;
@@ -148,7 +148,7 @@ impl Mp4Scan {
             self.skip = Skip(front.whole);
             return Some(0);
         }
-        if kept.len() as u64 + front.whole > self.limit as u64 {
+        if front.whole.saturating_add(kept.len() as u64) > self.limit as u64 {
             return self.give_up(Unplayable::Headers, out);
         }
         let whole = at.get(..usize::try_from(front.whole).ok()?)?;
@@ -170,15 +170,7 @@ impl Mp4Scan {
         let State::Head(kept) = std::mem::replace(&mut self.state, State::Fragments) else {
             return;
         };
-        let section = super::section(kept);
-        let header = section.header.clone();
-        out(Piece::Section(section));
-        out(Piece::Media {
-            bytes: &header,
-            micros: 0,
-            edge: true,
-        });
-        self.tally.emit_held(header.len());
+        super::announce(super::section(kept), &mut self.tally, out);
         self.last_micros = None;
     }
 
@@ -211,7 +203,7 @@ impl Mp4Scan {
             self.pass = front.whole;
             return Some(0);
         }
-        if front.whole > LARGEST {
+        if front.whole.saturating_add(self.before.len() as u64) > LARGEST {
             return self.give_up(Unplayable::Container, out);
         }
         let whole = at.get(..usize::try_from(front.whole).ok()?)?;

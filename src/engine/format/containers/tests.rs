@@ -183,6 +183,40 @@ fn what_nobody_could_join_is_said() {
     }
 }
 
+/// Sizes up to the largest number, in front of the index and behind it.
+#[test]
+fn no_size_is_too_large() {
+    let endless = [&0_u32.to_be_bytes()[..], &1_u32.to_be_bytes()];
+    let front = &MP4[..places(MP4, b"moov")[0] - 4];
+    for kind in [b"moov", b"moof", b"styp", b"mdat", b"free"] {
+        for size in &endless {
+            let long = [size, &kind[..], &[0xFF; 8], &[7; 100]].concat();
+            for whole in [[front, &long].concat(), [MP4, &long].concat()] {
+                let seen = Seen::of(mp4_framer(), &[&whole]);
+                assert!(seen.found as usize <= whole.len());
+            }
+        }
+    }
+}
+
+/// Boxes in front of a fragment that never comes are not kept without an end.
+#[test]
+fn fronts_without_end_are_given_up() {
+    let mut event = (100_000_u32).to_be_bytes().to_vec();
+    event.extend(b"emsg");
+    event.resize(100_000, 7);
+    let seen = Seen::of(mp4_framer(), &[MP4, &event.repeat(12)]);
+    assert_eq!(seen.unplayable, [(seen.media.len(), Unplayable::Container)]);
+    // A Cluster of which no block comes.
+    let position = [
+        b"\x1F\x43\xB6\x75\xFF",
+        &b"\xA7\x88\0\0\0\0\0\0\0\0".repeat(60_000)[..],
+    ]
+    .concat();
+    let seen = Seen::of(ebml_framer(), &[WEBM, &position]);
+    assert!(seen.media.len() > WEBM.len() + position.len() / 2);
+}
+
 fn damaged<F: Framer>(
     make: fn() -> F,
     file: &[u8],

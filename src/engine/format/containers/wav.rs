@@ -92,14 +92,7 @@ impl WavScan {
         section.params.sample_rate = pcm.rate;
         section.params.channels = pcm.channels;
         section.bitrate = pcm.bitrate();
-        let header = section.header.clone();
-        out(Piece::Section(section));
-        out(Piece::Media {
-            bytes: &header,
-            micros: 0,
-            edge: true,
-        });
-        self.tally.found(header.len());
+        super::announce(section, &mut self.tally, out);
         self.blocks = Some(Blocks::new(pcm));
     }
 }
