@@ -378,32 +378,47 @@ fn a_listener_that_never_reads_is_closed_and_disturbs_nobody() {
     engine.stop();
 }
 
-fn a_replica_keeps_addresses_counts_gaps_and_serves() {
-    let (engine, _) = engine_with(config());
-    let parent = Feeder {
+fn parent() -> Feeder {
+    Feeder {
         address: None,
         agent: "primary".into(),
         since_unix_millis: 0,
-    };
-    let mut replica = engine.open_replica(&live(), parent);
-    assert_eq!(replica.position(), None);
+    }
+}
+
+/// A relay's mount under `/live.mp3`, which begins at `start` of epoch 77.
+fn replica_of(engine: &Arc<Engine>, start: u64) -> Replica {
+    let mut replica = engine.open_replica(&live(), parent());
     let content = Content {
         content_type: "audio/mpeg".into(),
         headers: Vec::new(),
     };
+    replica.begin(Epoch(77), start, content);
+    replica
+}
+
+/// The section of [`frames`].
+fn section() -> Section {
     let params = Params {
         codec: Codec::Mp3,
         sample_rate: 48_000,
         channels: 2,
-        profile: 1,
+        profile: 0x13,
     };
-    let section = Section {
+    Section {
         params,
         bitrate: 128_000,
         header: Bytes::new(),
-    };
-    replica.begin(Epoch(77), 1000, content);
-    replica.section(0, section);
+    }
+}
+
+fn a_replica_keeps_addresses_counts_gaps_and_serves() {
+    let (engine, _) = engine_with(config());
+    let unbegun = engine.open_replica(&live(), parent());
+    assert_eq!(unbegun.position(), None);
+    drop(unbegun);
+    let mut replica = replica_of(&engine, 1000);
+    replica.section(0, section());
     replica.time(ring::TimeMark {
         offset: 1000,
         media_micros: 5,
@@ -429,29 +444,8 @@ fn a_replica_keeps_addresses_counts_gaps_and_serves() {
 /// The burst is the burst, however the ring fills: nobody begins in a past that is still on its way here.
 fn a_replica_plays_once_it_has_caught_up() {
     let (engine, _) = engine_with(config());
-    let parent = Feeder {
-        address: None,
-        agent: "primary".into(),
-        since_unix_millis: 0,
-    };
-    let mut replica = engine.open_replica(&live(), parent);
-    let content = Content {
-        content_type: "audio/mpeg".into(),
-        headers: Vec::new(),
-    };
-    let params = Params {
-        codec: Codec::Mp3,
-        sample_rate: 48_000,
-        channels: 2,
-        profile: 0x13,
-    };
-    let section = Section {
-        params,
-        bitrate: 128_000,
-        header: Bytes::new(),
-    };
-    replica.begin(Epoch(77), 0, content);
-    replica.section(0, section);
+    let mut replica = replica_of(&engine, 0);
+    replica.section(0, section());
     // A minute of audio is there at the parent.
     let all = frames(0, 2_500);
     replica.parent_at(all.len() as u64);

@@ -291,22 +291,6 @@ fn a_newcomer_of_a_lost_mount_hears_its_fallback_and_then_its_own() {
     engine.stop();
 }
 
-/// A relay's mount under `/live.mp3`, from its first byte on.
-fn replica_of(engine: &Arc<Engine>) -> Replica {
-    let parent = Feeder {
-        address: None,
-        agent: "primary".into(),
-        since_unix_millis: 0,
-    };
-    let mut replica = engine.open_replica(&live(), parent);
-    let content = Content {
-        content_type: "audio/mpeg".into(),
-        headers: Vec::new(),
-    };
-    replica.begin(Epoch(77), 0, content);
-    replica
-}
-
 /// What the origin says at `offset`, a frame's edge.
 fn marked(replica: &mut Replica, offset: usize) {
     let mark = ring::TimeMark {
@@ -334,7 +318,7 @@ fn a_feed_that_was_cut_within_a_frame_is_left_at_an_edge() {
     let (engine, _) = engine_of(vec![to("/live.mp3", "/b", true)]);
     let mut other = engine.open_source(&id("/b"), offer()).unwrap();
     push(&mut other, &tone(THEIRS, 0, 10));
-    let mut own = replica_of(&engine);
+    let mut own = replica_of(&engine, 0);
     own.section(0, mpeg());
     marked(&mut own, 0);
     let sent = tone(OURS, 0, 20);
@@ -368,13 +352,13 @@ proptest::proptest! {
     ) {
         let (engine, _) = engine_of(Vec::new());
         let sent = tone(OURS, 0, 400);
-        let mut own = replica_of(&engine);
+        let mut own = replica_of(&engine, 0);
         own.section(0, mpeg());
         let mut said = 0;
         for (size, lost) in sizes.into_iter().zip(lost) {
             if lost {
                 drop(own);
-                own = replica_of(&engine);
+                own = replica_of(&engine, 0);
             }
             let at = own.position().unwrap().offset as usize;
             // A parent's frames of audio end at the marks.
@@ -403,7 +387,7 @@ proptest::proptest! {
 fn a_relays_ring_of_ogg_ends_at_a_page() {
     const OGG: &[u8] = include_bytes!("../../../tests/fixtures/vorbis.ogg");
     let (engine, _) = engine_of(Vec::new());
-    let mut own = replica_of(&engine);
+    let mut own = replica_of(&engine, 0);
     let mut section = mpeg();
     section.params.codec = Codec::Vorbis;
     own.section(0, section);
@@ -424,7 +408,7 @@ fn a_relays_ring_of_ogg_ends_at_a_page() {
             if torn % 7 == 0 {
                 // The parent is lost: another one is asked from the page's first byte on.
                 drop(own);
-                own = replica_of(&engine);
+                own = replica_of(&engine, 0);
                 assert_eq!(own.position().unwrap().offset as usize, end);
             }
         }

@@ -150,8 +150,8 @@ fn a_burst_of_joins_gives_a_flat_load_and_so_does_a_hold() {
     }
 }
 
-#[test]
-fn a_blocked_listener_has_no_turn_but_its_deadline() {
+/// A scene whose only listener takes no more, and the time of its last round.
+fn blocked() -> (Scene, u64) {
     let mut scene = Scene::open();
     let now = scene.at(1_000);
     scene.join(now);
@@ -161,7 +161,14 @@ fn a_blocked_listener_has_no_turn_but_its_deadline() {
         millis += 200;
         scene.round(millis);
     }
-    assert!(scene.shard.wheel.until_next(now.at).is_none(), "no turn");
+    (scene, millis)
+}
+
+#[test]
+fn a_blocked_listener_has_no_turn_but_its_deadline() {
+    let (mut scene, millis) = blocked();
+    let joined = scene.at(1_000).at;
+    assert!(scene.shard.wheel.until_next(joined).is_none(), "no turn");
     let entry = scene.shard.entries.iter().next().unwrap().1;
     let (progress, offset) = (entry.progress, entry.offset);
     assert_eq!(scene.shard.deadlines.next(), Some(progress + 30_000));
@@ -342,15 +349,7 @@ fn one_that_is_gone_is_noticed_at_the_next_send() {
 
 #[test]
 fn one_that_is_blocked_is_left_to_its_stall() {
-    let mut scene = Scene::open();
-    let now = scene.at(1_000);
-    scene.join(now);
-    let mut millis = 1_000;
-    while !scene.is_blocked() {
-        scene.writer.append(&[0x55; 32 * 1024], 250_000);
-        millis += 200;
-        scene.round(millis);
-    }
+    let (mut scene, millis) = blocked();
     scene.clients[0]
         .shutdown(std::net::Shutdown::Write)
         .unwrap();
