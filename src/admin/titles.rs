@@ -54,7 +54,7 @@ pub(super) async fn set(
     } else {
         None
     };
-    let set = outside.set_title(mount, &title.text, login.as_deref(), password);
+    let set = outside.set_title(mount, &title, login.as_deref(), password);
     let set = set.await;
     match (&set, permit) {
         (Ok(()), Some(permit)) => permit.right(),

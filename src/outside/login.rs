@@ -17,6 +17,7 @@ use crate::wire::body::{BodyDecoder, Framing};
 use crate::wire::head::{Method, Request, Version};
 use crate::wire::icy::clean_field;
 use crate::wire::response::Response;
+use crate::wire::title::Title;
 
 /// How long the engine may take to take or refuse somebody.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -235,17 +236,20 @@ impl Outside {
     pub async fn set_title(
         &self,
         mount: &MountId,
-        title: &str,
+        title: &Title,
         login: Option<&str>,
         password: Option<&str>,
     ) -> Result<(), Refused> {
         let status = self.status();
-        let song = utf8_percent_encode(title, NON_ALPHANUMERIC);
+        let song = utf8_percent_encode(&title.text, NON_ALPHANUMERIC);
+        let url = title.url.as_deref().map_or_else(String::new, |url| {
+            format!("&url={}", utf8_percent_encode(url, NON_ALPHANUMERIC))
+        });
         let target = match status.kind.unwrap_or(Kind::Icecast) {
             Kind::Icecast => {
                 let path = self.path_of(mount);
                 let path = encoded_path(&path, NON_ALPHANUMERIC);
-                format!("/admin/metadata?mount={path}&mode=updinfo&charset=UTF-8&song={song}")
+                format!("/admin/metadata?mount={path}&mode=updinfo&charset=UTF-8&song={song}{url}")
             }
             Kind::Shoutcast => {
                 let own = self.source.load();
@@ -254,7 +258,7 @@ impl Outside {
                     .unwrap_or(own.reveal());
                 let pass = utf8_percent_encode(pass, NON_ALPHANUMERIC);
                 let number = self.number_of(mount);
-                format!("/admin.cgi?sid={number}&pass={pass}&mode=updinfo&song={song}")
+                format!("/admin.cgi?sid={number}&pass={pass}&mode=updinfo&song={song}{url}")
             }
         };
         let login = login.filter(|_| self.is_attached() && self.config.admin.is_none());
