@@ -58,13 +58,15 @@ impl Control {
         let age = now.saturating_sub(written.unix_millis.load(Ordering::Relaxed));
         let is_old = u128::from(age) >= RENEWED.as_millis();
         let has_changed = written.change.swap(change, Ordering::Relaxed) != change;
-        let all = titles.all();
-        if has_changed || (is_old && !all.is_empty()) {
-            written.unix_millis.store(now, Ordering::Relaxed);
-            let kept = KeptTitles {
-                unix_millis: now,
-                titles: all,
-            };
+        if !has_changed && !is_old {
+            return;
+        }
+        written.unix_millis.store(now, Ordering::Relaxed);
+        let kept = KeptTitles {
+            unix_millis: now,
+            titles: titles.all(),
+        };
+        if has_changed || !kept.titles.is_empty() {
             self.disk.save(TITLES_FILE, &kept).later();
         }
     }

@@ -260,7 +260,7 @@ impl Mount {
         }
     }
 
-    /// Measures the rate anew. To be called about once a second.
+    /// Measures the rate anew. To be called a few times a second.
     pub(super) fn measure(&self) {
         let rate = self.ring.load().rate(MEASURED);
         self.measured.store(rate, Ordering::Relaxed);

@@ -85,11 +85,6 @@ pub fn is_taken(content_type: &str) -> bool {
     family_of(content_type).is_some()
 }
 
-/// True if streams of this content type travel in Ogg pages.
-pub fn is_ogg_type(content_type: &str) -> bool {
-    family_of(content_type) == Some(Family::Ogg)
-}
-
 /// True if the format of this content type is known here, so that a listener may join at any time.
 pub fn is_known_type(content_type: &str) -> bool {
     family_of(content_type).is_some_and(|family| family != Family::Opaque)
@@ -307,7 +302,6 @@ mod tests {
         for (family, names) in cases {
             for name in names {
                 assert_eq!(family_of(name), Some(family), "{name}");
-                assert_eq!(is_ogg_type(name), family == Family::Ogg, "{name}");
                 assert_eq!(is_known_type(name), family != Family::Opaque, "{name}");
             }
         }

@@ -19,9 +19,7 @@ mod tags;
 mod testing;
 mod whole;
 
-pub use content_type::{
-    is_known_type, is_ogg_type, is_taken, normalise_content_type, without_parameters,
-};
+pub use content_type::{is_known_type, is_taken, normalise_content_type, without_parameters};
 pub use detect::Detector;
 pub use whole::whole;
 
