@@ -6,7 +6,7 @@ use crate::balancer::players::is_player;
 use crate::base::ids::MountId;
 use crate::wire::head::{Method, Request};
 
-/// Where Shoutcast 2 has its streams, by their numbers.
+/// Folder in which Shoutcast 2 has its streams, by their numbers.
 pub(super) const STREAMS: &str = "/stream/";
 
 impl Edge {

@@ -15,7 +15,7 @@ use crate::wire::title::Title;
 /// Media between two marks of the time index, at most (where the format has edges that often).
 const MARK_EVERY: Duration = Duration::from_millis(250);
 
-/// Where a source's pieces go.
+/// Way of a source's pieces into its mount's ring.
 pub(super) struct Sink {
     engine: Arc<Engine>,
     claim: Claim,

@@ -226,8 +226,8 @@ impl Caller {
         self.scope(control).map(|_| ())
     }
 
-    /// Where this client reaches the node, without a trailing slash: the public URL of its scheme, else the first. Where
-    /// nobody set one, the host that it asked, and only then what the node guesses of itself.
+    /// URL under which this client reaches the node, without a trailing slash: the public one of its scheme, else the first.
+    /// Where nobody set one, the host that it asked, and only then what the node guesses of itself.
     pub fn base_url(&self, control: &Control) -> String {
         let config = control.config();
         let urls = &config.public_urls;

@@ -177,7 +177,7 @@ async fn anywhere(control: &Control, number: u64) -> Result<Kicked, Error> {
     }
 }
 
-/// On another node.
+/// Ends a listener of another node.
 pub(in crate::admin) async fn ask(
     control: &Control,
     node: &NodeView,

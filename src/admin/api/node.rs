@@ -121,7 +121,7 @@ pub(super) struct Status {
 pub(super) struct Notice {
     /// `waiting_to_join`, `primary_silent`, `full`, `source_refused` or `join_refused`.
     kind: &'static str,
-    /// For people.
+    /// Sentence for people.
     text: String,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Wanted {
     old: Option<String>,
 }
 
-/// A rendered file.
+/// Content of a rendered file.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Rendered {
     text: String,

@@ -27,10 +27,10 @@ const MAX_LISTED: usize = 100_000;
 /// Most relays asked at once.
 const AT_ONCE: usize = 16;
 
-/// Bytes that a relay's list may have: so many for itself and for each listener that was asked for. Texts are cut at
+/// Bytes that a relay's list may have for itself, beside [`PER_LISTENER`] for each listener that was asked for. Texts are cut at
 /// 256 bytes, and few come near.
 const PER_LIST: usize = 64 * 1024;
-/// See [`PER_LIST`].
+/// Bytes that a listener may have in a relay's list.
 const PER_LISTENER: usize = 1024;
 
 /// Bytes of relays' lists that are read at once.
@@ -101,7 +101,7 @@ async fn ask_all(
     }
 }
 
-/// Where a relay is asked: at its public URL, or where it keeps that to itself at the address that its beats come from.
+/// URL at which a relay is asked: its public one, else one of the address that its beats come from.
 pub(in crate::admin::api) fn base_of(node: &NodeView) -> &str {
     let public = Some(node.public_url()).filter(|url| !url.is_empty());
     let url = public.or(node.peer_url.as_deref()).unwrap_or_default();
